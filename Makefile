@@ -1,0 +1,20 @@
+PYTHON ?= python3
+
+.PHONY: demo test lint
+
+demo: .venv/.installed
+	@.venv/bin/python tests/demo.py
+
+test: lint
+	@.venv/bin/python -m pytest
+
+lint: .venv/.installed
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet torch==2.13.0
+	@.venv/bin/python -m pip install --quiet --editable '.[encode,bench,dev]'
+	@touch $@

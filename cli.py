@@ -1,0 +1,5 @@
+"""Run the command line from a checkout: `python cli.py encode photo.png`."""
+
+from lrcodec.cli import main
+
+main()

@@ -1,0 +1,314 @@
+"""Measures the codec on images, beside the classic codecs of Pillow. Rows in, rows out; report.py makes them readable.
+
+Every rate counts the whole file. Every PSNR is taken after rounding to uint8.
+"""
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from .errors import UsageError
+from .metrics import bd_rate, extra, ms_ssim, mse, psnr, psnr_overlap
+
+OWN = "lrq"
+MEAN = "mean"
+SUFFIXES = frozenset(".png .jpg .jpeg .webp .avif .bmp .gif .jp2 .pgm .ppm .tif .tiff".split())
+# The everyday colour photographs inside the scikit-image wheel: reading them needs no download.
+SKIMAGE_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+DECODES = 3
+
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+
+
+class Macs(Protocol):
+    """Multiply-accumulates that the decoder executed, per image pixel."""
+
+    @property
+    def low_rank(self) -> float: ...
+    @property
+    def enlargement(self) -> float: ...
+    @property
+    def smoothing(self) -> float: ...
+    @property
+    def colour(self) -> float: ...
+
+
+class Decoder(Protocol):
+    """What is measured: files -> uint8 (H, W) or (H, W, 3), and the work that a file costs."""
+
+    def decode(self, data: bytes, /) -> Pixels: ...
+    def macs(self, data: bytes, /) -> Macs: ...
+
+
+@dataclass(frozen=True)
+class Classic:
+    """A codec of Pillow, `format` and `options` as `Image.save` takes them, and the qualities to measure."""
+
+    format: str
+    qualities: tuple[int, ...]
+    options: dict[str, Any]
+
+
+CLASSIC = {
+    "jpeg": Classic("JPEG", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80), {"subsampling": "4:2:0", "optimize": True}),
+    "webp": Classic("WEBP", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80), {"method": 6}),
+    "avif": Classic("AVIF", (10, 20, 30, 40, 50, 60, 70), {"subsampling": "4:4:4", "speed": 6}),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file, or the mean of several: then `image` is `MEAN` and every figure an arithmetic mean over the images.
+
+    image: file name without folders.
+    codec: "lrq" or a key of `CLASSIC`.
+    setting: the quality, on the codec's own scale.
+    rank: columns of U used, 1..4; None for a classic codec.
+    bytes, bpp: the whole file, and its bits per pixel.
+    ratio: raw 8-bit bytes / file bytes.
+    mse: on [0, 1] pixels. psnr: dB, inf for equal pixels. ms_ssim: nan for a small image (metrics.py has the size).
+    macs_*: executed multiply-accumulates per pixel; None for a classic codec.
+    encode_s, decode_s: seconds; one encode, and the median of three decodes after one that is not counted.
+    """
+
+    image: str
+    codec: str
+    setting: int
+    rank: int | None
+    bytes: float
+    bpp: float
+    ratio: float
+    mse: float
+    psnr: float
+    ms_ssim: float
+    macs_low_rank: float | None
+    macs_enlargement: float | None
+    macs_smoothing: float | None
+    macs_colour: float | None
+    encode_s: float
+    decode_s: float
+
+
+FIGURES = tuple(field.name for field in fields(Row))[4:]
+
+
+@dataclass(frozen=True)
+class BdRate:
+    """Per cent more bits (negative: fewer) that lrq at `rank` needs than the classic codec `anchor` at equal PSNR.
+
+    Taken between the mean curves, over the PSNR range from `low` to `high` (dB) that both cover.
+    All three are None where the curves do not overlap.
+    """
+
+    rank: int | None
+    anchor: str
+    percent: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `bench` measured, and the classic codecs that it could not measure because this Pillow lacks them."""
+
+    rows: list[Row]
+    skipped: tuple[str, ...] = ()
+
+
+def find_images(paths: Sequence[Path] = ()) -> list[Path]:
+    """Files as given, folders as their image files (`SUFFIXES`, not recursive) by name; without paths the default.
+
+    The default are the `SKIMAGE_PHOTOGRAPHS`. Raises FileNotFoundError for a path that does not exist, UsageError
+    for a folder without images, or if scikit-image is needed and missing.
+    """
+    if not paths:
+        folder = Path(extra("skimage").__file__).parent / "data"
+        return [folder / name for name in SKIMAGE_PHOTOGRAPHS]
+    found: list[Path] = []
+    for path in map(Path, paths):
+        path.stat()  # a missing file must not show only after hours of measuring
+        if path.is_dir():
+            chosen = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        else:
+            chosen = [path]
+        if not chosen:
+            raise UsageError(f"no images in {path}")
+        found += chosen
+    return found
+
+
+def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
+    """File name and pixels, one image at a time: uint8 (H, W) for grey, (H, W, 3) for all others, alpha dropped.
+
+    Raises UsageError for a file that is not an image or has more than 8 bits a sample, OSError if it cannot be read.
+    """
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                if image.mode[0] in "IF":
+                    raise UsageError(f"{path.name}: only images of 8 bits a sample can be measured")
+                yield path.name, np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+        except UnidentifiedImageError as error:
+            raise UsageError(f"{path.name}: not an image that Pillow can read") from error
+
+
+def row_count(
+    images: int, ranks: Sequence[int], qualities: Sequence[int], classic: Sequence[str] = tuple(CLASSIC)
+) -> int:
+    """How many rows `bench` will make of so many images: the length of a progress bar."""
+    available, _ = split_available(classic)
+    return images * (len(ranks) * len(qualities) + sum(len(CLASSIC[name].qualities) for name in available))
+
+
+def split_available(classic: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names that this build of Pillow can write, and those that it cannot. Raises UsageError for an unknown one."""
+    if unknown := [name for name in classic if name not in CLASSIC]:
+        raise UsageError(f"unknown classic codec {unknown[0]}: choose from {', '.join(CLASSIC)}")
+    Image.init()
+    available = tuple(name for name in classic if CLASSIC[name].format in Image.SAVE)
+    return available, tuple(name for name in classic if name not in available)
+
+
+def bench(
+    images: Iterable[tuple[str, Pixels]],
+    ranks: Sequence[int],
+    qualities: Sequence[int],
+    encoder: Callable[[Pixels, int, int], bytes],
+    decoder: Decoder,
+    classic: Sequence[str] = tuple(CLASSIC),
+    progress: Callable[[Row], object] = lambda row: None,
+) -> Result:
+    """Measure every image at every rank and quality, and with the classic codecs at their own qualities.
+
+    images: name and uint8 (H, W) or (H, W, 3), as `read_images` yields them.
+    encoder: encode(image, quality 0..100, rank) -> file. Load its model beforehand: loading would count as encoding.
+    progress: called with each row when it is done.
+    Raises UsageError for an unknown classic codec, or if a decoder returns another shape than it was given.
+    """
+    available, skipped = split_available(classic)
+    rows: list[Row] = []
+
+    def add(row: Row) -> None:
+        rows.append(row)
+        progress(row)
+
+    for name, image in images:
+        for rank in ranks:
+            for quality in qualities:
+                data, seconds = _timed(encoder, image, quality, rank)
+                add(_measure(name, image, OWN, quality, rank, data, seconds, decoder.decode, decoder.macs(data)))
+        for codec in available:
+            for quality in CLASSIC[codec].qualities:
+                data, seconds = _timed(classic_encode, image, codec, quality)
+                decode = _classic_decode_grey if image.ndim == 2 else _classic_decode_rgb
+                add(_measure(name, image, codec, quality, None, data, seconds, decode, None))
+    return Result(rows, skipped)
+
+
+def classic_encode(image: Pixels, codec: str, quality: int) -> bytes:
+    """A whole file of the classic codec (a key of `CLASSIC`) from uint8 (H, W) or (H, W, 3)."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, CLASSIC[codec].format, quality=quality, **CLASSIC[codec].options)
+    return out.getvalue()
+
+
+def means(rows: Iterable[Row]) -> list[Row]:
+    """One row for each codec, rank and setting, in order of first appearance: the means over its images.
+
+    PSNR is the mean of the images' PSNRs. Images without MS-SSIM are left out of its mean.
+    """
+    groups: dict[tuple[str, int | None, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.codec, row.rank, row.setting), []).append(row)
+    return [
+        Row(MEAN, codec, setting, rank, *(_mean([getattr(row, name) for row in group]) for name in FIGURES))
+        for (codec, rank, setting), group in groups.items()
+    ]
+
+
+def curves(mean_rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
+    """The rows of each codec and rank by rising rate: the points of one rate-distortion curve."""
+    points: dict[tuple[str, int | None], list[Row]] = {}
+    for row in mean_rows:
+        points.setdefault((row.codec, row.rank), []).append(row)
+    return {key: sorted(group, key=lambda row: row.bpp) for key, group in points.items()}
+
+
+def bd_rates(mean_rows: Iterable[Row]) -> list[BdRate]:
+    """lrq at each rank against each classic codec, from the rows of `means`. Raises UsageError without bjontegaard."""
+    by_curve = curves(mean_rows)
+    result = []
+    for (codec, rank), points in by_curve.items():
+        for (anchor, _), reference in by_curve.items():
+            if codec != OWN or anchor == OWN:
+                continue
+            (rate_a, psnr_a), (rate_b, psnr_b) = (
+                ([row.bpp for row in curve], [row.psnr for row in curve]) for curve in (reference, points)
+            )
+            low, high = psnr_overlap(psnr_a, psnr_b) or (None, None)
+            result.append(BdRate(rank, anchor, bd_rate(rate_a, psnr_a, rate_b, psnr_b), low, high))
+    return result
+
+
+def _measure(
+    name: str,
+    image: Pixels,
+    codec: str,
+    setting: int,
+    rank: int | None,
+    data: bytes,
+    encode_s: float,
+    decode: Callable[[bytes], Pixels],
+    macs: Macs | None,
+) -> Row:
+    decoded = decode(data)  # also the warm-up of the timed decodes
+    height, width = image.shape[:2]
+    return Row(
+        image=name,
+        codec=codec,
+        setting=setting,
+        rank=rank,
+        bytes=len(data),
+        bpp=8 * len(data) / (height * width),
+        ratio=image.size / len(data),
+        mse=mse(image, decoded),
+        psnr=psnr(image, decoded),
+        ms_ssim=ms_ssim(image, decoded),
+        macs_low_rank=None if macs is None else macs.low_rank,
+        macs_enlargement=None if macs is None else macs.enlargement,
+        macs_smoothing=None if macs is None else macs.smoothing,
+        macs_colour=None if macs is None else macs.colour,
+        encode_s=encode_s,
+        decode_s=median(_timed(decode, data)[1] for _ in range(DECODES)),
+    )
+
+
+def _timed(call: Callable[..., T], *arguments: object) -> tuple[T, float]:
+    """What the call returns, and the seconds it took."""
+    start = time.perf_counter()
+    value = call(*arguments)
+    return value, time.perf_counter() - start
+
+
+def _classic_decode_grey(data: bytes) -> Pixels:
+    # WebP and AVIF hand a grey image back as RGB.
+    return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+
+
+def _classic_decode_rgb(data: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def _mean(values: list[Any]) -> Any:
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    return fmean(known) if known else values[0]

@@ -1,0 +1,177 @@
+"""The .lrq container: bytes <-> header and chunks. SPEC.md, "Container", is the normative text.
+
+`FIELDS` is the one description of the header: packing, unpacking, `lrq info` and the test of SPEC.md
+derive from it.
+
+>>> header = Header(width=64, height=48, colour=RGB, rank=2, iterations=8, band=1, smoothing=1, model=bytes(8))
+>>> data = pack(header, [Chunk(b"I", b"payload")])
+>>> unpack(data) == (header, [Chunk(b"I", b"payload")])
+True
+"""
+
+import struct
+import zlib
+from dataclasses import asdict, astuple, dataclass
+from typing import Literal, NamedTuple
+
+from .errors import FormatError, UnsupportedError
+
+SIGNATURE = b"\x8cLRQ"
+VERSION = 0
+GREY, RGB = 0, 1
+INDICES = b"I"
+ANCILLARY_BIT = 0x20
+
+
+class Field(NamedTuple):
+    """One header field: `u8` is one byte, `varint` LEB128 in its shortest form, `bytes8` eight raw bytes."""
+
+    name: str
+    kind: Literal["u8", "varint", "bytes8"]
+    low: int
+    high: int
+    meaning: str
+
+
+FIELDS = (
+    Field("width", "varint", 1, 65535, "image width in pixels"),
+    Field("height", "varint", 1, 65535, "image height in pixels"),
+    Field("colour", "u8", 0, 1, "0 grey, 1 RGB"),
+    Field("rank", "u8", 1, 4, "columns of U and rows of V that are used"),
+    Field("iterations", "u8", 1, 32, "cap on the depth of every scale"),
+    Field("band", "u8", 0, 15, "rate band: which set of frequency tables"),
+    Field("smoothing", "u8", 0, 1, "1 if the smoothing pair runs"),
+    Field("model", "bytes8", 0, 0, "content fingerprint of the model"),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header fields of SPEC.md; `model` is 8 bytes, all others integers within `FIELDS`' bounds."""
+
+    width: int
+    height: int
+    colour: int
+    rank: int
+    iterations: int
+    band: int
+    smoothing: int
+    model: bytes
+
+    def describe(self) -> dict[str, int | str]:
+        """Field names and printable values (the fingerprint as 16 hexadecimal digits)."""
+        return {k: v.hex() if isinstance(v, bytes) else v for k, v in asdict(self).items()}
+
+
+class Chunk(NamedTuple):
+    """One chunk: a one-letter ASCII tag (lower case: ancillary) and its payload."""
+
+    tag: bytes
+    payload: bytes
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+class _Reader:
+    """Reads forward through `data`; everything past the end is a FormatError."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, count: int, what: str) -> bytes:
+        if count > len(self.data) - self.at:
+            raise FormatError(f"file ends inside {what}")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self, what: str) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1, what)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if byte == 0 and shift:
+                    raise FormatError(f"{what} is not in its shortest form")
+                return value
+        raise FormatError(f"{what} is too large")
+
+    def crc(self, start: int, what: str) -> None:
+        expected = zlib.crc32(self.data[start : self.at])
+        if struct.unpack("<I", self.take(4, what))[0] != expected:
+            raise FormatError(f"{what} is damaged (CRC-32 does not match)")
+
+
+def pack(header: Header, chunks: list[Chunk]) -> bytes:
+    """The bytes of a file. Raises FormatError if a field is outside its bounds."""
+    out = bytearray(SIGNATURE + bytes([VERSION, 0]))
+    for field, value in zip(FIELDS, astuple(header), strict=True):
+        _check(field, value)
+        out += value if field.kind == "bytes8" else bytes([value]) if field.kind == "u8" else _varint(value)
+    out += struct.pack("<I", zlib.crc32(out))
+    for tag, payload in chunks:
+        body = tag + _varint(len(payload)) + payload
+        out += body + struct.pack("<I", zlib.crc32(body))
+    return bytes(out)
+
+
+def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
+    """Header and all chunks, every CRC-32 checked.
+
+    Unknown ancillary chunks are kept (the caller skips them). Raises FormatError for anything that is not
+    a whole, undamaged file, UnsupportedError for a newer version or an unknown critical chunk.
+    """
+    reader = _Reader(data)
+    header = _unpack_header(reader)
+    chunks: list[Chunk] = []
+    while reader.at < len(data):
+        start = reader.at
+        tag = reader.take(1, "a chunk tag")
+        if not tag.isalpha():
+            raise FormatError("a chunk tag is not a letter")
+        payload = reader.take(reader.varint("a chunk length"), "a chunk")
+        reader.crc(start, f"chunk {tag.decode()}")
+        if tag != INDICES and not tag[0] & ANCILLARY_BIT:
+            raise UnsupportedError(f"critical chunk {tag.decode()} is not known to this version")
+        chunks.append(Chunk(tag, payload))
+    if [chunk.tag for chunk in chunks].count(INDICES) != 1:
+        raise FormatError("the file must hold exactly one chunk of indices")
+    return header, chunks
+
+
+def unpack_header(data: bytes) -> Header:
+    """The header alone, from the first bytes of a file (64 are always enough)."""
+    return _unpack_header(_Reader(data))
+
+
+def _unpack_header(reader: _Reader) -> Header:
+    if not reader.data.startswith(SIGNATURE):
+        raise FormatError("empty file" if not reader.data else "not an .lrq file")
+    reader.take(len(SIGNATURE), "the signature")
+    version = reader.take(1, "the header")[0]
+    flags = reader.take(1, "the header")[0]
+    values: list = []
+    for field in FIELDS:
+        if field.kind == "varint":
+            values.append(reader.varint("the header"))
+        else:
+            raw = reader.take(8 if field.kind == "bytes8" else 1, "the header")
+            values.append(raw if field.kind == "bytes8" else raw[0])
+    reader.crc(0, "the header")
+    # Only now: a damaged byte must not pass for a newer version.
+    if version != VERSION or flags:
+        raise UnsupportedError(f"format version {version}, flags {flags}: this program reads version {VERSION}")
+    for field, value in zip(FIELDS, values, strict=True):
+        _check(field, value)
+    return Header(*values)
+
+
+def _check(field: Field, value) -> None:
+    ok = len(value) == 8 if field.kind == "bytes8" else field.low <= value <= field.high
+    if not ok:
+        raise FormatError(f"header field {field.name} is out of range: {value!r}")

@@ -1,0 +1,145 @@
+"""Index planes -> pixels: look-ups, thin matrix products and optional smoothing, in ONNX Runtime on the CPU.
+
+The graph (built by encoder/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
+hold integers over a power of two, small enough that every addition is exact. So the pixels are the same
+on every machine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from . import container, zoo
+from .container import Header
+from .errors import LimitError
+from .zoo import Pack
+
+MAX_PIXELS = 2**28
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Executed multiply-accumulates per image pixel, by part of the decoder."""
+
+    low_rank: float
+    enlargement: float
+    smoothing: float
+    colour: float
+
+
+class Graph:
+    """One ONNX graph of a pack, for one colour kind, with or without smoothing."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        colour: int,
+        smoothing: bool,
+        threads: int = 0,
+        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    ):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.graph_optimization_level = optimization
+        options.log_severity_level = 3
+        self.pack, self.smoothing = pack, smoothing
+        self.channels = 3 if colour == container.RGB else 1
+        self.session = ort.InferenceSession(pack.graph(colour, smoothing), options, providers=["CPUExecutionProvider"])
+
+    def run(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> np.ndarray:
+        """uint8 pixels (height, width, 3) or (height, width) from index planes (see `Decoder.indices`)."""
+        inputs = dict(self.pack.factors(rank, self.channels))
+        for scale, plane in zip(self.pack.scales, planes, strict=True):
+            inputs |= _by_depth(scale.scale, scale.codewords, plane)
+        polyphase = self.session.run(["pixels"], inputs)[0]
+        channels, _, rows, columns = polyphase.shape
+        pixels = polyphase.reshape(channels, 2, 2, rows, columns).transpose(3, 2, 4, 1, 0)
+        pixels = pixels.reshape(2 * rows, 2 * columns, channels)[:height, :width]
+        return np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels)
+
+    def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
+        """What `run` multiplies and accumulates, from the shapes of its products and convolutions."""
+        c, low_rank, enlargement, area = self.channels, 0, 0, 0
+        for scale, plane in zip(self.pack.scales, planes, strict=True):
+            p = scale.patch
+            if area:  # Five taps across on pixels of the coarser scale to two phases, then five down to four.
+                enlargement += area * c * 5 * (2 + 4)
+            area = plane.shape[0] * plane.shape[1] * p * p
+            low_rank += int(np.count_nonzero(plane)) * rank * p * p * c
+        smoothing = area // 4 * self.smoothing_weights
+        pixels = height * width
+        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * c * c / pixels)
+
+    @property
+    def smoothing_weights(self) -> int:
+        """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels."""
+        return self.pack.smoothing_weights(self.channels) if self.smoothing else 0
+
+
+class Decoder:
+    """Decodes files, keeping the models they name loaded. Threads may share one.
+
+    models: folders of packs to know beside the shipped ones.
+    max_pixels: larger images are refused before anything is allocated.
+    threads: threads of ONNX Runtime (0: as many as cores).
+    """
+
+    def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = MAX_PIXELS, threads: int = 0):
+        self.models, self.max_pixels, self.threads = tuple(models), max_pixels, threads
+        self._packs: dict[bytes, Pack] = {}
+        self._graphs: dict[tuple[bytes, int, int], Graph] = {}
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """Pixels of a .lrq file: uint8, (height, width, 3) or, for grey, (height, width).
+
+        Raises FormatError, UnsupportedError (version, chunk or model not known) or LimitError.
+        """
+        header, planes = self.indices(data)
+        return self.graph(header).run(planes, header.rank, header.height, header.width)
+
+    def macs(self, data: bytes) -> Macs:
+        """What decoding this file multiplies and accumulates, per pixel."""
+        header, planes = self.indices(data)
+        return self.graph(header).macs(planes, header.rank, header.height, header.width)
+
+    def indices(self, data: bytes) -> tuple[Header, list[np.ndarray]]:
+        """Header and index planes: a list, one a scale, of int64 (rows, columns, iterations)."""
+        header, chunks = container.unpack(data)
+        if header.width * header.height > self.max_pixels:
+            raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
+        pack = self.pack(header)
+        payload = next(chunk.payload for chunk in chunks if chunk.tag == container.INDICES)
+        return header, entropy.decode(payload, pack, header)
+
+    def pack(self, header: Header) -> Pack:
+        """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
+        if header.model not in self._packs:
+            self._packs[header.model] = zoo.by_fingerprint(header.model, self.models).load()
+        pack = self._packs[header.model]
+        pack.check(header)
+        return pack
+
+    def graph(self, header: Header) -> Graph:
+        """The graph for the header's model, colour kind and smoothing, loaded once."""
+        key = header.model, header.colour, header.smoothing
+        if key not in self._graphs:
+            self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), self.threads)
+        return self._graphs[key]
+
+
+def _by_depth(scale: int, codewords: tuple[int, ...], plane: np.ndarray) -> dict[str, np.ndarray]:
+    """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
+    starts = np.cumsum((0, *codewords[:-1])) - 1  # index 1 is the first row of its iteration
+    flat = plane.reshape(-1, plane.shape[2])
+    depth = np.count_nonzero(flat, axis=1)
+    order = np.argsort(depth, kind="stable")
+    ends = np.searchsorted(depth[order], np.arange(len(codewords) + 1), side="right")
+    place = np.zeros(len(flat), np.int64)
+    place[order[ends[0] :]] = np.arange(1, len(flat) - ends[0] + 1)
+    inputs = {f"place{scale}": place.reshape(plane.shape[:2])}
+    for d in range(1, len(codewords) + 1):
+        inputs[f"d{scale}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
+    return inputs

@@ -1,0 +1,37 @@
+"""Every failure a user can meet: one kind a cause, each with its exit code."""
+
+
+class LrqError(Exception):
+    """Base of all errors that lrcodec raises on purpose. Its message is one line for the user."""
+
+    exit_code = 1
+
+
+class UsageError(LrqError):
+    """An argument outside its documented range, or inputs that do not fit together."""
+
+    exit_code = 2
+
+
+class FormatError(LrqError):
+    """The bytes are not a valid .lrq file: damaged, truncated, or something else altogether."""
+
+    exit_code = 3
+
+
+class UnsupportedError(LrqError):
+    """A valid file that needs a newer version, an unknown critical chunk, or a model that is not here."""
+
+    exit_code = 4
+
+
+class LimitError(LrqError):
+    """The image is larger than the limit that the caller set."""
+
+    exit_code = 5
+
+
+class EncoderMissingError(LrqError):
+    """Encoding needs the optional dependencies of lrcodec[encode]."""
+
+    exit_code = 6

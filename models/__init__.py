@@ -1,0 +1,1 @@
+"""The trained model packs that ship with lrcodec; data only."""

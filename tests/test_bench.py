@@ -1,0 +1,234 @@
+import io
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrcodec.bench import (
+    CLASSIC,
+    SKIMAGE_PHOTOGRAPHS,
+    Result,
+    Row,
+    bd_rates,
+    bench,
+    classic_encode,
+    curves,
+    find_images,
+    means,
+    read_images,
+    row_count,
+)
+from lrcodec.errors import UsageError
+from lrcodec.report import plot, table, to_json
+
+QUALITIES = (20, 40, 60, 80)
+
+
+class DoubledJpeg:
+    """A codec whose files are JPEG files, padded to twice their length: its BD-rate against JPEG is +100 %."""
+
+    def __init__(self):
+        self.encoded, self.decodes = [], 0
+
+    def encode(self, image, quality, rank):
+        self.encoded.append((image.shape, quality, rank))
+        data = classic_encode(image, "jpeg", quality)
+        return data + bytes(len(data))
+
+    def decode(self, data):
+        self.decodes += 1
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    def macs(self, data):
+        return SimpleNamespace(low_rank=len(data), enlargement=2.5, smoothing=216.0, colour=9.0)
+
+
+def photograph(height, width):
+    y, x = np.mgrid[:height, :width]
+    planes = [128 + 90 * np.sin(x / (5 + 3 * c)) * np.cos(y / 7) for c in range(3)]
+    return np.stack(planes, -1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    codec, seen = DoubledJpeg(), []
+    images = [("a.png", photograph(48, 64)), ("b.png", photograph(40, 56)[:, :, 0])]
+    result = bench(images, (1, 2), QUALITIES, codec.encode, codec, progress=seen.append)
+    return SimpleNamespace(codec=codec, images=images, result=result, seen=seen)
+
+
+@pytest.fixture
+def row():
+    return Row("a.png", "lrq", 50, 2, 100, 0.8, 30.0, 1e-3, 30.0, math.nan, 8.0, 8.0, 216.0, 9.0, 1.0, 0.03)
+
+
+def test_every_file_is_measured_once(measured):
+    own = [(image.shape, q, r) for _, image in measured.images for r in (1, 2) for q in QUALITIES]
+    assert measured.codec.encoded == own
+    assert measured.codec.decodes == 4 * len(own)  # one warm-up, three timed
+    classic = [("a.png", name, q) for name, codec in CLASSIC.items() for q in codec.qualities]
+    got = [(row.image, row.codec, row.setting) for row in measured.result.rows if row.rank is None]
+    assert got == classic + [("b.png", name, q) for _, name, q in classic]
+    assert measured.seen == measured.result.rows
+    assert len(measured.seen) == row_count(2, (1, 2), QUALITIES)
+
+
+def test_figures_of_a_row(measured):
+    rgb, grey = (next(r for r in measured.result.rows if (r.image, r.codec) == (n, "lrq")) for n in ("a.png", "b.png"))
+    for row, (_, image), samples in zip((rgb, grey), measured.images, (48 * 64 * 3, 40 * 56), strict=True):
+        data = measured.codec.encode(image, row.setting, 1)
+        error = measured.codec.decode(data).astype(float) - image
+        assert row.bytes == len(data)
+        assert row.bpp == len(data) * 8 / (image.shape[0] * image.shape[1])
+        assert row.ratio == samples / len(data)
+        assert row.mse == pytest.approx(np.mean((error / 255) ** 2))
+        assert row.psnr == pytest.approx(-10 * math.log10(np.mean((error / 255) ** 2)))
+        assert math.isnan(row.ms_ssim)
+        macs = (row.macs_low_rank, row.macs_enlargement, row.macs_smoothing, row.macs_colour)
+        assert macs == (len(data), 2.5, 216.0, 9.0)
+        assert 0 < row.decode_s < 1 and 0 < row.encode_s < 1
+
+
+def test_classic_rows(measured):
+    for name, codec in CLASSIC.items():
+        rows = [row for row in measured.result.rows if (row.codec, row.image) == (name, "a.png")]
+        assert [row.setting for row in rows] == list(codec.qualities)
+        assert rows[0].bytes < rows[-1].bytes and rows[0].psnr < rows[-1].psnr
+        assert rows[-1].psnr > 25
+        assert {row.rank for row in rows} == {row.macs_low_rank for row in rows} == {None}
+
+
+def test_jpeg_is_420():
+    assert Image.open(io.BytesIO(classic_encode(photograph(32, 32), "jpeg", 50))).layer[0][1:3] == (2, 2)
+
+
+def test_means(row):
+    other = Row("b.png", "lrq", 50, 2, 300, 1.6, 10.0, 3e-3, 25.0, 0.9, 16.0, 8.0, 216.0, 9.0, 3.0, 0.05)
+    first_rank = Row("a.png", "lrq", 50, 1, *[1] * 12)
+    mean, single = means([row, other, first_rank])
+    assert (mean.image, mean.codec, mean.setting, mean.rank) == ("mean", "lrq", 50, 2)
+    assert (mean.bytes, mean.bpp, mean.ratio, mean.psnr) == (200, pytest.approx(1.2), 20, 27.5)
+    assert mean.ms_ssim == 0.9 and mean.macs_low_rank == 12 and mean.encode_s == 2
+    assert single.rank == 1 and single.bytes == 1
+
+
+def test_means_keep_what_is_unknown(measured):
+    for mean in means(measured.result.rows):
+        assert math.isnan(mean.ms_ssim)
+        assert (mean.macs_colour is None) == (mean.codec != "lrq")
+
+
+def test_bd_rates(measured):
+    found = {(bd.rank, bd.anchor): bd for bd in bd_rates(means(measured.result.rows))}
+    assert set(found) == {(rank, anchor) for rank in (1, 2) for anchor in CLASSIC}
+    jpeg = found[2, "jpeg"]
+    # Four of JPEG's ten points, so interpolation differs a little.
+    assert jpeg.percent == pytest.approx(100, abs=2)
+    points = [row for row in means(measured.result.rows) if row.rank == 2]
+    assert (jpeg.low, jpeg.high) == (points[0].psnr, points[-1].psnr)
+
+
+def test_codec_missing_from_pillow_is_named(measured, monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.SAVE, "AVIF")
+    codec = DoubledJpeg()
+    result = bench(measured.images[:1], (1,), (50,), codec.encode, codec)
+    assert result.skipped == ("avif",)
+    assert {row.codec for row in result.rows} == {"lrq", "jpeg", "webp"}
+    assert len(result.rows) == row_count(1, (1,), (50,))
+    assert "not measured: avif" in table(result)
+    assert json.loads(to_json(result))["skipped"] == ["avif"]
+
+
+def test_unknown_classic_codec(measured):
+    with pytest.raises(UsageError, match="gif"):
+        bench(measured.images, (1,), (50,), None, None, classic=("jpeg", "gif"))
+
+
+def test_find_and_read_images(tmp_path):
+    for name, mode in (("b.png", "RGBA"), ("a.JPG", "L"), ("c.webp", "RGB"), ("z.png", "1"), ("p.png", "P")):
+        Image.new(mode, (7, 5)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "inner.png").write_bytes((tmp_path / "c.webp").read_bytes())
+    found = find_images([tmp_path / "z.png", tmp_path])
+    assert [path.name for path in found] == ["z.png", "a.JPG", "b.png", "c.webp", "p.png", "z.png"]
+    shapes = {name: image.shape for name, image in read_images(found)}
+    assert shapes == {"z.png": (5, 7), "a.JPG": (5, 7), "b.png": (5, 7, 3), "c.webp": (5, 7, 3), "p.png": (5, 7, 3)}
+    assert all(image.dtype == np.uint8 and image.flags.writeable for _, image in read_images(found))
+
+
+def test_paths_that_hold_no_images(tmp_path):
+    with pytest.raises(UsageError, match="no images"):
+        find_images([tmp_path])
+    with pytest.raises(FileNotFoundError):
+        find_images([tmp_path / "absent.png"])
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(UsageError, match="text.png"):
+        list(read_images([tmp_path / "text.png"]))
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UsageError, match="8 bits"):
+        list(read_images([tmp_path / "deep.png"]))
+
+
+def test_default_images_are_there():
+    images = list(read_images(find_images()))
+    assert [name for name, _ in images] == list(SKIMAGE_PHOTOGRAPHS)
+    assert all(image.ndim == 3 and min(image.shape[:2]) >= 300 for _, image in images)
+
+
+def test_table(measured):
+    text = table(measured.result)
+    assert text.startswith("Means over 2 images\n")
+    lines = text.splitlines()
+    heading = next(i for i, line in enumerate(lines) if line.startswith("codec"))
+    body = [line.split() for line in lines[heading + 1 : lines.index("", heading)]]
+    mean_rows = means(measured.result.rows)
+    assert len(body) == len(mean_rows)
+    for cells, row in zip(body, mean_rows, strict=True):
+        assert cells[:3] == [row.codec, str(row.rank or "-"), str(row.setting)]
+        assert cells[4:6] == [f"{row.bpp:.4f}", f"{row.ratio:.1f}"]
+        assert float(cells[7]) == pytest.approx(row.psnr, abs=0.006)
+        assert cells[11] == ("216.0" if row.codec == "lrq" else "-")
+    assert [line.split(":")[0] for line in lines if line.startswith("lrq rank")] == [
+        f"lrq rank {rank} against {name}" for rank in (1, 2) for name in CLASSIC
+    ]
+    assert any(line.startswith("lrq rank 2 against jpeg: +") and line.endswith("dB)") for line in lines)
+    assert "a.png" not in text and "a.png" in table(measured.result, per_image=True)
+    assert max(map(len, lines)) <= 130
+
+
+def test_table_without_overlap(row):
+    jpeg = [Row("a.png", "jpeg", q, None, q, q / 9, 3.0, 1e-4, 40.0 + q, 1.0, *[None] * 4, 0.1, 0.1) for q in (1, 2)]
+    assert "lrq rank 2 against jpeg: no common PSNR range" in table(Result([row, *jpeg]))
+    assert table(Result([])).startswith("Means over 0 images")
+
+
+def test_json(measured, row, tmp_path):
+    document = json.loads(to_json(measured.result), parse_constant=pytest.fail)
+    assert set(document) == {"versions", "machine", "skipped", "rows", "means", "bd_rates"}
+    assert len(document["rows"]) == len(measured.result.rows)
+    first, original = document["rows"][0], measured.result.rows[0]
+    assert first["psnr"] == original.psnr and first["bytes"] == original.bytes and first["ms_ssim"] is None
+    assert document["versions"]["numpy"] == np.__version__
+    assert document["machine"]["cpus"] > 0
+    assert {bd["anchor"] for bd in document["bd_rates"]} == set(CLASSIC)
+    assert str(Path.home()) + "/" not in json.dumps(document["machine"])
+
+
+def test_plot(measured, row):
+    perfect = Row("a.png", "lrq", 100, 2, 900, 7.0, 3.0, 0.0, math.inf, 1.0, 8.0, 8.0, 216.0, 9.0, 1.0, 0.03)
+    for result in (measured.result, Result([row, perfect]), Result([])):
+        image = Image.open(io.BytesIO(plot(result)))
+        assert image.format == "PNG" and image.size[0] >= 640
+    colours = np.unique(np.asarray(Image.open(io.BytesIO(plot(measured.result))).convert("RGB")).reshape(-1, 3), axis=0)
+    assert len(colours) > 20  # something was drawn
+
+
+def test_curves_rise_in_rate(row):
+    cheap = Row("a.png", "lrq", 10, 2, 10, 0.1, 99.0, 1e-2, 20.0, math.nan, 1.0, 8.0, 216.0, 9.0, 1.0, 0.03)
+    assert curves([row, cheap]) == {("lrq", 2): [cheap, row]}

@@ -1,0 +1,148 @@
+"""The container: literal bytes, round trips, damage, and SPEC.md's table of header fields."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrcodec.container import FIELDS, GREY, RGB, Chunk, Header, pack, unpack, unpack_header
+from lrcodec.errors import FormatError, LrqError, UnsupportedError
+
+HEADER = Header(width=640, height=480, colour=RGB, rank=2, iterations=8, band=3, smoothing=1, model=b"\x01" * 8)
+SPEC = Path(__file__).parent.parent / "SPEC.md"
+
+headers = st.builds(
+    Header,
+    **{
+        field.name: st.binary(min_size=8, max_size=8) if field.kind == "bytes8" else st.integers(field.low, field.high)
+        for field in FIELDS
+    },
+)
+ancillary = st.lists(st.builds(Chunk, st.sampled_from([b"a", b"x", b"z"]), st.binary(max_size=300)), max_size=3)
+
+
+def test_literal_bytes():
+    """The bytes of a file, which no later version may change."""
+    data = pack(HEADER, [Chunk(b"I", b"indices")])
+    assert data.hex(" ") == (
+        "8c 4c 52 51 00 00 80 05 e0 03 01 02 08 03 01 01 01 01 01 01 01 01 01 9b 7e 49 31 "
+        "49 07 69 6e 64 69 63 65 73 ee 6c a6 03"
+    )
+
+
+@given(headers, ancillary, st.binary(max_size=300), ancillary)
+def test_round_trip(header: Header, before: list[Chunk], payload: bytes, after: list[Chunk]):
+    chunks = [*before, Chunk(b"I", payload), *after]
+    data = pack(header, chunks)
+    assert unpack(data) == (header, chunks)
+    assert unpack_header(data[:64]) == header
+
+
+@given(st.binary(max_size=100))
+def test_arbitrary_bytes_raise_only_our_errors(data: bytes):
+    for start in (b"", b"\x8cLRQ\x00\x00"):
+        with pytest.raises(LrqError):
+            unpack(start + data)
+
+
+def test_truncation_at_every_byte():
+    data = pack(HEADER, [Chunk(b"x", b"extra"), Chunk(b"I", bytes(range(200)))])
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            unpack(data[:length])
+
+
+def test_every_single_bit_flip():
+    data = pack(HEADER, [Chunk(b"x", b"extra"), Chunk(b"I", bytes(range(200)))])
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(FormatError):
+            unpack(bytes(damaged))
+
+
+def test_trailing_bytes_are_refused():
+    with pytest.raises(FormatError):
+        unpack(pack(HEADER, [Chunk(b"I", b"")]) + b"\0")
+
+
+@pytest.mark.parametrize("chunks", [[], [Chunk(b"x", b"")], [Chunk(b"I", b"")] * 2])
+def test_exactly_one_chunk_of_indices(chunks: list[Chunk]):
+    with pytest.raises(FormatError, match="exactly one"):
+        unpack(pack(HEADER, chunks))
+
+
+def test_unknown_chunks():
+    known = Chunk(b"I", b"indices")
+    assert unpack(pack(HEADER, [known, Chunk(b"z", b"?")]))[1] == [known, Chunk(b"z", b"?")]
+    with pytest.raises(UnsupportedError, match="critical chunk Z"):
+        unpack(pack(HEADER, [known, Chunk(b"Z", b"?")]))
+    with pytest.raises(FormatError, match="not a letter"):
+        unpack(pack(HEADER, [known, Chunk(b"0", b"?")]))
+
+
+@pytest.mark.parametrize("byte", [4, 5], ids=["version", "flags"])
+def test_newer_files_are_unsupported(byte: int, with_crc):
+    data = bytearray(pack(HEADER, [Chunk(b"I", b"")]))
+    data[byte] = 1
+    with pytest.raises(UnsupportedError, match="format version"):
+        unpack(with_crc(data, 23))
+
+
+@pytest.fixture
+def with_crc():
+    """A function that puts the right CRC-32 of the first `end` bytes behind them."""
+    import struct
+    import zlib
+
+    def fix(data: bytearray, end: int) -> bytes:
+        data[end : end + 4] = struct.pack("<I", zlib.crc32(data[:end]))
+        return bytes(data)
+
+    return fix
+
+
+def test_varints_have_one_form(with_crc):
+    """Width 5 as `85 00` instead of `05`, under a CRC-32 that matches."""
+    data = bytearray(pack(replace(HEADER, width=5, height=5), []))
+    data[6:7] = b"\x85\x00"
+    with pytest.raises(FormatError, match="shortest"):
+        unpack(with_crc(data, 22))
+
+
+def test_varints_end():
+    with pytest.raises(FormatError, match="too large"):
+        unpack(b"\x8cLRQ\x00\x00" + b"\xff" * 20)
+
+
+@pytest.mark.parametrize("field", [field for field in FIELDS if field.kind != "bytes8"], ids=lambda field: field.name)
+def test_fields_out_of_range(field):
+    for value in {field.low - 1, field.high + 1} - {-1}:
+        with pytest.raises(FormatError, match=field.name):
+            pack(replace(HEADER, **{field.name: value}), [])
+
+
+def test_reading_checks_the_ranges_too(with_crc):
+    data = bytearray(pack(HEADER, [Chunk(b"I", b"")]))
+    data[11] = 5  # rank
+    with pytest.raises(FormatError, match="rank"):
+        unpack(with_crc(data, 23))
+
+
+def test_overhead_of_a_small_file():
+    header = replace(HEADER, width=64, height=64, colour=GREY)
+    assert len(pack(header, [Chunk(b"I", bytes(200))])) - 200 <= 32
+
+
+def test_spec_table_is_the_field_table():
+    section = SPEC.read_text(encoding="utf-8").split("### Header fields", 1)[1].split("\n#", 1)[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table]
+    assert rows[0] == ["name", "kind", "range", "meaning"]
+    bounds = [[int(number) for number in re.findall(r"\d+", row[2].replace(",", ""))] for row in rows[2:]]
+    assert [(row[0], row[1], row[3]) for row in rows[2:]] == [(f.name, f.kind, f.meaning) for f in FIELDS]
+    for field, numbers in zip(FIELDS, bounds, strict=True):
+        assert field.kind == "bytes8" or numbers == [field.low, field.high], field.name
