@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from . import container, zoo
+from . import container, entropy, zoo
 from .container import Header
 from .errors import LimitError
 from .zoo import Pack

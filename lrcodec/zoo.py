@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,9 @@ from . import container
 from .container import Header
 from .errors import FormatError, UnsupportedError
 from .grid import Scale, check_scales
+
+
+HERE = Path(__file__).parent
 
 
 class Pack:
@@ -40,6 +42,8 @@ class Pack:
         check_scales(self.scales)
         self.channels = int(self.tables["channels"])
         self.bands = int(self.tables["bands"])
+        self.entropy_tables: dict[int, list] = {}
+        """For each rate band what `entropy.tables` made of it."""
         self._factors: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def check(self, header: Header) -> None:
@@ -54,6 +58,11 @@ class Pack:
         if name not in self.graphs:
             raise FormatError(f"model {self.name} has no {name}")
         return self.graphs[name]
+
+    def smoothing_weights(self, channels: int) -> int:
+        """Weights of the smoothing pair for images of this many channels."""
+        inside = 4 * channels
+        return 2 * inside * int(self.tables["smoothing"]) * 9
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} int8 (rows, rank, p) and v{s} int16 (rows, rank, channels * p)."""
@@ -119,7 +128,7 @@ def fingerprint(blobs: dict[str, bytes]) -> bytes:
 
 def packs(extra: Sequence[str | Path] = ()) -> list[Entry]:
     """The packs at the folders `extra`, then the shipped ones."""
-    folder = Path(str(files("lrcodec.models")))
+    folder = next(path for path in (HERE / "models", HERE.parent / "models") if path.is_dir())
     shipped = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
     return [Entry(Path(path).name, Path(path)) for path in extra] + [
         Entry(name, folder / name, entry["sha256"]) for name, entry in shipped.items()

@@ -93,8 +93,9 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
         rows = f"d{s}_{depth}"
         inputs.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [f"n{s}_{depth}", depth]))
         # All iterations of a patch in one product: their factors are concatenated along the rank.
-        left = g.op("Reshape", g.op("Gather", u, rows, axis=0), g.op("Concat", g.op("Shape", rows, end=1), g.ints(-1, p), axis=0))
-        right = g.op("Reshape", g.op("Gather", v, rows, axis=0), g.op("Concat", g.op("Shape", rows, end=1), g.ints(-1, c * p), axis=0))
+        count, width = g.op("Shape", rows, end=1), g.op("Mul", g.op("Shape", u, start=1, end=2), g.ints(depth))
+        left = g.op("Reshape", g.op("Gather", u, rows, axis=0), g.op("Concat", count, width, g.ints(p), axis=0))
+        right = g.op("Reshape", g.op("Gather", v, rows, axis=0), g.op("Concat", count, width, g.ints(c * p), axis=0))
         left = g.op("Mul", g.op("Cast", left, to=TensorProto.FLOAT), g.f(2.0 ** (PLANE_BITS - FACTOR_BITS)))
         right = g.op("Cast", right, to=TensorProto.FLOAT)
         parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{s}_{depth}"))

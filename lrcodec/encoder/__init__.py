@@ -1,0 +1,140 @@
+"""The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from .. import container, entropy, zoo
+from ..container import GREY, RGB, Chunk, Header
+from ..errors import LimitError, UnsupportedError, UsageError
+from ..grid import Scale
+from .config import Config
+from .pyramid import pad, shrink, to_planes
+from .quantizer import Quantizer
+from .transformer import Transformer
+
+EFFORTS = {0: (1,), 1: (1, 2), 2: (2, 8, 8)}
+"""Beam width of each search pass; the first pass knows no contexts, each later one those of the pass before."""
+
+
+class Encoder:
+    """Encodes images with one model, kept loaded.
+
+    model: name of a shipped pack or folder of another. device: auto (CUDA where there is one), cpu or cuda.
+    Raises UnsupportedError if the model cannot be used, UsageError if the device is not there.
+    """
+
+    def __init__(self, model: str | Path = "photo", device: str = "auto"):
+        if device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("device cuda is not available")
+        self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        entry = zoo.find(model)
+        self.pack = entry.load()
+        self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
+        try:
+            with safe_open(entry.path / "encoder.safetensors", "pt") as file:
+                config = json.loads(file.metadata()["config"])
+                weights = {key: file.get_tensor(key) for key in file.keys()}
+            config["scales"] = tuple(Scale(s["scale"], s["patch"], tuple(s["codewords"])) for s in config["scales"])
+            self.config = Config(**config)
+            if self.config.scales != self.pack.scales:
+                raise ValueError("encoder and decoder differ in their scales")
+            prefix = "transformer."
+            self.transformer = Transformer(self.config, self.pack.channels)
+            self.transformer.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
+            self.plain_bits = [
+                [weights[f"bits{s.scale}_{i}"].to(self.device) for i in range(len(s.codewords))] for s in self.pack.scales
+            ]
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise UnsupportedError(f"model {entry.name} has no usable encoder: {error}") from None
+        self.transformer.to(self.device).eval()
+
+    def encode(
+        self,
+        image: np.ndarray,
+        quality: int = 50,
+        rank: int = 2,
+        iterations: int | None = None,
+        effort: int = 1,
+        smoothing: bool = True,
+        use_transformer: bool = True,
+    ) -> bytes:
+        """The bytes of a .lrq file.
+
+        image: uint8 (height, width, 3) RGB or (height, width) grey, sides 1..65535.
+        quality: 0..100. rank: 1 to the model's. iterations: cap on the depth of every scale, None for none.
+        effort: 0 transformer and one greedy pass, 1 with a local search, 2 with an exhaustive one.
+        use_transformer: False starts from block means instead of latents (for the ablation in the card).
+        Raises UsageError or LimitError.
+        """
+        header = self._header(image, quality, rank, iterations, effort, smoothing)
+        planes = self._search(image, header, self.lam(quality), EFFORTS[effort], use_transformer)
+        return container.pack(header, [Chunk(container.INDICES, entropy.encode(planes, self.pack, header))])
+
+    def lam(self, quality: int) -> float:
+        """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
+        low, high = self.config.lambda_range
+        return low * (high / low) ** (quality / 100)
+
+    def _header(
+        self, image: np.ndarray, quality: int, rank: int, iterations: int | None, effort: int, smoothing: bool
+    ) -> Header:
+        if image.dtype != np.uint8 or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] == 3):
+            raise UsageError(f"images are uint8 (height, width[, 3]), not {image.dtype} {image.shape}")
+        if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= 65535:
+            raise LimitError(f"sides must be 1 to 65535 pixels, not {image.shape[1]} x {image.shape[0]}")
+        deepest = max(len(s.codewords) for s in self.pack.scales)
+        for name, value, low, high in (
+            ("quality", quality, 0, 100),
+            ("rank", rank, 1, self.config.rank),
+            ("iterations", iterations or deepest, 1, 32),
+            ("effort", effort, 0, max(EFFORTS)),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"{name} must be {low} to {high}, not {value}")
+        return Header(
+            width=image.shape[1],
+            height=image.shape[0],
+            colour=GREY if image.ndim == 2 else RGB,
+            rank=rank,
+            iterations=min(iterations or deepest, deepest),
+            band=min(int(quality / 100 * self.config.bands), self.config.bands - 1),
+            smoothing=int(smoothing),
+            model=self.pack.fingerprint,
+        )
+
+    @torch.no_grad()
+    def _search(
+        self, image: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+    ) -> list[np.ndarray]:
+        planes = to_planes(image, self.device)
+        padded = pad(planes, self.transformer.multiple)
+        if use_transformer:
+            # A grey image has luma alone; the network was trained on three channels.
+            colour = padded.new_zeros(self.pack.channels, *padded.shape[1:])
+            colour[: len(padded)] = padded
+            latents = [latent[: len(padded)] for latent in self.transformer.latents(colour, lam)]
+        else:
+            latents = [shrink(padded, scale.scale) for scale in self.pack.scales]
+        quantizer = self._quantizer(header, len(planes))
+        size = header.height, header.width
+        plain = [[b[header.band][None] for b in bits] for bits in self.plain_bits]
+        indices, _ = quantizer(latents, size, lam, plain, beams[0])
+        by_class = [
+            [torch.from_numpy(b).to(self.device) for b in tables.bits]
+            for tables in entropy.tables(self.pack, header)
+        ]
+        for beam in beams[1:]:
+            classes = entropy.contexts(indices, self.pack, header)
+            indices, _ = quantizer(latents, size, lam, by_class, beam, classes)
+        return indices
+
+    def _quantizer(self, header: Header, channels: int) -> Quantizer:
+        key = header.rank, header.iterations, channels
+        if key not in self._quantizers:
+            factors = self.pack.factors(header.rank, channels)
+            self._quantizers[key] = Quantizer.of_factors(self.pack.scales, factors, header.iterations, self.device)
+        return self._quantizers[key]

@@ -1,0 +1,140 @@
+"""Trains transformer and smoothing end to end: latents -> vector quantization -> decoder, minimising D + lambda * R.
+
+Quantization lets gradients through in proportion to the share of a patch's target that its codewords drew
+(a straight-through estimator, van den Oord et al. 2017, that is zero for patches that stopped). The rate
+has no gradient of its own: a logarithm of each patch's energy, fitted to the bits as training goes on,
+stands for it.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .config import Config
+from .pyramid import enlarge, from_patches, shrink, to_patches, to_planes
+from .quantizer import Quantizer
+from .search import beam_search, plain_costs, reconstruct
+from .transformer import Smoothing, Transformer
+
+Log = Callable[[str], None]
+BandBits = list[list[list[torch.Tensor]]]
+
+
+def optimise(
+    transformer: Transformer,
+    smoothing: Smoothing,
+    quantizer: Quantizer,
+    images: list[np.ndarray],
+    band_bits: BandBits,
+    config: Config,
+    checkpoint: Path,
+    seed: int,
+    log: Log,
+) -> None:
+    """Train both networks in place; goes on from `checkpoint` if it exists, and keeps it up to date."""
+    random = np.random.default_rng(seed + 1)
+    # Images smaller than a crop, or a crop that does not fit the windows, are met by what fits both.
+    side = max(1, min(config.crop, *(n for i in images for n in i.shape[:2])) // transformer.multiple)
+    side = side * transformer.multiple
+    usable = [image for image in images if min(image.shape[:2]) >= side]
+    if not usable:
+        raise ValueError(f"images must be at least {side} pixels a side")
+    held = usable[:: max(1, len(usable) // 6)][:6]
+    held_planes = torch.stack([to_planes(image[:side, :side]) for image in held])
+    parameters = [*transformer.parameters(), *smoothing.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps + 1, pct_start=0.1)
+    loss_of = _Objective(transformer, smoothing, quantizer, band_bits, config)
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        transformer.load_state_dict(state["transformer"])
+        smoothing.load_state_dict(state["smoothing"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        start = state["step"]
+    low, high = config.lambda_range
+    for step in range(start, config.steps):
+        random = np.random.default_rng((seed, step))
+        lam = low * (high / low) ** random.random()
+        crops = [_crop(usable[random.integers(len(usable))], side, random) for _ in range(config.batch)]
+        cost, _ = loss_of(torch.stack(crops), lam, latents=True)
+        loss = (cost / cost.detach()).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        if (step + 1) % max(1, min(250, config.steps)) == 0:
+            with torch.no_grad():
+                gain = [
+                    (loss_of(held_planes, lam, latents=True)[1] / loss_of(held_planes, lam, latents=False)[1]).item()
+                    for lam in (low * (high / low) ** t for t in (0.2, 0.5, 0.8))
+                ]
+            log(f"step {step + 1}/{config.steps}: J with latents / without {[round(g, 4) for g in gain]}")
+            torch.save(
+                {
+                    "transformer": transformer.state_dict(),
+                    "smoothing": smoothing.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "step": step + 1,
+                },
+                checkpoint.with_suffix(".tmp"),
+            )
+            checkpoint.with_suffix(".tmp").replace(checkpoint)
+
+
+def _crop(image: np.ndarray, side: int, random: np.random.Generator) -> torch.Tensor:
+    y, x = (random.integers(0, n - side + 1) for n in image.shape[:2])
+    crop = image[y : y + side, x : x + side]
+    return to_planes(np.ascontiguousarray(crop[:, ::-1] if random.random() < 0.5 else crop))
+
+
+class _Objective:
+    """J = D + lambda * R of a batch, differentiable."""
+
+    def __init__(
+        self, transformer: Transformer, smoothing: Smoothing, quantizer: Quantizer, band_bits: BandBits, config: Config
+    ):
+        self.transformer, self.smoothing, self.quantizer = transformer, smoothing, quantizer
+        self.band_bits, self.config = band_bits, config
+        self.slopes = [1.0] * len(config.scales)
+
+    def __call__(self, planes: torch.Tensor, lam: float, latents: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """planes (b, C, h, w) -> differentiable J of each image (b,), and the mean of the real J, ()."""
+        low, high = self.config.lambda_range
+        band = int(math.log(lam / low) / math.log(high / low) * self.config.bands)
+        bits = self.band_bits[min(max(band, 0), self.config.bands - 1)]
+        scales = self.config.scales
+        targets = self.transformer(planes, lam) if latents else [shrink(planes, s.scale) for s in scales]
+        rate = planes.new_zeros(len(planes))
+        real_rate = planes.new_zeros(len(planes))
+        decoded: torch.Tensor | None = None
+        for j, (scale, target) in enumerate(zip(scales, targets, strict=True)):
+            guess = torch.zeros_like(target) if decoded is None else enlarge(decoded)
+            x = torch.stack([to_patches(r, scale.patch) for r in target - guess])  # (b, n, d)
+            flat, lam_s = x.flatten(0, 1).detach(), lam / scale.scale**2
+            books = self.quantizer.books[j]
+            with torch.no_grad():
+                indices, cost = beam_search(flat, books, plain_costs([b[0] for b in bits[j]], len(flat)), lam_s, 1)
+                drawn = reconstruct(indices, books)
+                energy = flat.square().sum(1, keepdim=True)
+                share = ((drawn * flat).sum(1, keepdim=True) / (energy + 1e-6)).clamp(0, 1)
+                spent = ((cost - (flat - drawn).square().sum(1)) / lam_s).reshape(len(planes), -1)
+            proxy = torch.log2(1 + x.square().sum(2) / (10 * lam_s))
+            if torch.is_grad_enabled():
+                slope = ((spent * proxy).sum() / (proxy.square().sum() + 1e-6)).item()
+                self.slopes[j] = 0.95 * self.slopes[j] + 0.05 * slope
+            rate = rate + self.slopes[j] * proxy.sum(1)
+            real_rate = real_rate + spent.sum(1)
+            passed = drawn + share * (x.flatten(0, 1) - flat)
+            passed = passed.reshape(x.shape)
+            shape = target.shape[1:]
+            decoded = guess + torch.stack([from_patches(q, scale.patch, *shape) for q in passed])
+        assert decoded is not None
+        error = (self.smoothing(decoded) - planes).square().sum((1, 2, 3))
+        return error + lam * rate, (error + lam * real_rate).detach().mean()

@@ -1,0 +1,68 @@
+"""Pixels <-> planes <-> patches, in float32 torch: the encoder's view of SPEC.md, "Reconstruction".
+
+Planes are (C, h, w) in the orthonormal luma/chroma space, in levels of the 8-bit range around mid-grey. A
+patch is the matrix that one codeword draws, (p, C * p), flattened: its rows are ordered by phase and place
+in y, its columns by channel, phase and place in x, as in the tables of a pack.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..fixed import COLOUR_BITS, ENLARGE_BITS
+from ..grid import Scale
+from .export import ENLARGE_TAPS, colour_matrix
+
+
+def to_planes(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (h, w, 3) or (h, w) -> float32 planes (3, h, w) or (1, h, w)."""
+    pixels = torch.from_numpy(image.reshape(*image.shape[:2], -1)).to(device).permute(2, 0, 1).float() - 128
+    return torch.einsum("ij,ihw->jhw", _colour(len(pixels)).to(device), pixels) * (3 if len(pixels) == 1 else 1)
+
+
+def to_pixels(planes: torch.Tensor) -> torch.Tensor:
+    """float32 planes (..., C, h, w) -> float32 pixels of the same shape, in [0, 255] but for overshoot."""
+    return torch.einsum("ij,...jhw->...ihw", _colour(planes.shape[-3]).to(planes.device), planes) + 128
+
+
+def _colour(channels: int) -> torch.Tensor:
+    return torch.from_numpy(colour_matrix(channels) / 2**COLOUR_BITS).float()
+
+
+def shrink(planes: torch.Tensor, scale: int) -> torch.Tensor:
+    """Block means: (..., C, h, w) -> (..., C, h / scale, w / scale)."""
+    return planes if scale == 1 else F.avg_pool2d(planes, scale)
+
+
+def enlarge(planes: torch.Tensor) -> torch.Tensor:
+    """Twofold enlargement as the decoder's, but for rounding: (..., h, w) -> (..., 2h, 2w)."""
+    taps = torch.tensor(ENLARGE_TAPS / 2**ENLARGE_BITS, dtype=torch.float32, device=planes.device)
+    h, w = planes.shape[-2:]
+    x = F.pad(planes.reshape(-1, 1, h, w), (2, 2, 2, 2), mode="replicate")
+    x = F.conv2d(x, taps.reshape(2, 1, 1, 5)).permute(0, 2, 3, 1).reshape(-1, 1, h + 4, 2 * w)
+    x = F.conv2d(x, taps.reshape(2, 1, 5, 1)).permute(0, 2, 1, 3)
+    return x.reshape(*planes.shape[:-2], 2 * h, 2 * w)
+
+
+def to_patches(planes: torch.Tensor, p: int) -> torch.Tensor:
+    """(C, h, w) -> (h / p * w / p, p * C * p), patches in raster order."""
+    c, h, w = planes.shape
+    x = planes.reshape(c, h // p, p // 2, 2, w // p, p // 2, 2)
+    return x.permute(1, 4, 3, 2, 0, 6, 5).reshape(-1, p * c * p)
+
+
+def from_patches(patches: torch.Tensor, p: int, channels: int, h: int, w: int) -> torch.Tensor:
+    """The inverse of `to_patches`: (n, p * C * p) -> (C, h, w)."""
+    x = patches.reshape(h // p, w // p, 2, p // 2, channels, 2, p // 2)
+    return x.permute(4, 0, 3, 2, 1, 6, 5).reshape(channels, h, w)
+
+
+def pad(planes: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Repeat the last row and column until both sides are multiples of `multiple`."""
+    h, w = planes.shape[-2:]
+    return F.pad(planes[None], (0, -w % multiple, 0, -h % multiple), mode="replicate")[0]
+
+
+def crop_to_grid(planes: torch.Tensor, scale: Scale, grid: tuple[int, int]) -> torch.Tensor:
+    """The part of a plane of this scale that its patch grid covers."""
+    return planes[..., : grid[0] * scale.patch, : grid[1] * scale.patch]

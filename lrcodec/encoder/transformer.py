@@ -1,0 +1,126 @@
+"""The encoder's transformer: an image becomes, at every scale, the planes that quantization should aim at.
+
+Its latents live in the space of the codewords, so that vector quantization compares them with codewords
+directly. Where the last layer gives zeros the latents are the block means of the image; training moves
+them to what decodes best after quantization, enlargement and smoothing (see train.py).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..grid import Scale
+from .config import Config
+from .pyramid import shrink
+
+LEVELS = 64.0
+"""Planes are divided by this on their way in."""
+
+
+class Block(nn.Module):
+    """Attention within windows of tokens, then an MLP, each added to its input (pre-norm)."""
+
+    def __init__(self, width: int, heads: int, window: int, shift: bool):
+        super().__init__()
+        self.heads, self.window, self.shift = heads, window, window // 2 if shift else 0
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
+        self.position = nn.Parameter(torch.zeros(heads, window * window, window * window))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, rows, columns, width) -> the same shape; rows and columns are multiples of the window."""
+        x = x + self._attend(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
+        w, s = self.window, self.shift
+        x = F.pad(x, (0, 0, s, s, s, s))
+        b, rows, columns, width = x.shape
+        tiles = x.reshape(b, rows // w, w, columns // w, w, width).transpose(2, 3)  # (b, r/w, c/w, w, w, width)
+        qkv = self.qkv(tiles).reshape(-1, w * w, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b * windows, heads, w * w, width / heads)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position)
+        y = self.out(y.transpose(1, 2).reshape(tiles.shape))
+        y = y.transpose(2, 3).reshape(b, rows, columns, width)
+        return y[:, s : rows - s, s : columns - s]
+
+
+class Transformer(nn.Module):
+    """Windowed vision transformer over tokens of one finest patch each."""
+
+    def __init__(self, config: Config, channels: int):
+        super().__init__()
+        self.scales, self.channels = config.scales, channels
+        self.token = config.scales[-1].span
+        self.multiple = math.lcm(config.scales[0].span, self.token * config.window)
+        self.sides = [max(1, self.token // s.scale) for s in config.scales]
+        self.embed = nn.Linear(channels * self.token**2, config.width)
+        self.quality = nn.Linear(2, config.width)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.window, shift=i % 2 == 1) for i in range(config.blocks)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.head = nn.Linear(config.width, sum(channels * side**2 for side in self.sides))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, planes: torch.Tensor, lam: float) -> list[torch.Tensor]:
+        """Latents of a batch of images.
+
+        planes: float32 (b, C, h, w), sides multiples of `multiple`. Returns for each scale (b, C, h / s, w / s).
+        """
+        b, c, h, w = planes.shape
+        t = self.token
+        x = planes.reshape(b, c, h // t, t, w // t, t).permute(0, 2, 4, 1, 3, 5).reshape(b, h // t, w // t, -1)
+        level = math.log(lam / 400.0) / 2
+        x = self.embed(x / LEVELS) + self.quality(planes.new_tensor([level, level * level]))
+        for block in self.blocks:
+            x = block(x)
+        changes = self.head(self.norm(x)).split([c * side**2 for side in self.sides], dim=-1)
+        return [
+            shrink(planes, scale.scale) + LEVELS / 4 * self._place(change, scale, side, c)
+            for scale, side, change in zip(self.scales, self.sides, changes, strict=True)
+        ]
+
+    def _place(self, change: torch.Tensor, scale: Scale, side: int, c: int) -> torch.Tensor:
+        """(b, rows, columns, C * side^2) -> (b, C, h / s, w / s)."""
+        b, rows, columns, _ = change.shape
+        x = change.reshape(b, rows, columns, c, side, side).permute(0, 3, 1, 4, 2, 5)
+        x = x.reshape(b, c, rows * side, columns * side)
+        return shrink(x, max(1, scale.scale // self.token))
+
+    @torch.no_grad()
+    def latents(self, planes: torch.Tensor, lam: float, tile: int = 1024) -> list[torch.Tensor]:
+        """`forward` for one image (C, h, w) of any padded size, in tiles with a margin, so that memory stays bounded."""
+        c, h, w = planes.shape
+        out = [planes.new_empty(c, h // s.scale, w // s.scale) for s in self.scales]
+        for y in range(0, h, tile):
+            for x in range(0, w, tile):
+                top, left = max(0, y - self.multiple), max(0, x - self.multiple)
+                part = planes[None, :, top : y + tile + self.multiple, left : x + tile + self.multiple]
+                for scale, whole, latent in zip(self.scales, out, self(part, lam), strict=True):
+                    s = scale.scale
+                    inner = latent[0, :, (y - top) // s : (y - top + tile) // s, (x - left) // s : (x - left + tile) // s]
+                    whole[:, y // s : y // s + inner.shape[1], x // s : x // s + inner.shape[2]] = inner
+        return out
+
+
+class Smoothing(nn.Module):
+    """The optional convolution pair on polyphase planes: 3x3, ReLU, 3x3, added to its input."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.first = nn.Conv2d(4 * channels, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, 4 * channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """(b, C, h, w) -> the same shape, in levels."""
+        b, c, h, w = planes.shape
+        x = planes.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 5, 3, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
+        x = x + self.second(F.relu(self.first(x)))
+        return x.reshape(b, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 3, 5, 2).reshape(b, c, h, w)
