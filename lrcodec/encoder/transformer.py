@@ -17,6 +17,8 @@ from .pyramid import shrink
 
 LEVELS = 64.0
 """Planes are divided by this on their way in."""
+CHANGE = 4.0
+"""Levels that the head's unit stands for: small, so that the first steps of training do not overshoot."""
 
 
 class Block(nn.Module):
@@ -81,7 +83,7 @@ class Transformer(nn.Module):
             x = block(x)
         changes = self.head(self.norm(x)).split([c * side**2 for side in self.sides], dim=-1)
         return [
-            shrink(planes, scale.scale) + LEVELS / 4 * self._place(change, scale, side, c)
+            shrink(planes, scale.scale) + CHANGE * self._place(change, scale, side, c)
             for scale, side, change in zip(self.scales, self.sides, changes, strict=True)
         ]
 

@@ -1,0 +1,142 @@
+"""Reconstruction is exact: the graph equals the int64 reference on every optimisation level and thread count."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import reference
+
+from lrcodec import decoder, zoo
+from lrcodec.container import GREY, RGB, Header
+from lrcodec.encoder import export
+from lrcodec.errors import FormatError, LimitError, UnsupportedError
+from lrcodec.grid import Scale
+
+LEVELS = [
+    ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+]
+
+
+def header(width: int, height: int, **changes) -> Header:
+    fields = dict(colour=RGB, rank=2, iterations=3, band=0, smoothing=1, model=bytes(8)) | changes
+    return Header(width=width, height=height, **fields)
+
+
+def expected(pack, smoothing, planes, head: Header) -> np.ndarray:
+    channels = 3 if head.colour == RGB else 1
+    w1, b1, w2, b2 = smoothing
+    cut = (w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]) if head.smoothing else None
+    return reference.pixels(planes, pack.tables, head, cut, export.colour_matrix(channels))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_graph_equals_integer_reference(random_pack, random_planes, rank, level, threads):
+    pack, smoothing = random_pack
+    for colour, smooth, (width, height) in ((RGB, 1, (97, 61)), (RGB, 0, (16, 40)), (GREY, 1, (33, 1)), (GREY, 0, (64, 64))):
+        head = header(width, height, rank=rank, colour=colour, smoothing=smooth)
+        planes = random_planes(pack, head, rank + width)
+        got = decoder.Graph(pack, colour, bool(smooth), threads, level).run(planes, rank, height, width)
+        assert got.dtype == np.uint8
+        np.testing.assert_array_equal(got, expected(pack, smoothing, planes, head))
+
+
+def test_every_patch_stopped_gives_mid_grey(random_pack):
+    pack, _ = random_pack
+    planes = [np.zeros((*s.grid(20, 30), len(s.codewords)), np.int64) for s in pack.scales]
+    pixels = decoder.Graph(pack, RGB, smoothing=False).run(planes, 2, 20, 30)
+    assert pixels.shape == (20, 30, 3) and (pixels == 128).all()
+
+
+def test_pictures_use_the_whole_range(random_pack, random_planes):
+    """The comparison above would prove nothing on pictures that are flat or clipped away."""
+    pack, _ = random_pack
+    pixels = decoder.Graph(pack, RGB, smoothing=True).run(random_planes(pack, header(97, 61), 1), 4, 61, 97)
+    assert pixels.min() == 0 and pixels.max() == 255 and 40 < np.median(pixels) < 215
+    assert ((pixels > 0) & (pixels < 255)).mean() > 0.5
+
+
+def test_export_refuses_inexact_tables():
+    scale = Scale(1, 8, (2,))
+    u, v = np.full((2, 4, 8), 127, np.int8), np.full((2, 4, 24), 32767, np.int16)
+    with pytest.raises(ValueError, match="not exact"):
+        export.check_exact((scale,), {1: (u, v)}, None)
+    export.check_exact((scale,), {1: (u, v // 4)}, None)
+
+
+def test_macs_count_executed_products_only(random_pack):
+    pack, smoothing = random_pack
+    planes = [np.zeros((*s.grid(64, 64), len(s.codewords)), np.int64) for s in pack.scales]
+    graph = decoder.Graph(pack, RGB, smoothing=True)
+    still = graph.macs(planes, 2, 64, 64)
+    assert still.low_rank == 0
+    planes[2][0, 0, :2] = 1  # two iterations of one 8 x 8 patch, rank 2, three channels
+    moved = graph.macs(planes, 2, 64, 64)
+    assert moved.low_rank == pytest.approx(2 * 2 * 64 * 3 / 64**2)
+    assert still.smoothing == (smoothing[0].size + smoothing[2].size) / 4
+    # Two enlargements, to scale 2 and to scale 1, five taps across and five down.
+    assert still.enlargement == pytest.approx(3 * 5 * (2 + 4) * (1 / 4 + 1 / 16))
+    assert still.colour == 9
+
+
+def test_index_out_of_range_for_header_is_refused(random_pack):
+    pack, _ = random_pack
+    with pytest.raises(FormatError, match="rate band"):
+        pack.check(header(8, 8, band=2))
+
+
+def test_unknown_model_and_limit(photo_file: Path):
+    data = photo_file.read_bytes()
+    with pytest.raises(LimitError):
+        decoder.Decoder(max_pixels=97 * 61 - 1).decode(data)
+    assert decoder.Decoder(max_pixels=97 * 61).decode(data).shape == (61, 97, 3)
+    with pytest.raises(UnsupportedError, match="00000000000000ff"):
+        zoo.by_fingerprint(bytes(7) + b"\xff")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 4])
+@pytest.mark.parametrize("grey", [False, True])
+def test_shipped_model_equals_integer_reference(photo, rank, grey):
+    """The whole path on a real photograph: file, range coder, graph, against the reference written from SPEC.md."""
+    import onnx
+    from onnx import numpy_helper
+
+    from lrcodec import container
+    from lrcodec.encoder import Encoder
+
+    image = np.ascontiguousarray(photo[:, :, 1]) if grey else photo
+    data = Encoder(device="cpu").encode(image, quality=70, rank=rank, effort=0)
+    reader = decoder.Decoder()
+    head, chunks = container.unpack(data)
+    pack = reader.pack(head)
+    planes = reference.indices(chunks[0].payload, pack.tables, head)
+    weights = {
+        w.name: numpy_helper.to_array(w).astype(np.float64)
+        for w in onnx.load_from_string(pack.graph(head.colour, True)).graph.initializer
+    }
+    smoothing = tuple(
+        np.rint(weights[name] * 512 if name[0] == "w" else weights[name] - 0.5).astype(np.int64)
+        for name in ("w1", "b1", "w2", "b2")
+    )
+    colour = export.colour_matrix(1 if grey else 3)
+    np.testing.assert_array_equal(reader.decode(data), reference.pixels(planes, pack.tables, head, smoothing, colour))
+
+
+def test_decoding_needs_no_torch(photo_file: Path):
+    """With torch made unimportable the command still decodes."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from lrcodec.cli import main\n"
+        f"main(['decode', {str(photo_file)!r}, '-o', {str(photo_file.with_name('no-torch.png'))!r}])"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONSTARTUP"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert photo_file.with_name("no-torch.png").stat().st_size > 0

@@ -1,0 +1,34 @@
+"""Every command of the README's usage tour runs, as printed, and leaves what it says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lrcodec.cli import main
+from lrcodec.metrics import psnr
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+TOUR = re.findall(r"^\$ lrq (.+)$", README, re.MULTILINE)
+
+
+def test_usage_tour(photo, tmp_path, monkeypatch):
+    assert len(TOUR) >= 6
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(photo).save("photo.png")
+    for line in TOUR:
+        result = CliRunner().invoke(main, shlex.split(line))
+        assert result.exit_code == 0, (line, result.output)
+    assert psnr(photo, np.asarray(Image.open("decoded.png"))) > 22
+    assert Path("small.lrq").stat().st_size < Path("photo.lrq").stat().st_size < Path("best.lrq").stat().st_size
+    assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (\d) \| (.+?) \|$", README, re.MULTILINE))
+def test_exit_codes_are_those_of_the_help(row):
+    help_text = " ".join((main.help or "").split())
+    assert f"{row[0]} {row[1]}" in help_text
