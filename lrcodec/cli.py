@@ -208,15 +208,15 @@ def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path
         from .encoder.train import train as run
 
     work = work or Path(f"{output}.work")
-    run(
-        folder,
-        output,
-        preset=preset,
-        work=work,
-        seed=seed,
-        steps=steps,
-        progress=lambda line: click.echo(line, err=True),
-    )
+    with click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar:
+
+        def progress(done: float, line: str) -> None:
+            if sys.stderr.isatty():
+                bar.update(int(1000 * done) - bar.pos, line)
+            else:
+                click.echo(f"{done:4.0%} {line}", err=True)
+
+        run(folder, output, preset=preset, work=work, seed=seed, steps=steps, progress=progress)
 
 
 @main.command()
@@ -234,6 +234,7 @@ def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True)
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the rate-distortion curves as a PNG.")
@@ -244,6 +245,7 @@ def bench(
     effort: int,
     model: str,
     device: str,
+    no_transformer: bool,
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
@@ -266,7 +268,9 @@ def bench(
             measuring.read_images(images),
             ranks,
             qualities,
-            lambda image, quality, rank: encoder.encode(image, quality=quality, rank=rank, effort=effort),
+            lambda image, quality, rank: encoder.encode(
+                image, quality, rank, effort=effort, use_transformer=not no_transformer
+            ),
             decoder,
             progress=lambda row: bar.update(1),
         )

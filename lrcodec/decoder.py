@@ -71,7 +71,7 @@ class Graph:
             low_rank += int(np.count_nonzero(plane)) * rank * p * p * c
         smoothing = area // 4 * self.smoothing_weights
         pixels = height * width
-        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * c * c / pixels)
+        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * 4 * c * c / pixels)
 
     @property
     def smoothing_weights(self) -> int:

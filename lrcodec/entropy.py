@@ -27,7 +27,6 @@ _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679,
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
 
 
-
 class Group(NamedTuple):
     """The patches of one scale, iteration and phase that are still going: what one call codes."""
 
@@ -118,44 +117,43 @@ def walk(
         starts = np.cumsum((0, *scale.codewords[:-1]))
         rows, columns = scale.grid(*size)
         plane = np.zeros((rows * columns, len(scale.codewords)), np.int64)
-        # Energy levels of the latest and of all indices of each patch, with a border of zeros.
-        latest, total = np.zeros((2, rows + 2, columns + 2), np.int64)
-        own, sums = latest[1:-1, 1:-1], total[1:-1, 1:-1]
-        repeat = scales[position - 1].span // scale.span if position else 0
-        if repeat:
-            parent = parent.repeat(repeat, 0).repeat(repeat, 1)[:rows, :columns]
-        else:
-            parent = np.zeros((rows, columns), np.int64)
-        above = np.minimum(parent, 255).ravel()
-        checkerboard = np.add.outer(np.arange(rows), np.arange(columns)).ravel() % 2
-        phases = [np.flatnonzero(checkerboard == phase) for phase in (0, 1)]
+        # Energy levels of the latest and of all indices of each patch, flat, with a border of zeros.
+        latest, total = np.zeros((2, (rows + 2) * (columns + 2)), np.int64)
+        above = np.zeros((rows, columns), np.int64)
+        if position:
+            repeat = scales[position - 1].span // scale.span
+            above = np.minimum(parent.repeat(repeat, 0).repeat(repeat, 1)[:rows, :columns], 255)
+        y, x = np.indices((rows, columns)).reshape(2, -1)
+        # For each phase the patches that go on: places in the grid, and in the bordered arrays.
+        going = [np.flatnonzero((y + x) % 2 == phase) for phase in (0, 1)]
+        bordered = [(y[at] + 1) * (columns + 2) + x[at] + 1 for at in going]
         for i in range(min(len(scale.codewords), iterations)):
             for phase in (0, 1):
-                at = phases[phase]
+                at, spot = going[phase], bordered[phase]
                 if not len(at):
                     continue
-                features = (_around(latest).take(at), own.ravel().take(at), _around(total).take(at), above.take(at))
+                neighbours = spot - 1, spot + 1, spot - (columns + 2), spot + (columns + 2)
+                features = (
+                    sum(latest.take(n) for n in neighbours),
+                    latest.take(spot),
+                    sum(total.take(n) for n in neighbours),
+                    above.take(at),
+                )
                 index = coder(Group(position, i, phase, at, tuple(np.minimum(f, 255) for f in features)))
                 plane[at, i] = index
-                goes_on = index > 0
-                energy = np.where(goes_on, energy_levels.take(starts[i] + index - 1, mode="clip"), 0)
-                y, x = np.divmod(at, columns)
-                own[y, x] = energy
-                sums[y, x] += energy
-                phases[phase] = at[goes_on]
+                energy = np.where(index > 0, energy_levels.take(starts[i] + index - 1, mode="clip"), 0)
+                latest[spot] = energy
+                total[spot] += energy
+                goes_on = np.flatnonzero(index)
+                going[phase], bordered[phase] = at.take(goes_on), spot.take(goes_on)
         planes.append(plane.reshape(rows, columns, -1))
-        parent = sums
+        parent = total.reshape(rows + 2, columns + 2)[1:-1, 1:-1]
     return planes
 
 
 def _walk(pack: Pack, header: Header, coder: Coder) -> list[np.ndarray]:
     energies = [pack.tables[f"energy{scale.scale}"] for scale in pack.scales]
     return walk(pack.scales, energies, (header.height, header.width), header.iterations, coder)
-
-
-def _around(bordered: np.ndarray) -> np.ndarray:
-    """Sum over the four neighbours of every patch, flat."""
-    return (bordered[:-2, 1:-1] + bordered[2:, 1:-1] + bordered[1:-1, :-2] + bordered[1:-1, 2:]).ravel()
 
 
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> bytes:
@@ -213,8 +211,8 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[np.nd
     by_scale = tables(pack, header)
 
     def coder(group: Group) -> np.ndarray:
-        flat = out[group.position].reshape(-1, out[group.position].shape[2])
-        flat[group.at, group.iteration] = by_scale[group.position].classes(group)
+        classes = by_scale[group.position].classes(group)
+        out[group.position].reshape(-1, planes[group.position].shape[2])[group.at, group.iteration] = classes
         return _known(planes, group)
 
     _walk(pack, header, coder)

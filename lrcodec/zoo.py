@@ -20,7 +20,6 @@ from .container import Header
 from .errors import FormatError, UnsupportedError
 from .grid import Scale, check_scales
 
-
 HERE = Path(__file__).parent
 
 

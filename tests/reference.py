@@ -20,13 +20,12 @@ class RangeDecoder:
     def symbol(self, freq: list[int]) -> int:
         scale = self.range >> 24
         quantile = ((self.point - self.lower) % 2**64) // scale
-        left = 0
-        for symbol, f in enumerate(freq):
-            if quantile < left + f:
-                break
-            left += f
+        symbol, left = 0, 0
+        while left + freq[symbol] <= quantile:
+            left += freq[symbol]
+            symbol += 1
         self.lower = (self.lower + scale * left) % 2**64
-        self.range = scale * f
+        self.range = scale * freq[symbol]
         if self.range < 2**32:
             self.lower = self.lower << 32 & 2**64 - 1
             self.range <<= 32

@@ -40,7 +40,12 @@ def expected(pack, smoothing, planes, head: Header) -> np.ndarray:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_graph_equals_integer_reference(random_pack, random_planes, rank, level, threads):
     pack, smoothing = random_pack
-    for colour, smooth, (width, height) in ((RGB, 1, (97, 61)), (RGB, 0, (16, 40)), (GREY, 1, (33, 1)), (GREY, 0, (64, 64))):
+    for colour, smooth, (width, height) in (
+        (RGB, 1, (97, 61)),
+        (RGB, 0, (16, 40)),
+        (GREY, 1, (33, 1)),
+        (GREY, 0, (64, 64)),
+    ):
         head = header(width, height, rank=rank, colour=colour, smoothing=smooth)
         planes = random_planes(pack, head, rank + width)
         got = decoder.Graph(pack, colour, bool(smooth), threads, level).run(planes, rank, height, width)
@@ -83,7 +88,7 @@ def test_macs_count_executed_products_only(random_pack):
     assert still.smoothing == (smoothing[0].size + smoothing[2].size) / 4
     # Two enlargements, to scale 2 and to scale 1, five taps across and five down.
     assert still.enlargement == pytest.approx(3 * 5 * (2 + 4) * (1 / 4 + 1 / 16))
-    assert still.colour == 9
+    assert still.colour == 36
 
 
 def test_index_out_of_range_for_header_is_refused(random_pack):

@@ -46,7 +46,8 @@ class Encoder:
             self.transformer = Transformer(self.config, self.pack.channels)
             self.transformer.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
             self.plain_bits = [
-                [weights[f"bits{s.scale}_{i}"].to(self.device) for i in range(len(s.codewords))] for s in self.pack.scales
+                [weights[f"bits{s.scale}_{i}"].to(self.device) for i in range(len(s.codewords))]
+                for s in self.pack.scales
             ]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise UnsupportedError(f"model {entry.name} has no usable encoder: {error}") from None
@@ -122,14 +123,13 @@ class Encoder:
         quantizer = self._quantizer(header, len(planes))
         size = header.height, header.width
         plain = [[b[header.band][None] for b in bits] for bits in self.plain_bits]
-        indices, _ = quantizer(latents, size, lam, plain, beams[0])
+        indices = quantizer(latents, size, lam, plain, beams[0])
         by_class = [
-            [torch.from_numpy(b).to(self.device) for b in tables.bits]
-            for tables in entropy.tables(self.pack, header)
+            [torch.from_numpy(b).to(self.device) for b in tables.bits] for tables in entropy.tables(self.pack, header)
         ]
         for beam in beams[1:]:
             classes = entropy.contexts(indices, self.pack, header)
-            indices, _ = quantizer(latents, size, lam, by_class, beam, classes)
+            indices = quantizer(latents, size, lam, by_class, beam, classes)
         return indices
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:

@@ -13,7 +13,8 @@ import torch
 from ..fixed import FACTOR_BITS
 from .search import beam_search, plain_costs, reconstruct
 
-Log = Callable[[str], None]
+Progress = Callable[[float, str], None]
+"""Told the share that is done, in [0, 1], and a line that says what."""
 
 
 def bits_of(indices: torch.Tensor, codewords: tuple[int, ...], prior: float = 0.3) -> list[torch.Tensor]:
@@ -71,7 +72,7 @@ def fit(
     rank: int,
     beams: tuple[int, ...],
     seed: int,
-    log: Log,
+    progress: Progress,
     start_patches: int = 150_000,
 ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Codebooks (list of float32 (K, d)) and their bits (list of float32 (K + 1,)) for patches (n, d).
@@ -95,7 +96,9 @@ def fit(
         bits = bits_of(indices, codewords)
         if t < len(beams) - 2:
             _revive(books, bits, indices, residual, p, rank, random)
-        log(f"round {t + 1}/{len(beams)}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}")
+        progress(
+            (t + 1) / len(beams), f"round {t + 1}/{len(beams)}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}"
+        )
     return books, bits
 
 

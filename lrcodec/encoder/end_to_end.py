@@ -7,19 +7,18 @@ stands for it.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .codebooks import Progress
 from .config import Config
 from .pyramid import enlarge, from_patches, shrink, to_patches, to_planes
 from .quantizer import Quantizer
 from .search import beam_search, plain_costs, reconstruct
 from .transformer import Smoothing, Transformer
 
-Log = Callable[[str], None]
 BandBits = list[list[list[torch.Tensor]]]
 
 
@@ -32,7 +31,7 @@ def optimise(
     config: Config,
     checkpoint: Path,
     seed: int,
-    log: Log,
+    progress: Progress,
 ) -> None:
     """Train both networks in place; goes on from `checkpoint` if it exists, and keeps it up to date."""
     random = np.random.default_rng(seed + 1)
@@ -74,7 +73,8 @@ def optimise(
                     (loss_of(held_planes, lam, latents=True)[1] / loss_of(held_planes, lam, latents=False)[1]).item()
                     for lam in (low * (high / low) ** t for t in (0.2, 0.5, 0.8))
                 ]
-            log(f"step {step + 1}/{config.steps}: J with latents / without {[round(g, 4) for g in gain]}")
+            line = f"step {step + 1}/{config.steps}: J with latents / without {[round(g, 4) for g in gain]}"
+            progress((step + 1) / config.steps, line)
             torch.save(
                 {
                     "transformer": transformer.state_dict(),

@@ -108,7 +108,7 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
 
 
 def _enlarge(g: _Graph, plane: str, like: str, channels: int) -> str:
-    """Twofold enlargement of (C, 1, h, w) to polyphase (C, 4, h, w), cropped like `like`, one half added for rounding."""
+    """Twofold enlargement of (C, 1, h, w) to polyphase (C, 4, h, w), cropped like `like`, 1/2 added for rounding."""
     taps = ENLARGE_TAPS / 2.0**ENLARGE_BITS
     across = g.const("taps_x", taps.reshape(2, 1, 1, 5), np.float32)
     grouped = g.const("taps_y", np.concatenate([taps, taps]).reshape(4, 1, 5, 1), np.float32)
@@ -128,12 +128,11 @@ def _interleave(g: _Graph, polyphase: str, channels: int) -> str:
 
 
 def _smooth(g: _Graph, polyphase: str, channels: int, smoothing: tuple[np.ndarray, ...]) -> str:
-    w1, b1, w2, b2 = smoothing
     unit = 2.0**-WEIGHT_BITS
     size = g.op("Shape", polyphase, start=2)
     x = g.op("Reshape", polyphase, g.op("Concat", g.ints(1, 4 * channels), size, axis=0))
-    w1, w2 = g.const("w1", w1 * unit, np.float32), g.const("w2", w2 * unit, np.float32)
-    b1, b2 = g.const("b1", b1 + 0.5, np.float32), g.const("b2", b2 + 0.5, np.float32)
+    w1, w2 = (g.const(f"w{i}", smoothing[2 * i - 2] * unit, np.float32) for i in (1, 2))
+    b1, b2 = (g.const(f"b{i}", smoothing[2 * i - 1] + 0.5, np.float32) for i in (1, 2))
     hidden = g.op("Floor", g.op("Conv", x, w1, b1, pads=[1, 1, 1, 1], name="smooth1"))
     hidden = g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT)))
     change = g.op("Conv", hidden, w2, b2, pads=[1, 1, 1, 1], name="smooth2")
@@ -150,11 +149,12 @@ def colour_matrix(channels: int) -> np.ndarray:
 
 
 def _colour(g: _Graph, polyphase: str, channels: int) -> None:
-    matrix = colour_matrix(channels) * 2.0 ** -(COLOUR_BITS + PLANE_BITS)
+    # All four phases at once, as one 1 x 1 convolution: its channels then fill whole vectors.
+    matrix = np.kron(colour_matrix(channels), np.eye(4)) * 2.0 ** -(COLOUR_BITS + PLANE_BITS)
     size = g.op("Shape", polyphase, start=2)
-    rows = g.op("Reshape", polyphase, g.const("rows", [1, channels, -1, 1], np.int64))
-    weights = g.const("colour", matrix.reshape(channels, channels, 1, 1), np.float32)
-    rgb = g.op("Conv", rows, weights, g.const("mid_grey", [128.5] * channels, np.float32), name="colour_conv")
+    stacked = g.op("Reshape", polyphase, g.op("Concat", g.ints(1, 4 * channels), size, axis=0))
+    weights = g.const("colour", matrix[:, :, None, None], np.float32)
+    rgb = g.op("Conv", stacked, weights, g.const("mid_grey", [128.5] * 4 * channels, np.float32), name="colour_conv")
     rgb = g.op("Cast", g.op("Floor", g.op("Clip", rgb, g.f(0.0), g.f(255.0))), to=TensorProto.UINT8)
     g.op("Reshape", rgb, g.op("Concat", g.ints(channels, 4), size, axis=0), name="pixels")
 

@@ -43,13 +43,13 @@ class Quantizer:
         bits: list[list[torch.Tensor]],
         beam: int,
         classes: list[np.ndarray] | None = None,
-    ) -> tuple[list[np.ndarray], torch.Tensor]:
+    ) -> list[np.ndarray]:
         """Choose the indices of one image.
 
         latents: for each scale (C, h / s, w / s) of the padded image; size: (height, width) of the image.
         bits: for each scale and iteration float32 (classes, K + 1), or (1, K + 1) where `classes` is None.
         classes: for each scale (rows, columns, iterations), the context class of every index.
-        Returns index planes int64 (rows, columns, iterations) and the reconstruction (C, h, w) of the finest grid.
+        Returns index planes int64 (rows, columns, iterations).
         """
         planes = []
         decoded: torch.Tensor | None = None
@@ -69,5 +69,4 @@ class Quantizer:
             plane = np.zeros((*grid, len(scale.codewords)), np.int64)
             plane[:, :, : len(books)] = indices.cpu().numpy().reshape(*grid, -1)
             planes.append(plane)
-        assert decoded is not None
-        return planes, decoded
+        return planes

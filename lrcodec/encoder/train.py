@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from .. import entropy, pixels, zoo
 from ..errors import UsageError
 from ..fixed import PLANE_BITS, WEIGHT_BITS
 from . import codebooks, export, tables
+from .codebooks import Progress
 from .config import PRESETS, Config
 from .end_to_end import optimise
 from .pyramid import enlarge, from_patches, pad, shrink, to_patches, to_planes
@@ -28,8 +30,9 @@ from .quantizer import Quantizer
 from .search import beam_search, plain_costs, reconstruct
 from .transformer import Smoothing, Transformer
 
-Log = Callable[[str], None]
 CHANNELS = 3
+CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.45), (0.45, 0.5), (0.5, 0.85), (0.85, 1.0)
+"""Where in a whole run each stage starts and ends: measured, roughly, with the preset photo."""
 TABLE_RANK = 2
 """Rank that the bits and tables are made at: the default of `lrq encode`."""
 
@@ -42,12 +45,13 @@ def train(
     work: Path,
     seed: int = 0,
     steps: int | None = None,
-    progress: Log = print,
+    progress: Progress,
 ) -> None:
     """Train a model pack on the images in `folder` and write it to the folder `out`.
 
     preset: a key of config.PRESETS. work: folder for checkpoints; a run with the same work folder goes on
-    where the last one stopped. steps: optimiser steps instead of the preset's. Raises UsageError.
+    where the last one stopped. steps: optimiser steps instead of the preset's. progress is told the share
+    that is done and a line about it, many times. Raises UsageError.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
@@ -63,7 +67,7 @@ def train(
     run.write_pack(out)
     run.add_seconds(time.perf_counter() - start)
     _write_card(out, config, preset, run, seed)
-    progress(f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
+    progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
 
 def band_lambdas(config: Config) -> list[float]:
@@ -97,15 +101,14 @@ def _read_images(folder: Path, config: Config, seed: int) -> list[np.ndarray]:
 class _Run:
     """One training run: its images, and what its stages have made so far."""
 
-    def __init__(self, config: Config, images: list[np.ndarray], work: Path, seed: int, log: Log):
-        self.config, self.images, self.work, self.seed, self.log = config, images, work, seed, log
+    def __init__(self, config: Config, images: list[np.ndarray], work: Path, seed: int, progress: Progress):
+        self.config, self.images, self.work, self.seed, self.progress = config, images, work, seed, progress
         self.books: dict[int, list[torch.Tensor]] = {}
         self.fit_bits: dict[int, list[torch.Tensor]] = {}
 
     def _checkpoint(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         path = self.work / f"{name}.safetensors"
         if path.exists():
-            self.log(f"{name}: from {path}")
             return load_file(path)
         tensors = {key: value.contiguous() for key, value in make().items()}
         save_file(tensors, path.with_suffix(".tmp"))
@@ -118,12 +121,16 @@ class _Run:
         self.seconds = seconds + (json.loads(path.read_text()) if path.exists() else 0.0)
         path.write_text(json.dumps(self.seconds))
 
+    def _report(self, stage: tuple[float, float], part: float, line: str) -> None:
+        """Tell that a part of a stage is done; a stage is the share of the whole run that it starts and ends at."""
+        self.progress(stage[0] + part * (stage[1] - stage[0]), line)
+
     # Stage 1
 
     def fit_codebooks(self) -> None:
         """Codebooks of every scale, coarse to fine, codewords in the order of their clusters."""
         for position, scale in enumerate(self.config.scales):
-            made = self._checkpoint(f"codebooks-{scale.scale}", lambda position=position: self._fit_scale(position))
+            made = self._checkpoint(f"codebooks-{scale.scale}", partial(self._fit_scale, position))
             self.books[scale.scale] = [made[f"book{i}"] for i in range(len(scale.codewords))]
             self.fit_bits[scale.scale] = [made[f"bits{i}"] for i in range(len(scale.codewords))]
         self.factors: dict[str, np.ndarray] = {}
@@ -134,11 +141,15 @@ class _Run:
     def _fit_scale(self, position: int) -> dict[str, torch.Tensor]:
         scale, config = self.config.scales[position], self.config
         patches = self._patches(position)
-        self.log(f"codebooks of scale {scale.scale}: {len(patches)} patches")
+
+        def report(part: float, line: str) -> None:
+            done = (position + part) / len(config.scales)
+            self._report(CODEBOOKS, done, f"codebooks of scale {scale.scale}, {len(patches)} patches, {line}")
+
         lam = config.fit_lambda / scale.scale**2
         rank = min(config.rank, scale.patch)
         books, bits = codebooks.fit(
-            patches, scale.codewords, lam, scale.patch, rank, config.fit_beams, self.seed, self.log
+            patches, scale.codewords, lam, scale.patch, rank, config.fit_beams, self.seed, report
         )
         made = {}
         for i, (book, bit) in enumerate(zip(books, bits, strict=True)):
@@ -199,9 +210,9 @@ class _Run:
         for band, lam in enumerate(band_lambdas(self.config)):
             bits = [[b[None] for b in self.fit_bits[s.scale]] for s in self.config.scales]
             for _ in range(2):
-                planes = [self._encode(image, lam, bits, None)[1] for image in self._sample(40)]
+                planes = [self._encode(image, lam, bits, None, beam=1) for image in self._sample(40)]
                 bits = self._bits_of(planes)
-            self.log(f"bits of band {band}: lambda {lam:.0f}")
+            self._report(BAND_BITS, (band + 1) / self.config.bands, f"bits of band {band}, lambda {lam:.0f}")
             for scale, own in zip(self.config.scales, bits, strict=True):
                 for i, b in enumerate(own):
                     made.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
@@ -219,16 +230,15 @@ class _Run:
         return self.images[:: max(1, math.ceil(len(self.images) / count))]
 
     def _encode(
-        self, image: np.ndarray, lam: float, bits: list[list[torch.Tensor]], transformer: Transformer | None, beam: int = 1
-    ) -> tuple[torch.Tensor, list[np.ndarray], torch.Tensor]:
-        """Planes, index planes and reconstruction of one image, without contexts."""
+        self, image: np.ndarray, lam: float, bits: list[list[torch.Tensor]], transformer: Transformer | None, beam: int
+    ) -> list[np.ndarray]:
+        """Index planes of one image, searched without contexts."""
         planes = to_planes(image)
         if transformer is None:
             latents = [shrink(planes, s.scale) for s in self.config.scales]
         else:
             latents = transformer.latents(pad(planes, transformer.multiple), lam)
-        indices, decoded = self.quantizer(latents, image.shape[:2], lam, bits, beam)
-        return planes, indices, decoded
+        return self.quantizer(latents, (image.shape[0], image.shape[1]), lam, bits, beam)
 
     # Stage 3
 
@@ -247,7 +257,7 @@ class _Run:
                 self.config,
                 self.work / "optimiser.pt",
                 self.seed,
-                self.log,
+                lambda part, line: self._report(NETWORKS, part, line),
             )
             return {f"transformer.{k}": v for k, v in self.transformer.state_dict().items()} | {
                 f"smoothing.{k}": v for k, v in self.smoothing.state_dict().items()
@@ -311,7 +321,7 @@ class _Run:
             encoded = []
             for image in self._sample(config.table_images):
                 lam = middle * step ** random.uniform(-0.5, 0.5)
-                indices = self._encode(image, lam, self.band_bits[band], self.transformer, beam=2)[1]
+                indices = self._encode(image, lam, self.band_bits[band], self.transformer, beam=2)
 
                 def collect(group: entropy.Group, indices=indices, band=band) -> np.ndarray:
                     plane = indices[group.position].reshape(-1, indices[group.position].shape[2])
@@ -326,14 +336,15 @@ class _Run:
             for scale, own in zip(scales, self._bits_of(encoded), strict=True):
                 for i, b in enumerate(own):
                     bits.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
-            self.log(f"tables: band {band} encoded")
+            self._report(TABLES, (band + 1) / config.bands, f"tables of band {band}, lambda {middle:.0f}")
         made = {key: torch.stack(value) for key, value in bits.items()}
         for scale, group in zip(scales, groups, strict=True):
             counts = tuple(clusters(k) for k in scale.codewords)
-            own = tables.context_tables(group, scale.codewords, counts, config.bands, config.classes)
-            for name, table in own.items():
-                kind, _, i = name.partition("_")
-                made[f"{kind}{scale.scale}" + (f"_{i}" if i else "")] = torch.from_numpy(table)
+            made_here = tables.context_tables(group, scale.codewords, counts, config.bands, config.classes)
+            for name, table in made_here.items():
+                kind, _, iteration = name.partition("_")
+                key = f"{kind}{scale.scale}_{iteration}" if iteration else f"{kind}{scale.scale}"
+                made[key] = torch.from_numpy(table)
         return made
 
 

@@ -96,7 +96,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def latents(self, planes: torch.Tensor, lam: float, tile: int = 1024) -> list[torch.Tensor]:
-        """`forward` for one image (C, h, w) of any padded size, in tiles with a margin, so that memory stays bounded."""
+        """`forward` for one image (C, h, w) of any padded size, in tiles with a margin: memory stays bounded."""
         c, h, w = planes.shape
         out = [planes.new_empty(c, h // s.scale, w // s.scale) for s in self.scales]
         for y in range(0, h, tile):
@@ -105,8 +105,9 @@ class Transformer(nn.Module):
                 part = planes[None, :, top : y + tile + self.multiple, left : x + tile + self.multiple]
                 for scale, whole, latent in zip(self.scales, out, self(part, lam), strict=True):
                     s = scale.scale
-                    inner = latent[0, :, (y - top) // s : (y - top + tile) // s, (x - left) // s : (x - left + tile) // s]
-                    whole[:, y // s : y // s + inner.shape[1], x // s : x // s + inner.shape[2]] = inner
+                    inner = latent[0, :, (y - top) // s :, (x - left) // s :]
+                    place = whole[:, y // s : (y + tile) // s, x // s : (x + tile) // s]
+                    place.copy_(inner[:, : place.shape[1], : place.shape[2]])
         return out
 
 
