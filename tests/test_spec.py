@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from lrcodec import container, decoder, entropy, errors, fixed, zoo
 from lrcodec.cli import main
 from lrcodec.container import Chunk, Header
-from lrcodec.encoder import export
+from lrcodec.encoder import export, tables
 from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.grid import Scale, check_scales
 
@@ -198,6 +198,18 @@ def test_tables(random_pack):
                 clusters = t[f"clusters{match[2]}{match[3]}"]
                 sizes |= {"K": scale.codewords[int(match[3][1:])], "M": clusters.shape[1], "A": clusters.shape[2] - 1}
         assert (t[name].dtype.name, t[name].shape) == (dtype, eval(shape, {}, sizes)), name
+
+
+def test_tables_that_training_makes():
+    """Their shapes where the number of clusters is not that of their members, as it is in `random_pack`."""
+    made = tables.context_tables({}, (8, 32), (2, 4), bands=3, limit=5)
+    described = {row[0].replace("{s}", ""): row[1:3] for row in table("Tables")}
+    for name, array in made.items():
+        sizes = {"I": 2, "bands": 3, "M": 5}
+        if name[-1].isdigit():
+            sizes |= {"K": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
+        dtype, shape = described[re.sub(r"\d+$", "{i}", name)]
+        assert (array.dtype.name, array.shape) == (dtype, eval(shape, {}, sizes)), name
 
 
 def test_graphs_and_weights_of_smoothing(random_pack):

@@ -1,0 +1,94 @@
+"""`lrq train` on a few small photographs: a pack comes out that works, the same one every time, also after a stop."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrcodec import decode, zoo
+from lrcodec.encoder import Encoder
+from lrcodec.encoder.train import train
+from lrcodec.errors import UnsupportedError, UsageError
+from lrcodec.metrics import psnr
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from skimage import data
+
+    path = tmp_path_factory.mktemp("images")
+    for name in ("chelsea", "coffee"):
+        Image.fromarray(getattr(data, name)()[:192, :256]).save(path / f"{name}.png")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pack(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packs") / "mine"
+    shares = []
+    train(folder, out, preset="tiny", work=out.with_name("work"), progress=lambda share, line: shares.append(share))
+    assert shares == sorted(shares) and shares[-1] == 1
+    return out
+
+
+def test_trained_pack_codes_a_photograph(pack, photo):
+    with pytest.raises(UnsupportedError):
+        decode(Encoder(pack).encode(photo))
+    sizes = []
+    for quality in (0, 50, 100):
+        data = Encoder(pack).encode(photo, quality=quality)
+        sizes.append(len(data))
+        assert decode(data, models=[pack]).shape == photo.shape
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert psnr(photo, decode(data, models=[pack])) > 25
+
+
+def test_interrupted_training_goes_on_to_the_same_pack(pack, folder, tmp_path):
+    out, work = tmp_path / "mine", tmp_path / "work"
+
+    def stop_at(share: float):
+        def progress(done: float, line: str) -> None:
+            if done >= share:
+                raise Stop
+
+        return progress
+
+    for share in (0.3, 0.5, 0.86, 2.0):
+        try:
+            train(folder, out, preset="tiny", work=work, progress=stop_at(share))
+        except Stop:
+            assert not out.exists()
+    assert zoo.find(out).fingerprint == zoo.find(pack).fingerprint
+    assert (out / "encoder.safetensors").read_bytes() == (pack / "encoder.safetensors").read_bytes()
+
+
+def test_factors_are_in_singular_value_order(pack):
+    tables = zoo.find(pack).load().tables
+    u, v = tables["u1"].astype(float), tables["v1"].astype(float)
+    sizes = np.linalg.norm(u, axis=2) * np.linalg.norm(v, axis=2)
+    assert (sizes[:, :-1] >= 0.95 * sizes[:, 1:]).mean() > 0.99
+
+
+def test_tampered_pack_is_refused(pack, photo, tmp_path):
+    data = Encoder(pack).encode(photo, quality=10, effort=0)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in pack.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    assert decode(data, models=[copy]).shape == photo.shape
+    graph = copy / "decoder-rgb-smooth.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UnsupportedError):
+        decode(data, models=[copy])
+
+
+def test_bad_input(folder, tmp_path):
+    with pytest.raises(UsageError, match="preset"):
+        train(folder, tmp_path / "out", preset="nope", work=tmp_path / "work", progress=print)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no images"):
+        train(tmp_path / "empty", tmp_path / "out", preset="tiny", work=tmp_path / "work", progress=print)
+    assert not (tmp_path / "out").exists()
