@@ -8,6 +8,7 @@ lists the shipped packs with the SHA-256 of each.
 import hashlib
 import io
 import tomllib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ HERE = Path(__file__).parent
 class Pack:
     """A loaded model: what the decoder reads, checked.
 
-    scales: coarse to fine. channels: 3, or 1 for a grey-only model. bands: number of rate bands.
+    scales: coarse to fine. channels: 3, or 1 for a grey-only model. bands: number of rate bands. rank: of the factors.
     tables: the arrays of tables.npz (SPEC.md, "Tables").
     """
 
@@ -41,6 +42,7 @@ class Pack:
         check_scales(self.scales)
         self.channels = int(self.tables["channels"])
         self.bands = int(self.tables["bands"])
+        self.rank = self.tables["u1"].shape[1]
         self.entropy_tables: dict[int, list] = {}
         """For each rate band what `entropy.tables` made of it."""
         self._factors: dict[tuple[int, int], dict[str, np.ndarray]] = {}
@@ -49,6 +51,8 @@ class Pack:
         """Raise FormatError if the header asks for what this model does not have."""
         if header.band >= self.bands:
             raise FormatError(f"rate band {header.band}: model {self.name} has {self.bands}")
+        if header.rank > self.rank:
+            raise FormatError(f"rank {header.rank}: model {self.name} has {self.rank}")
         self.graph(header.colour, bool(header.smoothing))
 
     def graph(self, colour: int, smoothing: bool) -> bytes:
@@ -60,8 +64,7 @@ class Pack:
 
     def smoothing_weights(self, channels: int) -> int:
         """Weights of the smoothing pair for images of this many channels."""
-        inside = 4 * channels
-        return 2 * inside * int(self.tables["smoothing"]) * 9
+        return 2 * self.tables["smooth_w1"][:, : 4 * channels].size
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} int8 (rows, rank, p) and v{s} int16 (rows, rank, channels * p)."""
@@ -112,7 +115,7 @@ class Entry:
         """Read and check the pack."""
         try:
             return Pack(self.name, self.blobs)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UnsupportedError(f"model {self.name} cannot be read: {error}") from None
 
 

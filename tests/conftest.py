@@ -39,7 +39,6 @@ def random_pack():
         "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
         "channels": np.array(3, np.int32),
         "bands": np.array(2, np.int32),
-        "smoothing": np.array(6, np.int32),
     }
     for s in scales:
         rows, p = sum(s.codewords), s.patch
@@ -61,6 +60,7 @@ def random_pack():
         random.integers(-90, 91, (12, 6, 3, 3)),
         random.integers(-9, 10, 12),
     )
+    arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
     factors = {s.scale: (arrays[f"u{s.scale}"], arrays[f"v{s.scale}"]) for s in scales}
     check_exact(scales, factors, smoothing)
     file = io.BytesIO()

@@ -34,10 +34,10 @@ class Config:
     # Hidden channels of the smoothing pair.
     smoothing: int = 16
     # Optimiser steps, crops a step, side of a crop in pixels, peak learning rate (one cycle of AdamW).
-    steps: int = 1500
+    steps: int = 2000
     batch: int = 3
     crop: int = 192
-    learning_rate: float = 1e-3
+    learning_rate: float = 6e-4
 
 
 def _scale(scale: int, patch: int, *codewords: tuple[int, int]) -> Scale:

@@ -54,6 +54,7 @@ def optimise(
         smoothing.load_state_dict(state["smoothing"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
+        loss_of.slopes = state["slopes"]
         start = state["step"]
     low, high = config.lambda_range
     for step in range(start, config.steps):
@@ -81,6 +82,7 @@ def optimise(
                     "smoothing": smoothing.state_dict(),
                     "optimiser": optimiser.state_dict(),
                     "schedule": schedule.state_dict(),
+                    "slopes": loss_of.slopes,
                     "step": step + 1,
                 },
                 checkpoint.with_suffix(".tmp"),
@@ -102,13 +104,13 @@ class _Objective:
     ):
         self.transformer, self.smoothing, self.quantizer = transformer, smoothing, quantizer
         self.band_bits, self.config = band_bits, config
-        self.slopes = [1.0] * len(config.scales)
+        self.slopes = [[4.0] * len(config.scales) for _ in range(config.bands)]
 
     def __call__(self, planes: torch.Tensor, lam: float, latents: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """planes (b, C, h, w) -> differentiable J of each image (b,), and the mean of the real J, ()."""
         low, high = self.config.lambda_range
         band = int(math.log(lam / low) / math.log(high / low) * self.config.bands)
-        bits = self.band_bits[min(max(band, 0), self.config.bands - 1)]
+        bits, slopes = self.band_bits[band], self.slopes[band]
         scales = self.config.scales
         targets = self.transformer(planes, lam) if latents else [shrink(planes, s.scale) for s in scales]
         rate = planes.new_zeros(len(planes))
@@ -128,8 +130,8 @@ class _Objective:
             proxy = torch.log2(1 + x.square().sum(2) / (10 * lam_s))
             if torch.is_grad_enabled():
                 slope = ((spent * proxy).sum() / (proxy.square().sum() + 1e-6)).item()
-                self.slopes[j] = 0.95 * self.slopes[j] + 0.05 * slope
-            rate = rate + self.slopes[j] * proxy.sum(1)
+                slopes[j] = 0.9 * slopes[j] + 0.1 * slope
+            rate = rate + slopes[j] * proxy.sum(1)
             real_rate = real_rate + spent.sum(1)
             passed = drawn + share * (x.flatten(0, 1) - flat)
             passed = passed.reshape(x.shape)

@@ -281,8 +281,8 @@ class _Run:
             "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
             "channels": np.array(CHANNELS, np.int32),
             "bands": np.array(config.bands, np.int32),
-            "smoothing": np.array(config.smoothing, np.int32),
         } | self.factors
+        arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
         energies = []
         for scale in scales:
             s = scale.scale
