@@ -19,6 +19,7 @@ from . import container
 from .errors import EncoderMissingError, LrqError, UsageError
 
 FILE = click.Path(path_type=Path)
+FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
 
 
 class Lrq(click.Group):
@@ -72,11 +73,11 @@ def _write(path: Path, data: bytes) -> None:
             temporary.unlink()
 
 
-def _default_output(source: Path, suffix: str) -> Path:
-    """`source` with another suffix. Raises UsageError if that is `source` itself."""
+def _default_output(source: Path, suffix: str, force: bool) -> Path:
+    """`source` with another suffix. Raises UsageError if that file exists (and is not forced) or is `source`."""
     target = source.with_suffix(suffix)
-    if target == source:
-        raise UsageError(f"{source} would be overwritten: name the output with -o")
+    if target == source or (target.exists() and not force):
+        raise UsageError(f"{target} exists: name the output with -o" + (", or add -f" if target != source else ""))
     return target
 
 
@@ -101,6 +102,7 @@ def main() -> None:
 @main.command()
 @click.argument("source", metavar="IN", type=FILE)
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
+@FORCE
 @click.option("-q", "--quality", type=click.IntRange(0, 100), default=50, show_default=True)
 @click.option("--rank", type=click.IntRange(1, 4), default=2, show_default=True, help="Rank of the codewords.")
 @click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
@@ -117,6 +119,7 @@ def main() -> None:
 def encode(
     source: Path,
     output: Path | None,
+    force: bool,
     quality: int,
     rank: int,
     iterations: int | None,
@@ -129,7 +132,7 @@ def encode(
     from .pixels import read_image
 
     data = source.read_bytes()
-    output = output or _default_output(source, ".lrq")
+    output = output or _default_output(source, ".lrq", force)
     image = read_image(data)
     with _extra("encode"):
         from .encoder import Encoder
@@ -146,15 +149,16 @@ def encode(
 @click.option(
     "-o", "--output", metavar="OUT", type=FILE, help="The suffix gives the format. Default: IN with the suffix .png."
 )
+@FORCE
 @click.option("--max-pixels", type=click.IntRange(1), default=2**28, show_default=True, help="Refuse larger images.")
 @click.option("--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack.")
-def decode(source: Path, output: Path | None, max_pixels: int, models: tuple[Path, ...]) -> None:
+def decode(source: Path, output: Path | None, force: bool, max_pixels: int, models: tuple[Path, ...]) -> None:
     """Decode the .lrq file IN."""
     from . import decode as decode_bytes
     from .pixels import write_image
 
     data = source.read_bytes()
-    output = output or _default_output(source, ".png")
+    output = output or _default_output(source, ".png", force)
     image = decode_bytes(data, models=models, max_pixels=max_pixels)
     _write(output, write_image(image, output.suffix))
 

@@ -110,6 +110,17 @@ def test_default_output_never_overwrites_the_input(command: str, name: str, tmp_
     assert source.read_bytes() == b"precious"
 
 
+def test_derived_output_replaces_an_existing_file_only_when_forced(photo_file: Path, tmp_path: Path):
+    source, target = tmp_path / "a.lrq", tmp_path / "a.png"
+    source.write_bytes(photo_file.read_bytes())
+    target.write_bytes(b"precious")
+    assert "add -f" in fails(2, "decode", source)
+    assert target.read_bytes() == b"precious"
+    assert lrq("decode", source, "-f").exit_code == 0
+    assert np.asarray(Image.open(target)).shape == (61, 97, 3)
+    assert lrq("decode", source, "-o", target).exit_code == 0
+
+
 @pytest.mark.parametrize("command", ["decode", "info"])
 @pytest.mark.parametrize("kind", ["empty", "text", "truncated", "damaged"])
 def test_invalid_files_are_3(command: str, kind: str, sample: Path):
