@@ -239,6 +239,15 @@ def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
+@click.option(
+    "--anchor",
+    "anchors",
+    type=click.Choice(["jpeg", "webp", "avif"]),
+    multiple=True,
+    default=["jpeg", "webp", "avif"],
+    show_default="all",
+    help="A codec to compare with.",
+)
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the rate-distortion curves as a PNG.")
@@ -250,6 +259,7 @@ def bench(
     model: str,
     device: str,
     no_transformer: bool,
+    anchors: tuple[str, ...],
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
@@ -267,7 +277,7 @@ def bench(
     from .decoder import Decoder
 
     encoder, decoder = Encoder(model=model, device=device), Decoder(models=[zoo.find(model).path])
-    with click.progressbar(length=measuring.row_count(len(images), ranks, qualities), file=sys.stderr) as bar:
+    with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
         result = measuring.bench(
             measuring.read_images(images),
             ranks,
@@ -276,6 +286,7 @@ def bench(
                 image, quality, rank, effort=effort, use_transformer=not no_transformer
             ),
             decoder,
+            anchors,
             progress=lambda row: bar.update(1),
         )
     click.echo(report.table(result, per_image))

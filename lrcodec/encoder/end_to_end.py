@@ -34,7 +34,6 @@ def optimise(
     progress: Progress,
 ) -> None:
     """Train both networks in place; goes on from `checkpoint` if it exists, and keeps it up to date."""
-    random = np.random.default_rng(seed + 1)
     # Images smaller than a crop, or a crop that does not fit the windows, are met by what fits both.
     side = max(1, min(config.crop, *(n for i in images for n in i.shape[:2])) // transformer.multiple)
     side = side * transformer.multiple
@@ -89,6 +88,13 @@ def optimise(
             )
             checkpoint.with_suffix(".tmp").replace(checkpoint)
 
+    random = np.random.default_rng((seed, config.steps))
+    crops = [_crop(usable[i * len(usable) // 24], side, random) for i in range(24)]
+    strength = loss_of.best_strength(crops)
+    for parameter in transformer.head.parameters():
+        parameter.data *= strength
+    progress(1.0, f"latents moved by {strength} of what training proposed")
+
 
 def _crop(image: np.ndarray, side: int, random: np.random.Generator) -> torch.Tensor:
     y, x = (random.integers(0, n - side + 1) for n in image.shape[:2])
@@ -140,3 +146,25 @@ class _Objective:
         assert decoded is not None
         error = (self.smoothing(decoded) - planes).square().sum((1, 2, 3))
         return error + lam * rate, (error + lam * real_rate).detach().mean()
+
+    @torch.no_grad()
+    def best_strength(self, crops: list[torch.Tensor]) -> float:
+        """The share of the transformer's change that has the least real J, summed over all bands in proportion.
+
+        Straight-through gradients see an average over what quantization might choose, and overshoot: measured on
+        photographs, the whole change gains nothing and about 0.6 of it 1 % of J, at every lambda.
+        """
+        low, high = self.config.lambda_range
+        head = [p.clone() for p in self.transformer.head.parameters()]
+        totals = {}
+        for strength in (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0):
+            for parameter, whole in zip(self.transformer.head.parameters(), head, strict=True):
+                parameter.data = whole * strength
+            totals[strength] = 0.0
+            for band in range(self.config.bands):
+                lam = low * (high / low) ** ((band + 0.5) / self.config.bands)
+                costs = [self(crop[None], lam, latents=True)[1].item() for crop in crops]
+                totals[strength] += math.log(sum(costs))
+        for parameter, whole in zip(self.transformer.head.parameters(), head, strict=True):
+            parameter.data = whole
+        return min(totals, key=lambda strength: totals[strength])
