@@ -16,7 +16,7 @@ from .pyramid import pad, shrink, to_planes
 from .quantizer import Quantizer
 from .transformer import Transformer
 
-EFFORTS = {0: (1,), 1: (1, 2), 2: (2, 8, 8)}
+EFFORTS = {0: (1,), 1: (1, 4), 2: (2, 8, 8)}
 """Beam width of each search pass; the first pass knows no contexts, each later one those of the pass before."""
 
 

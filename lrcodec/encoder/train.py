@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from .. import entropy, pixels, zoo
 from ..errors import UsageError
@@ -60,12 +60,10 @@ def train(
     torch.set_float32_matmul_precision("medium")
     work.mkdir(parents=True, exist_ok=True)
     run = _Run(config, _read_images(folder, config, seed), work, seed, progress)
-    start = time.perf_counter()
     run.fit_codebooks()
     run.fit_band_bits()
     run.fit_networks()
     run.write_pack(out)
-    run.add_seconds(time.perf_counter() - start)
     _write_card(out, config, preset, run, seed)
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
@@ -110,16 +108,17 @@ class _Run:
         path = self.work / f"{name}.safetensors"
         if path.exists():
             return load_file(path)
+        start = time.perf_counter()
         tensors = {key: value.contiguous() for key, value in make().items()}
         save_file(tensors, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
+        path.with_suffix(".seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
         return tensors
 
-    def add_seconds(self, seconds: float) -> None:
-        """Keep the sum over all runs that shared the work folder in `seconds`."""
-        path = self.work / "seconds.json"
-        self.seconds = seconds + (json.loads(path.read_text()) if path.exists() else 0.0)
-        path.write_text(json.dumps(self.seconds))
+    @property
+    def seconds(self) -> float:
+        """What the stages took, over all runs that shared the work folder."""
+        return sum(float(path.read_text()) for path in self.work.glob("*.seconds"))
 
     def _report(self, stage: tuple[float, float], part: float, line: str) -> None:
         """Tell that a part of a stage is done; a stage is the share of the whole run that it starts and ends at."""
@@ -305,11 +304,8 @@ class _Run:
             (out / f"decoder-{name}.onnx").write_bytes(export.build_graph(scales, channels, None))
             (out / f"decoder-{name}-smooth.onnx").write_bytes(export.build_graph(scales, channels, cut))
         np.savez_compressed(out / "tables.npz", allow_pickle=False, **arrays)
-        save_file(
-            {k: v.contiguous() for k, v in weights.items()},
-            out / "encoder.safetensors",
-            {"config": json.dumps(asdict(config))},
-        )
+        weights = {key: value.contiguous() for key, value in weights.items()}
+        (out / "encoder.safetensors").write_bytes(save(weights, {"config": json.dumps(asdict(config))}))
 
     def _tables(self, energies: list[np.ndarray]) -> dict[str, torch.Tensor]:
         scales, config = self.config.scales, self.config
