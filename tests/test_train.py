@@ -37,13 +37,14 @@ def pack(folder, tmp_path_factory):
 def test_trained_pack_codes_a_photograph(pack, photo):
     with pytest.raises(UnsupportedError):
         decode(Encoder(pack).encode(photo))
-    sizes = []
+    sizes, psnrs = [], []
     for quality in (0, 50, 100):
         data = Encoder(pack).encode(photo, quality=quality)
         sizes.append(len(data))
-        assert decode(data, models=[pack]).shape == photo.shape
-    assert sizes[0] < sizes[1] < sizes[2]
-    assert psnr(photo, decode(data, models=[pack])) > 25
+        psnrs.append(psnr(photo, decode(data, models=[pack])))
+    assert sizes[0] < sizes[1] < sizes[2] and psnrs[0] < psnrs[1] < psnrs[2]
+    flat = np.broadcast_to(photo.mean((0, 1)).astype(np.uint8), photo.shape)
+    assert psnrs[2] > psnr(photo, flat) + 6
 
 
 def test_interrupted_training_goes_on_to_the_same_pack(pack, folder, tmp_path):
@@ -69,7 +70,9 @@ def test_factors_are_in_singular_value_order(pack):
     tables = zoo.find(pack).load().tables
     u, v = tables["u1"].astype(float), tables["v1"].astype(float)
     sizes = np.linalg.norm(u, axis=2) * np.linalg.norm(v, axis=2)
-    assert (sizes[:, :-1] >= 0.95 * sizes[:, 1:]).mean() > 0.99
+    ordered = sizes[:, :-1] >= 0.95 * sizes[:, 1:]
+    only_rounding = sizes[:, 1:] < 0.01 * sizes[:, :1]
+    assert (ordered | only_rounding).all() and not only_rounding.all()
 
 
 def test_tampered_pack_is_refused(pack, photo, tmp_path):

@@ -42,7 +42,8 @@ def _search(
         scores += rate[:, :, None] + energy[:, :, None]
         constant = book.square().sum(1) + lam * bits[:, 1:]
         scores += constant[classes[ids]][:, None] if len(bits) > 1 else constant
-        top, flat = scores.reshape(len(ids), -1).topk(beam, largest=False)
+        scores = scores.reshape(len(ids), -1)
+        top, flat = scores.topk(min(beam, scores.shape[1]), largest=False)
         # A path that does not already beat stopping earlier is given up.
         keep = top[:, 0] < best[ids]
         ids, flat = ids[keep], flat[keep]
