@@ -94,4 +94,31 @@ def test_bad_input(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no images"):
         train(tmp_path / "empty", tmp_path / "out", preset="tiny", work=tmp_path / "work", progress=print)
+    (tmp_path / "empty" / "a.png").write_bytes(b"hello")
+    with pytest.raises(UsageError, match="a.png"):
+        train(tmp_path / "empty", tmp_path / "out", preset="tiny", work=tmp_path / "work", progress=print)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_pack_is_never_replaced(folder, tmp_path):
+    (tmp_path / "diary.txt").write_text("precious")
+    with pytest.raises(UsageError, match="not a model pack"):
+        train(folder, tmp_path, preset="tiny", work=tmp_path / "work", progress=print)
+    assert (tmp_path / "diary.txt").read_text() == "precious"
+
+
+def test_checkpoints_of_another_run_are_refused(pack, folder, tmp_path):
+    with pytest.raises(UsageError, match="--work"):
+        train(folder, tmp_path / "out", preset="tiny", work=pack.with_name("work"), seed=1, progress=print)
+
+
+def test_tiny_images_train(folder, tmp_path):
+    """Images smaller than a window of the transformer."""
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        Image.open(folder / "coffee.png").crop((20 * i, 30, 20 * i + 20, 50)).save(tmp_path / "images" / f"{i}.png")
+    train(
+        tmp_path / "images", tmp_path / "out", preset="tiny", work=tmp_path / "work", steps=2, progress=lambda *_: None
+    )
+    image = np.asarray(Image.open(tmp_path / "images" / "3.png"))
+    assert decode(Encoder(tmp_path / "out").encode(image), models=[tmp_path / "out"]).shape == (20, 20, 3)

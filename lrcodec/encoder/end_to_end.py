@@ -34,12 +34,10 @@ def optimise(
     progress: Progress,
 ) -> None:
     """Train both networks in place; goes on from `checkpoint` if it exists, and keeps it up to date."""
-    # Images smaller than a crop, or a crop that does not fit the windows, are met by what fits both.
-    side = max(1, min(config.crop, *(n for i in images for n in i.shape[:2])) // transformer.multiple)
-    side = side * transformer.multiple
+    # Crops are whole windows that at least half of the images can give.
+    middle = sorted(min(image.shape[:2]) for image in images)[len(images) // 2]
+    side = min(config.crop, middle) // transformer.multiple * transformer.multiple
     usable = [image for image in images if min(image.shape[:2]) >= side]
-    if not usable:
-        raise ValueError(f"images must be at least {side} pixels a side")
     held = usable[:: max(1, len(usable) // 6)][:6]
     held_planes = torch.stack([to_planes(image[:side, :side]) for image in held])
     parameters = [*transformer.parameters(), *smoothing.parameters()]

@@ -16,7 +16,7 @@ from .export import ENLARGE_TAPS, colour_matrix
 
 def to_planes(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 (h, w, 3) or (h, w) -> float32 planes (3, h, w) or (1, h, w)."""
-    pixels = torch.from_numpy(image.reshape(*image.shape[:2], -1)).to(device).permute(2, 0, 1).float() - 128
+    pixels = torch.tensor(image.reshape(*image.shape[:2], -1), device=device).permute(2, 0, 1).float() - 128
     return torch.einsum("ij,ihw->jhw", _colour(len(pixels)).to(device), pixels) * (3 if len(pixels) == 1 else 1)
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from .. import entropy, pixels, zoo
-from ..errors import UsageError
+from ..bench import find_images
+from ..errors import LrqError, UsageError
 from ..fixed import PLANE_BITS, WEIGHT_BITS
 from . import codebooks, export, tables
 from .codebooks import Progress
@@ -51,20 +53,30 @@ def train(
 
     preset: a key of config.PRESETS. work: folder for checkpoints; a run with the same work folder goes on
     where the last one stopped. steps: optimiser steps instead of the preset's. progress is told the share
-    that is done and a line about it, many times. Raises UsageError.
+    that is done and a line about it, many times. Sets torch's matmul precision and seed for the process.
+    Raises UsageError.
     """
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
+    if out.exists() and not (out.is_dir() and ((out / "tables.npz").exists() or not any(out.iterdir()))):
+        raise UsageError(f"{out} exists and is not a model pack")
     config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")
-    work.mkdir(parents=True, exist_ok=True)
-    run = _Run(config, _read_images(folder, config, seed), work, seed, progress)
+    images = _read_images(folder, config, seed)
+    _claim(work, {"config": asdict(config), "seed": seed, "pixels": sum(image.size for image in images)})
+    run = _Run(config, images, work, seed, progress)
     run.fit_codebooks()
     run.fit_band_bits()
     run.fit_networks()
-    run.write_pack(out)
-    _write_card(out, config, preset, run, seed)
+    # Whole or not at all: the pack takes its name once it is complete.
+    partial_pack = work / "pack"
+    shutil.rmtree(partial_pack, ignore_errors=True)
+    run.write_pack(partial_pack)
+    _write_card(partial_pack, out.name, config, preset, run, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.move(partial_pack, out)
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
 
@@ -74,25 +86,36 @@ def band_lambdas(config: Config) -> list[float]:
     return [low * (high / low) ** ((band + 0.5) / config.bands) for band in range(config.bands)]
 
 
+def _claim(work: Path, settings: dict) -> None:
+    """Make the work folder, or raise UsageError if its checkpoints are of another run."""
+    work.mkdir(parents=True, exist_ok=True)
+    path, text = work / "settings.json", json.dumps(settings)
+    if path.exists() and path.read_text() != text:
+        raise UsageError(f"{work} holds checkpoints of other images or settings: name another with --work")
+    path.write_text(text)
+
+
 def _read_images(folder: Path, config: Config, seed: int) -> list[np.ndarray]:
-    """RGB images, uint8 (h, w, 3), cut to whole patches of the coarsest scale.
+    """RGB images, uint8 (h, w, 3), cut to whole patches of the coarsest scale, small ones padded to a window.
 
     Large ones lose up to eight rows and columns at random: the grid of a JPEG must not fall on ours.
     """
     random = np.random.default_rng(seed)
     span = config.scales[0].span
+    least = math.lcm(span, config.scales[-1].span * config.window)
     images = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        image = pixels.read_image(path.read_bytes())
+    for path in find_images([folder]):
+        try:
+            image = pixels.read_image(path.read_bytes())
+        except LrqError as error:
+            raise UsageError(f"{path}: {error}") from None
         if image.ndim == 2:
             image = image[:, :, None].repeat(3, 2)
         y, x = random.integers(1, 9, 2) if min(image.shape[:2]) >= 4 * span else (0, 0)
         image = image[y:, x:]
-        h, w = (max(span, n // span * span) for n in image.shape[:2])
+        h, w = (max(least, n // span * span) for n in image.shape[:2])
         image = np.pad(image, [(0, max(0, h - image.shape[0])), (0, max(0, w - image.shape[1])), (0, 0)], mode="edge")
         images.append(np.ascontiguousarray(image[:h, :w]))
-    if not images:
-        raise UsageError(f"no images in {folder}")
     return images
 
 
@@ -292,11 +315,8 @@ class _Run:
         made = self._checkpoint("tables", lambda: self._tables(energies))
         weights = {f"transformer.{k}": v for k, v in self.transformer.state_dict().items()}
         weights |= {k: v for k, v in made.items() if k.startswith("bits")}
-        weights["lambda_range"] = torch.tensor(config.lambda_range)
         arrays |= {k: v.numpy() for k, v in made.items() if not k.startswith("bits")}
-        out.mkdir(parents=True, exist_ok=True)
-        for stale in out.glob("decoder-*.onnx"):
-            stale.unlink()
+        out.mkdir(parents=True)
         for channels, name in ((1, "grey"), (3, "rgb")):
             inside = 4 * channels
             w1, b1, w2, b2 = smoothing
@@ -358,13 +378,13 @@ def _integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
     return tuple(out)
 
 
-def _write_card(out: Path, config: Config, preset: str, run: _Run, seed: int) -> None:
+def _write_card(out: Path, name: str, config: Config, preset: str, run: _Run, seed: int) -> None:
     pixels_seen = sum(i.shape[0] * i.shape[1] for i in run.images)
     sizes = ", ".join(f"scale {s.scale}: {len(s.codewords)} iterations of patches of {s.patch}" for s in config.scales)
     (out / "card.md").write_text(
-        f"# {out.name}\n\n"
+        f"# {name}\n\n"
         f"Trained on {len(run.images)} images ({pixels_seen / 1e6:.1f} megapixels) with "
-        f"`lrq train FOLDER -o {out.name} --preset {preset} --seed {seed}`.\n\n"
+        f"`lrq train FOLDER -o {name} --preset {preset} --seed {seed}`.\n\n"
         f"- duration: {run.seconds / 60:.0f} minutes on {os.cpu_count()} cores ({platform.machine()}, "
         f"torch {torch.__version__})\n"
         f"- {sizes}\n"
