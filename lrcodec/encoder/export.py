@@ -108,23 +108,25 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
 
 
 def _enlarge(g: _Graph, plane: str, like: str, channels: int) -> str:
-    """Twofold enlargement of (C, 1, h, w) to polyphase (C, 4, h, w), cropped like `like`, 1/2 added for rounding."""
-    taps = ENLARGE_TAPS / 2.0**ENLARGE_BITS
-    across = g.const("taps_x", taps.reshape(2, 1, 1, 5), np.float32)
-    grouped = g.const("taps_y", np.concatenate([taps, taps]).reshape(4, 1, 5, 1), np.float32)
-    half2, half4 = g.const("half2", [0.5] * 2, np.float32), g.const("half4", [0.5] * 4, np.float32)
+    """Twofold enlargement of (1, C, h, w) to polyphase (C, 4, h, w), cropped like `like`, 1/2 added for rounding."""
+    taps = np.tile(ENLARGE_TAPS / 2.0**ENLARGE_BITS, (2 * channels, 1))
+    across = g.const("taps_x", taps[: 2 * channels, None, None, :], np.float32)
+    down = g.const("taps_y", taps[:, None, :, None], np.float32)
+    halves = [g.const(f"half{n}", [0.5] * n, np.float32) for n in (2 * channels, 4 * channels)]
     padded = g.op("Pad", plane, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
-    wide = g.op("Floor", g.op("Conv", padded, across, half2, name=f"enlarge_x_{plane}"))
-    tall = g.op("Conv", wide, grouped, half4, group=2, name=f"enlarge_y_{plane}")
-    return g.op("Slice", tall, g.ints(0, 0), g.op("Shape", like, start=2), g.ints(2, 3))
+    # Every channel becomes two phases in x, and each of those two in y.
+    wide = g.op("Floor", g.op("Conv", padded, across, halves[0], group=channels, name=f"enlarge_x_{plane}"))
+    tall = g.op("Conv", wide, down, halves[1], group=2 * channels, name=f"enlarge_y_{plane}")
+    tall = g.op("Slice", tall, g.ints(0, 0), g.op("Shape", like, start=2), g.ints(2, 3))
+    return g.op("Reshape", tall, g.op("Shape", like))
 
 
 def _interleave(g: _Graph, polyphase: str, channels: int) -> str:
-    """Polyphase (C, 4, h, w) to (C, 1, 2h, 2w)."""
+    """Polyphase (C, 4, h, w) to (1, C, 2h, 2w)."""
     size = g.op("Shape", polyphase, start=2)
     split = g.op("Reshape", polyphase, g.op("Concat", g.ints(channels, 2, 2), size, axis=0))
     mixed = g.op("Transpose", split, perm=[0, 3, 2, 4, 1])
-    return g.op("Reshape", mixed, g.op("Concat", g.ints(channels, 1), g.op("Mul", size, g.ints(2)), axis=0))
+    return g.op("Reshape", mixed, g.op("Concat", g.ints(1, channels), g.op("Mul", size, g.ints(2)), axis=0))
 
 
 def _smooth(g: _Graph, polyphase: str, channels: int, smoothing: tuple[np.ndarray, ...]) -> str:
