@@ -28,6 +28,14 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
 
 
+def test_python_example(photo):
+    (code,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
+    names: dict = {"image": photo}
+    exec(code, names)
+    assert psnr(photo, names["pixels"]) > 22
+    assert (names["header"].width, names["header"].height) == (97, 61)
+
+
 @pytest.mark.parametrize("row", re.findall(r"^\| (\d) \| (.+?) \|$", README, re.MULTILINE))
 def test_exit_codes_are_those_of_the_help(row):
     help_text = " ".join((main.help or "").split())

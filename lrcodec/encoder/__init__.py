@@ -88,10 +88,11 @@ class Encoder:
         if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= 65535:
             raise LimitError(f"sides must be 1 to 65535 pixels, not {image.shape[1]} x {image.shape[0]}")
         deepest = max(len(s.codewords) for s in self.pack.scales)
+        iterations = deepest if iterations is None else iterations
         for name, value, low, high in (
             ("quality", quality, 0, 100),
             ("rank", rank, 1, self.config.rank),
-            ("iterations", iterations or deepest, 1, 32),
+            ("iterations", iterations, 1, 32),
             ("effort", effort, 0, max(EFFORTS)),
         ):
             if not low <= value <= high:
@@ -101,7 +102,7 @@ class Encoder:
             height=image.shape[0],
             colour=GREY if image.ndim == 2 else RGB,
             rank=rank,
-            iterations=min(iterations or deepest, deepest),
+            iterations=min(iterations, deepest),
             band=min(int(quality / 100 * self.config.bands), self.config.bands - 1),
             smoothing=int(smoothing),
             model=self.pack.fingerprint,
