@@ -82,10 +82,17 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
     for file in pack.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     assert decode(data, models=[copy]).shape == photo.shape
+    weights = copy / "encoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(UnsupportedError, match="no usable encoder"):
+        Encoder(copy)
     graph = copy / "decoder-rgb-smooth.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
     with pytest.raises(UnsupportedError):
         decode(data, models=[copy])
+    (copy / "tables.npz").write_bytes(b"PK")
+    with pytest.raises(UnsupportedError):
+        zoo.find(copy).load()
 
 
 def test_bad_input(folder, tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from .. import container, entropy, zoo
 from ..container import GREY, RGB, Chunk, Header
@@ -49,7 +49,7 @@ class Encoder:
                 [weights[f"bits{s.scale}_{i}"].to(self.device) for i in range(len(s.codewords))]
                 for s in self.pack.scales
             ]
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise UnsupportedError(f"model {entry.name} has no usable encoder: {error}") from None
         self.transformer.to(self.device).eval()
 
