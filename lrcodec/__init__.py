@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .container import Header, unpack_header
+from .container import MAX_PIXELS, Header, unpack_header
 from .errors import LrqError
 
 __all__ = ["Header", "LrqError", "decode", "encode", "probe"]
@@ -41,7 +41,7 @@ def encode(
     return Encoder(model, device).encode(image, quality, rank, iterations, effort, smoothing)
 
 
-def decode(data: bytes, *, models: Sequence[str | Path] = (), max_pixels: int = 2**28) -> np.ndarray:
+def decode(data: bytes, *, models: Sequence[str | Path] = (), max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of a .lrq file: uint8 (height, width, 3), or (height, width) for grey.
 
     models: folders of packs beside the shipped ones. Raises FormatError, UnsupportedError or LimitError.

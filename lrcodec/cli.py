@@ -112,7 +112,7 @@ def main() -> None:
     type=click.IntRange(0, 2),
     default=1,
     show_default=True,
-    help="0: transformer alone, 1: with a local search, 2: with an exhaustive search.",
+    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider and longer one.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
@@ -150,7 +150,13 @@ def encode(
     "-o", "--output", metavar="OUT", type=FILE, help="The suffix gives the format. Default: IN with the suffix .png."
 )
 @FORCE
-@click.option("--max-pixels", type=click.IntRange(1), default=2**28, show_default=True, help="Refuse larger images.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=container.MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger images.",
+)
 @click.option("--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack.")
 def decode(source: Path, output: Path | None, force: bool, max_pixels: int, models: tuple[Path, ...]) -> None:
     """Decode the .lrq file IN."""

@@ -20,6 +20,8 @@ SIGNATURE = b"\x8cLRQ"
 VERSION = 0
 GREY, RGB = 0, 1
 INDICES = b"I"
+MAX_PIXELS = 2**28
+"""Larger images are refused by default: a limit of this program, not of the format."""
 ANCILLARY_BIT = 0x20
 
 

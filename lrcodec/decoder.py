@@ -17,8 +17,6 @@ from .container import Header
 from .errors import LimitError
 from .zoo import Pack
 
-MAX_PIXELS = 2**28
-
 
 @dataclass(frozen=True)
 class Macs:
@@ -62,21 +60,16 @@ class Graph:
 
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
         """What `run` multiplies and accumulates, from the shapes of its products and convolutions."""
-        c, low_rank, enlargement, area = self.channels, 0, 0, 0
+        c, low_rank, enlargement, rows, columns = self.channels, 0, 0, 0, 0
         for scale, plane in zip(self.pack.scales, planes, strict=True):
             p = scale.patch
-            if area:  # Five taps across on pixels of the coarser scale to two phases, then five down to four.
-                enlargement += area * c * 5 * (2 + 4)
-            area = plane.shape[0] * plane.shape[1] * p * p
+            # On the coarser plane five taps across give two phases, in its padding of four rows too; five down, four.
+            enlargement += c * 5 * columns * (2 * (rows + 4) + 4 * rows)
+            rows, columns = plane.shape[0] * p, plane.shape[1] * p
             low_rank += int(np.count_nonzero(plane)) * rank * p * p * c
-        smoothing = area // 4 * self.smoothing_weights
-        pixels = height * width
+        area, pixels = rows * columns, height * width
+        smoothing = area // 4 * self.pack.smoothing_weights(c) if self.smoothing else 0
         return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * 4 * c * c / pixels)
-
-    @property
-    def smoothing_weights(self) -> int:
-        """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels."""
-        return self.pack.smoothing_weights(self.channels) if self.smoothing else 0
 
 
 class Decoder:
@@ -87,7 +80,7 @@ class Decoder:
     threads: threads of ONNX Runtime (0: as many as cores).
     """
 
-    def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = MAX_PIXELS, threads: int = 0):
+    def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = container.MAX_PIXELS, threads: int = 0):
         self.models, self.max_pixels, self.threads = tuple(models), max_pixels, threads
         self._packs: dict[bytes, Pack] = {}
         self._graphs: dict[tuple[bytes, int, int], Graph] = {}

@@ -164,7 +164,7 @@ def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> bytes:
 
     def coder(group: Group) -> np.ndarray:
         clusters, members = by_scale[group.position].models(group.iteration)
-        index = _known(planes, group)
+        index = known(planes, group)
         cluster = -(-index // members.shape[1])
         queue.encode(cluster.astype(np.int32), family, clusters.take(by_scale[group.position].classes(group), 0))
         inside = np.flatnonzero(index)
@@ -213,12 +213,13 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[np.nd
     def coder(group: Group) -> np.ndarray:
         classes = by_scale[group.position].classes(group)
         out[group.position].reshape(-1, planes[group.position].shape[2])[group.at, group.iteration] = classes
-        return _known(planes, group)
+        return known(planes, group)
 
     _walk(pack, header, coder)
     return out
 
 
-def _known(planes: list[np.ndarray], group: Group) -> np.ndarray:
+def known(planes: list[np.ndarray], group: Group) -> np.ndarray:
+    """The indices (n,) of a group in planes that are whole already."""
     plane = planes[group.position]
     return plane.reshape(-1, plane.shape[2])[group.at, group.iteration]

@@ -63,7 +63,7 @@ class Pack:
         return self.graphs[name]
 
     def smoothing_weights(self, channels: int) -> int:
-        """Weights of the smoothing pair for images of this many channels."""
+        """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels of this many channels."""
         return 2 * self.tables["smooth_w1"][:, : 4 * channels].size
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:

@@ -17,7 +17,10 @@ from .quantizer import Quantizer
 from .transformer import Transformer
 
 EFFORTS = {0: (1,), 1: (1, 4), 2: (2, 8, 8)}
-"""Beam width of each search pass; the first pass knows no contexts, each later one those of the pass before."""
+"""Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
+
+Every pass tries every codeword at every step.
+"""
 
 
 class Encoder:
@@ -67,7 +70,7 @@ class Encoder:
 
         image: uint8 (height, width, 3) RGB or (height, width) grey, sides 1..65535.
         quality: 0..100. rank: 1 to the model's. iterations: cap on the depth of every scale, None for none.
-        effort: 0 transformer and one greedy pass, 1 with a local search, 2 with an exhaustive one.
+        effort: 0 transformer and one greedy pass, 1 and 2 with a search, see `EFFORTS`.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         Raises UsageError or LimitError.
         """
@@ -77,8 +80,7 @@ class Encoder:
 
     def lam(self, quality: int) -> float:
         """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
-        low, high = self.config.lambda_range
-        return low * (high / low) ** (quality / 100)
+        return self.config.lam(quality / 100)
 
     def _header(
         self, image: np.ndarray, quality: int, rank: int, iterations: int | None, effort: int, smoothing: bool
@@ -103,7 +105,7 @@ class Encoder:
             colour=GREY if image.ndim == 2 else RGB,
             rank=rank,
             iterations=min(iterations, deepest),
-            band=min(int(quality / 100 * self.config.bands), self.config.bands - 1),
+            band=self.config.band(quality / 100),
             smoothing=int(smoothing),
             model=self.pack.fingerprint,
         )

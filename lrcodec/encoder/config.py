@@ -39,6 +39,19 @@ class Config:
     crop: int = 192
     learning_rate: float = 6e-4
 
+    def lam(self, share: float) -> float:
+        """lambda at a share of the quality range: 0 is quality 0, 1 is quality 100."""
+        low, high = self.lambda_range
+        return low * (high / low) ** share
+
+    def band(self, share: float) -> int:
+        """Rate band at a share of the quality range."""
+        return min(int(share * self.bands), self.bands - 1)
+
+    def middle(self, band: int) -> float:
+        """Share of the quality range at the middle of a rate band."""
+        return (band + 0.5) / self.bands
+
 
 def _scale(scale: int, patch: int, *codewords: tuple[int, int]) -> Scale:
     return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)))

@@ -53,12 +53,11 @@ def optimise(
         schedule.load_state_dict(state["schedule"])
         loss_of.slopes = state["slopes"]
         start = state["step"]
-    low, high = config.lambda_range
     for step in range(start, config.steps):
         random = np.random.default_rng((seed, step))
-        lam = low * (high / low) ** random.random()
+        share = random.random()
         crops = [_crop(usable[random.integers(len(usable))], side, random) for _ in range(config.batch)]
-        cost, _ = loss_of(torch.stack(crops), lam, latents=True)
+        cost, _ = loss_of(torch.stack(crops), share, latents=True)
         loss = (cost / cost.detach()).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -68,8 +67,8 @@ def optimise(
         if (step + 1) % max(1, min(250, config.steps)) == 0:
             with torch.no_grad():
                 gain = [
-                    (loss_of(held_planes, lam, latents=True)[1] / loss_of(held_planes, lam, latents=False)[1]).item()
-                    for lam in (low * (high / low) ** t for t in (0.2, 0.5, 0.8))
+                    (loss_of(held_planes, at, latents=True)[1] / loss_of(held_planes, at, latents=False)[1]).item()
+                    for at in (0.2, 0.5, 0.8)
                 ]
             line = f"step {step + 1}/{config.steps}: J with latents / without {[round(g, 4) for g in gain]}"
             progress((step + 1) / config.steps, line)
@@ -110,10 +109,9 @@ class _Objective:
         self.band_bits, self.config = band_bits, config
         self.slopes = [[4.0] * len(config.scales) for _ in range(config.bands)]
 
-    def __call__(self, planes: torch.Tensor, lam: float, latents: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """planes (b, C, h, w) -> differentiable J of each image (b,), and the mean of the real J, ()."""
-        low, high = self.config.lambda_range
-        band = int(math.log(lam / low) / math.log(high / low) * self.config.bands)
+    def __call__(self, planes: torch.Tensor, quality: float, latents: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """planes (b, C, h, w), share of the quality range -> differentiable J of each (b,), mean real J ()."""
+        lam, band = self.config.lam(quality), self.config.band(quality)
         bits, slopes = self.band_bits[band], self.slopes[band]
         scales = self.config.scales
         targets = self.transformer(planes, lam) if latents else [shrink(planes, s.scale) for s in scales]
@@ -152,7 +150,6 @@ class _Objective:
         Straight-through gradients see an average over what quantization might choose, and overshoot: measured on
         photographs, the whole change gains nothing and about 0.6 of it 1 % of J, at every lambda.
         """
-        low, high = self.config.lambda_range
         head = [p.clone() for p in self.transformer.head.parameters()]
         totals = {}
         for strength in (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0):
@@ -160,8 +157,8 @@ class _Objective:
                 parameter.data = whole * strength
             totals[strength] = 0.0
             for band in range(self.config.bands):
-                lam = low * (high / low) ** ((band + 0.5) / self.config.bands)
-                costs = [self(crop[None], lam, latents=True)[1].item() for crop in crops]
+                middle = self.config.middle(band)
+                costs = [self(crop[None], middle, latents=True)[1].item() for crop in crops]
                 totals[strength] += math.log(sum(costs))
         for parameter, whole in zip(self.transformer.head.parameters(), head, strict=True):
             parameter.data = whole

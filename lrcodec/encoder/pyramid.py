@@ -20,11 +20,6 @@ def to_planes(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Te
     return torch.einsum("ij,ihw->jhw", _colour(len(pixels)).to(device), pixels) * (3 if len(pixels) == 1 else 1)
 
 
-def to_pixels(planes: torch.Tensor) -> torch.Tensor:
-    """float32 planes (..., C, h, w) -> float32 pixels of the same shape, in [0, 255] but for overshoot."""
-    return torch.einsum("ij,...jhw->...ihw", _colour(planes.shape[-3]).to(planes.device), planes) + 128
-
-
 def _colour(channels: int) -> torch.Tensor:
     return torch.from_numpy(colour_matrix(channels) / 2**COLOUR_BITS).float()
 

@@ -80,12 +80,6 @@ def train(
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
 
-def band_lambdas(config: Config) -> list[float]:
-    """The lambda at the middle of every rate band, coarse quality first."""
-    low, high = config.lambda_range
-    return [low * (high / low) ** ((band + 0.5) / config.bands) for band in range(config.bands)]
-
-
 def _claim(work: Path, settings: dict) -> None:
     """Make the work folder, or raise UsageError if its checkpoints are of another run."""
     work.mkdir(parents=True, exist_ok=True)
@@ -229,7 +223,8 @@ class _Run:
 
     def _fit_band_bits(self) -> dict[str, torch.Tensor]:
         made: dict[str, list[torch.Tensor]] = {}
-        for band, lam in enumerate(band_lambdas(self.config)):
+        for band in range(self.config.bands):
+            lam = self.config.lam(self.config.middle(band))
             bits = [[b[None] for b in self.fit_bits[s.scale]] for s in self.config.scales]
             for _ in range(2):
                 planes = [self._encode(image, lam, bits, None, beam=1) for image in self._sample(40)]
@@ -332,16 +327,14 @@ class _Run:
         random = np.random.default_rng(self.seed)
         groups: list[tables.Groups] = [{} for _ in scales]
         bits: dict[str, list[torch.Tensor]] = {}
-        step = (config.lambda_range[1] / config.lambda_range[0]) ** (1 / config.bands)
-        for band, middle in enumerate(band_lambdas(config)):
+        for band in range(config.bands):
             encoded = []
             for image in self._sample(config.table_images):
-                lam = middle * step ** random.uniform(-0.5, 0.5)
+                lam = config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)
                 indices = self._encode(image, lam, self.band_bits[band], self.transformer, beam=2)
 
                 def collect(group: entropy.Group, indices=indices, band=band) -> np.ndarray:
-                    plane = indices[group.position].reshape(-1, indices[group.position].shape[2])
-                    index = plane[group.at, group.iteration]
+                    index = entropy.known(indices, group)
                     features = np.stack(group.features, 1).astype(np.uint8)
                     entries = groups[group.position].setdefault((group.iteration, group.phase), [])
                     entries.append((features, index, band))
@@ -352,7 +345,7 @@ class _Run:
             for scale, own in zip(scales, self._bits_of(encoded), strict=True):
                 for i, b in enumerate(own):
                     bits.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
-            self._report(TABLES, (band + 1) / config.bands, f"tables of band {band}, lambda {middle:.0f}")
+            self._report(TABLES, (band + 1) / config.bands, f"tables of band {band}")
         made = {key: torch.stack(value) for key, value in bits.items()}
         for scale, group in zip(scales, groups, strict=True):
             counts = tuple(clusters(k) for k in scale.codewords)
