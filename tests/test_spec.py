@@ -139,7 +139,7 @@ def test_container_example_and_overhead():
 
 
 def test_limits():
-    assert number(r"`lrq` is ([\d,]+) pixels", "Limits") == decoder.MAX_PIXELS
+    assert number(r"`lrq` is ([\d,]+) pixels", "Limits") == container.MAX_PIXELS
     sides = {field.high for field in container.FIELDS if field.name in ("width", "height")}
     assert sides == {number(r"Sides are at most ([\d,]+) pixels", "Limits")}
 
