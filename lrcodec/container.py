@@ -11,8 +11,8 @@ True
 
 import struct
 import zlib
-from dataclasses import asdict, astuple, dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 from .errors import FormatError, UnsupportedError
 
@@ -26,25 +26,35 @@ ANCILLARY_BIT = 0x20
 
 
 class Field(NamedTuple):
-    """One header field: `u8` is one byte, `varint` LEB128 in its shortest form, `bytes8` eight raw bytes."""
+    """One header field.
+
+    `varint` is LEB128 in its shortest form, `bytes8` eight raw bytes. Fields of kind `bits` share the two bytes of
+    the options: each takes as many bits as high - low needs, and holds its value less `low`.
+    """
 
     name: str
-    kind: Literal["u8", "varint", "bytes8"]
+    kind: Literal["varint", "bits", "bytes8"]
     low: int
     high: int
     meaning: str
+
+    @property
+    def bits(self) -> int:
+        """How many bits of the options the field takes."""
+        return (self.high - self.low).bit_length() if self.kind == "bits" else 0
 
 
 FIELDS = (
     Field("width", "varint", 1, 65535, "image width in pixels"),
     Field("height", "varint", 1, 65535, "image height in pixels"),
-    Field("colour", "u8", 0, 1, "0 grey, 1 RGB"),
-    Field("rank", "u8", 1, 4, "columns of U and rows of V that are used"),
-    Field("iterations", "u8", 1, 32, "cap on the depth of every scale"),
-    Field("band", "u8", 0, 15, "rate band: which set of frequency tables"),
-    Field("smoothing", "u8", 0, 1, "1 if the smoothing pair runs"),
+    Field("colour", "bits", 0, 1, "0 grey, 1 RGB"),
+    Field("smoothing", "bits", 0, 1, "1 if the smoothing pair runs"),
+    Field("rank", "bits", 1, 4, "columns of U and rows of V that are used"),
+    Field("iterations", "bits", 1, 32, "cap on the depth of every scale"),
+    Field("band", "bits", 0, 15, "rate band: which set of frequency tables"),
     Field("model", "bytes8", 0, 0, "content fingerprint of the model"),
 )
+OPTIONS = tuple(field for field in FIELDS if field.kind == "bits")
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,10 @@ class Header:
     width: int
     height: int
     colour: int
+    smoothing: int
     rank: int
     iterations: int
     band: int
-    smoothing: int
     model: bytes
 
     def describe(self) -> dict[str, int | str]:
@@ -111,10 +121,15 @@ class _Reader:
 
 def pack(header: Header, chunks: list[Chunk]) -> bytes:
     """The bytes of a file. Raises FormatError if a field is outside its bounds."""
-    out = bytearray(SIGNATURE + bytes([VERSION, 0]))
-    for field, value in zip(FIELDS, astuple(header), strict=True):
-        _check(field, value)
-        out += value if field.kind == "bytes8" else bytes([value]) if field.kind == "u8" else _varint(value)
+    values = {field.name: getattr(header, field.name) for field in FIELDS}
+    for field in FIELDS:
+        _check(field, values[field.name])
+    options = shift = 0
+    for field in OPTIONS:
+        options |= values[field.name] - field.low << shift
+        shift += field.bits
+    out = bytearray(SIGNATURE + bytes([VERSION]))
+    out += _varint(header.width) + _varint(header.height) + struct.pack("<H", options) + header.model
     out += struct.pack("<I", zlib.crc32(out))
     for tag, payload in chunks:
         body = tag + _varint(len(payload)) + payload
@@ -156,21 +171,19 @@ def _unpack_header(reader: _Reader) -> Header:
         raise FormatError("empty file" if not reader.data else "not an .lrq file")
     reader.take(len(SIGNATURE), "the signature")
     version = reader.take(1, "the header")[0]
-    flags = reader.take(1, "the header")[0]
-    values: list = []
-    for field in FIELDS:
-        if field.kind == "varint":
-            values.append(reader.varint("the header"))
-        else:
-            raw = reader.take(8 if field.kind == "bytes8" else 1, "the header")
-            values.append(raw if field.kind == "bytes8" else raw[0])
+    values: dict[str, Any] = {name: reader.varint("the header") for name in ("width", "height")}
+    (options,) = struct.unpack("<H", reader.take(2, "the header"))
+    for field in OPTIONS:
+        values[field.name] = field.low + (options & (1 << field.bits) - 1)
+        options >>= field.bits
+    values["model"] = reader.take(8, "the header")
     reader.crc(0, "the header")
     # Only now: a damaged byte must not pass for a newer version.
-    if version != VERSION or flags:
-        raise UnsupportedError(f"format version {version}, flags {flags}: this program reads version {VERSION}")
-    for field, value in zip(FIELDS, values, strict=True):
-        _check(field, value)
-    return Header(*values)
+    if version != VERSION or options:
+        raise UnsupportedError(f"format version {version}, flags {options}: this program reads version {VERSION}")
+    for field in FIELDS:
+        _check(field, values[field.name])
+    return Header(**values)
 
 
 def _check(field: Field, value) -> None:

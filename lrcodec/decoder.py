@@ -5,7 +5,7 @@ hold integers over a power of two, small enough that every addition is exact. So
 on every machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,11 @@ import onnxruntime as ort
 from . import container, entropy, zoo
 from .container import Header
 from .errors import LimitError
+from .grid import Scale
 from .zoo import Pack
+
+BATCH_PIXELS = 2**20
+"""Files of the same header are decoded together up to this many pixels: more gains nothing, and memory is bounded."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +52,25 @@ class Graph:
         self.session = ort.InferenceSession(pack.graph(colour, smoothing), options, providers=["CPUExecutionProvider"])
 
     def run(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> np.ndarray:
-        """uint8 pixels (height, width, 3) or (height, width) from index planes (see `Decoder.indices`)."""
+        """uint8 pixels (count, height, width[, 3]) from index planes (count, rows, columns, iterations)."""
         inputs = dict(self.pack.factors(rank, self.channels))
         for scale, plane in zip(self.pack.scales, planes, strict=True):
-            inputs |= _by_depth(scale.scale, scale.codewords, plane)
+            inputs |= _by_depth(scale, plane)
         polyphase = self.session.run(["pixels"], inputs)[0]
-        channels, _, rows, columns = polyphase.shape
-        pixels = polyphase.reshape(channels, 2, 2, rows, columns).transpose(3, 2, 4, 1, 0)
-        pixels = pixels.reshape(2 * rows, 2 * columns, channels)[:height, :width]
-        return np.ascontiguousarray(pixels[:, :, 0] if channels == 1 else pixels)
+        count, channels, _, rows, columns = polyphase.shape
+        pixels = polyphase.reshape(count, channels, 2, 2, rows, columns).transpose(0, 4, 3, 5, 2, 1)
+        pixels = pixels.reshape(count, 2 * rows, 2 * columns, channels)[:, :height, :width]
+        return np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
 
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
-        """What `run` multiplies and accumulates, from the shapes of its products and convolutions."""
-        c, low_rank, enlargement, rows, columns = self.channels, 0, 0, 0, 0
+        """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""
+        c, low_rank, enlargement, rows, columns = self.channels, 0.0, 0, 0, 0
         for scale, plane in zip(self.pack.scales, planes, strict=True):
             p = scale.patch
             # On the coarser plane five taps across give two phases, in its padding of four rows too; five down, four.
             enlargement += c * 5 * columns * (2 * (rows + 4) + 4 * rows)
-            rows, columns = plane.shape[0] * p, plane.shape[1] * p
-            low_rank += int(np.count_nonzero(plane)) * rank * p * p * c
+            rows, columns = plane.shape[1] * p, plane.shape[2] * p
+            low_rank += np.count_nonzero(plane) / len(plane) * rank * p * p * c
         area, pixels = rows * columns, height * width
         smoothing = area // 4 * self.pack.smoothing_weights(c) if self.smoothing else 0
         return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * 4 * c * c / pixels)
@@ -90,8 +94,19 @@ class Decoder:
 
         Raises FormatError, UnsupportedError (version, chunk or model not known) or LimitError.
         """
-        header, planes = self.indices(data)
-        return self.graph(header).run(planes, header.rank, header.height, header.width)
+        return self.decode_batch([data])[0]
+
+    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
+        """`decode` of every file. Small images that differ in their indices only cost a fraction of one by one.
+
+        Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
+        """
+        out: list[np.ndarray] = [np.empty(0)] * len(files)
+        for header, members, planes in self.batches(files):
+            pixels = self.graph(header).run(planes, header.rank, header.height, header.width)
+            for member, image in zip(members, pixels, strict=True):
+                out[member] = image
+        return out
 
     def macs(self, data: bytes) -> Macs:
         """What decoding this file multiplies and accumulates, per pixel."""
@@ -99,13 +114,24 @@ class Decoder:
         return self.graph(header).macs(planes, header.rank, header.height, header.width)
 
     def indices(self, data: bytes) -> tuple[Header, list[np.ndarray]]:
-        """Header and index planes: a list, one a scale, of int64 (rows, columns, iterations)."""
-        header, chunks = container.unpack(data)
-        if header.width * header.height > self.max_pixels:
-            raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
-        pack = self.pack(header)
-        payload = next(chunk.payload for chunk in chunks if chunk.tag == container.INDICES)
-        return header, entropy.decode(payload, pack, header)
+        """Header and index planes: a list, one a scale, of int64 (1, rows, columns, iterations)."""
+        header, _, planes = next(self.batches([data]))
+        return header, planes
+
+    def batches(self, files: Sequence[bytes]) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
+        """Headers, numbers of the files that share them, and the files' index planes, in batches of bounded size."""
+        alike: dict[Header, list[tuple[int, bytes]]] = {}
+        for number, data in enumerate(files):
+            header, chunks = container.unpack(data)
+            if header.width * header.height > self.max_pixels:
+                raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
+            payload = next(chunk.payload for chunk in chunks if chunk.tag == container.INDICES)
+            alike.setdefault(header, []).append((number, payload))
+        for header, entries in alike.items():
+            count = max(1, BATCH_PIXELS // (header.width * header.height))
+            for start in range(0, len(entries), count):
+                numbers, payloads = zip(*entries[start : start + count], strict=True)
+                yield header, list(numbers), entropy.decode(payloads, self.pack(header), header)
 
     def pack(self, header: Header) -> Pack:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
@@ -123,16 +149,17 @@ class Decoder:
         return self._graphs[key]
 
 
-def _by_depth(scale: int, codewords: tuple[int, ...], plane: np.ndarray) -> dict[str, np.ndarray]:
+def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
     """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
-    starts = np.cumsum((0, *codewords[:-1])) - 1  # index 1 is the first row of its iteration
-    flat = plane.reshape(-1, plane.shape[2])
+    s, depths = scale.scale, len(scale.codewords)
+    flat = plane.reshape(-1, depths)
     depth = np.count_nonzero(flat, axis=1)
     order = np.argsort(depth, kind="stable")
-    ends = np.searchsorted(depth[order], np.arange(len(codewords) + 1), side="right")
+    ends = np.searchsorted(depth[order], np.arange(depths + 1), side="right")
     place = np.zeros(len(flat), np.int64)
     place[order[ends[0] :]] = np.arange(1, len(flat) - ends[0] + 1)
-    inputs = {f"place{scale}": place.reshape(plane.shape[:2])}
-    for d in range(1, len(codewords) + 1):
-        inputs[f"d{scale}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
+    inputs = {f"place{s}": place.reshape(plane.shape[:3])}
+    starts = np.array(scale.starts) - 1  # index 1 is the first row of its iteration
+    for d in range(1, depths + 1):
+        inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
     return inputs

@@ -7,6 +7,7 @@ within the cluster. Patches of one iteration and one checkerboard phase form a g
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import constriction
@@ -28,14 +29,14 @@ _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679,
 
 
 class Group(NamedTuple):
-    """The patches of one scale, iteration and phase that are still going: what one call codes."""
+    """The patches of one scale, iteration and phase that are still going, in all images of a batch."""
 
     position: int
     """Of the scale in the model's list."""
     iteration: int
     phase: int
     at: np.ndarray
-    """(n,) places of the patches in their grid, in raster order."""
+    """(n,) places of the patches in the grids of all images, one after the other, each in raster order."""
     features: tuple[np.ndarray, ...]
     """FEATURES arrays (n,), 0..255."""
 
@@ -104,29 +105,33 @@ def tables(pack: Pack, header: Header) -> list[Tables]:
 
 
 def walk(
-    scales: Sequence[Scale], energies: Sequence[np.ndarray], size: tuple[int, int], iterations: int, coder: Coder
+    scales: Sequence[Scale],
+    energies: Sequence[np.ndarray],
+    size: tuple[int, int],
+    iterations: int,
+    count: int,
+    coder: Coder,
 ) -> list[np.ndarray]:
-    """Visit all groups of a (height, width) image in the order of the file; `coder` turns each into indices.
+    """Visit all groups of `count` images of one size (height, width) in the order of a file.
 
-    energies: for each scale uint8 (rows,), the energy level of every codeword of all iterations.
-    Returns the index planes: a list, one a scale, of int64 (rows, columns, iterations).
+    energies: for each scale uint8 (rows,), the energy level of every codeword. coder: turns a group into indices.
+    Returns the index planes: a list, one a scale, of int64 (count, rows, columns, iterations).
     """
     planes = []
-    parent = np.zeros((1, 1), np.int64)
+    parent = np.zeros((count, 1, 1), np.int64)
     for position, (scale, energy_levels) in enumerate(zip(scales, energies, strict=True)):
-        starts = np.cumsum((0, *scale.codewords[:-1]))
         rows, columns = scale.grid(*size)
-        plane = np.zeros((rows * columns, len(scale.codewords)), np.int64)
-        # Energy levels of the latest and of all indices of each patch, flat, with a border of zeros.
-        latest, total = np.zeros((2, (rows + 2) * (columns + 2)), np.int64)
-        above = np.zeros((rows, columns), np.int64)
+        plane = np.zeros((count * rows * columns, len(scale.codewords)), np.int64)
+        # Energy levels of the latest and of all indices of each patch, flat, each image with a border of zeros.
+        latest, total = np.zeros((2, count * (rows + 2) * (columns + 2)), np.int64)
+        above = np.zeros((count, rows, columns), np.int64)
         if position:
             repeat = scales[position - 1].span // scale.span
-            above = np.minimum(parent.repeat(repeat, 0).repeat(repeat, 1)[:rows, :columns], 255)
-        y, x = np.indices((rows, columns)).reshape(2, -1)
+            above = np.minimum(parent.repeat(repeat, 1).repeat(repeat, 2)[:, :rows, :columns], 255)
+        image, y, x = np.indices((count, rows, columns)).reshape(3, -1)
         # For each phase the patches that go on: places in the grid, and in the bordered arrays.
         going = [np.flatnonzero((y + x) % 2 == phase) for phase in (0, 1)]
-        bordered = [(y[at] + 1) * (columns + 2) + x[at] + 1 for at in going]
+        bordered = [(image[at] * (rows + 2) + y[at] + 1) * (columns + 2) + x[at] + 1 for at in going]
         for i in range(min(len(scale.codewords), iterations)):
             for phase in (0, 1):
                 at, spot = going[phase], bordered[phase]
@@ -141,68 +146,97 @@ def walk(
                 )
                 index = coder(Group(position, i, phase, at, tuple(np.minimum(f, 255) for f in features)))
                 plane[at, i] = index
-                energy = np.where(index > 0, energy_levels.take(starts[i] + index - 1, mode="clip"), 0)
+                energy = np.where(index > 0, energy_levels.take(scale.starts[i] + index - 1, mode="clip"), 0)
                 latest[spot] = energy
                 total[spot] += energy
                 goes_on = np.flatnonzero(index)
                 going[phase], bordered[phase] = at.take(goes_on), spot.take(goes_on)
-        planes.append(plane.reshape(rows, columns, -1))
-        parent = total.reshape(rows + 2, columns + 2)[1:-1, 1:-1]
+        planes.append(plane.reshape(count, rows, columns, -1))
+        parent = total.reshape(count, rows + 2, columns + 2)[:, 1:-1, 1:-1]
     return planes
 
 
-def _walk(pack: Pack, header: Header, coder: Coder) -> list[np.ndarray]:
+def _walk(pack: Pack, header: Header, count: int, coder: Coder) -> list[np.ndarray]:
     energies = [pack.tables[f"energy{scale.scale}"] for scale in pack.scales]
-    return walk(pack.scales, energies, (header.height, header.width), header.iterations, coder)
+    return walk(pack.scales, energies, (header.height, header.width), header.iterations, count, coder)
 
 
-def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> bytes:
-    """The payload of the chunk of indices. planes: as `walk` returns them."""
-    queue = constriction.stream.queue.RangeEncoder()
+def _by_image(at: np.ndarray, group: Group, pack: Pack, header: Header, count: int) -> list[tuple[int, slice]]:
+    """Numbers of the images that have patches among `at`, in ascending order, and where these are in it."""
+    rows, columns = pack.scales[group.position].grid(header.height, header.width)
+    ends = np.searchsorted(at, np.arange(1, count + 1) * (rows * columns)).tolist()
+    return [(i, slice(start, end)) for i, (start, end) in enumerate(pairwise([0, *ends])) if start < end]
+
+
+def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
+    """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
+    queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
     family = constriction.stream.model.Categorical(perfect=False)
     by_scale = tables(pack, header)
 
     def coder(group: Group) -> np.ndarray:
         clusters, members = by_scale[group.position].models(group.iteration)
         index = known(planes, group)
-        cluster = -(-index // members.shape[1])
-        queue.encode(cluster.astype(np.int32), family, clusters.take(by_scale[group.position].classes(group), 0))
         inside = np.flatnonzero(index)
-        if len(inside):
-            member = (index[inside] - 1) % members.shape[1]
-            queue.encode(member.astype(np.int32), family, members.take(cluster[inside] - 1, 0))
+        cluster = (-(-index // members.shape[1])).astype(np.int32)
+        member = ((index[inside] - 1) % members.shape[1]).astype(np.int32)
+        of_clusters = clusters.take(by_scale[group.position].classes(group), 0)
+        of_members = members.take(cluster[inside] - 1, 0)
+        for i, part in _by_image(group.at, group, pack, header, len(queues)):
+            queues[i].encode(cluster[part], family, of_clusters[part])
+        for i, part in _by_image(group.at[inside], group, pack, header, len(queues)):
+            queues[i].encode(member[part], family, of_members[part])
         return index
 
-    _walk(pack, header, coder)
-    return queue.get_compressed().astype("<u4").tobytes()
+    _walk(pack, header, len(queues), coder)
+    return [_finish(queue) for queue in queues]
 
 
-def decode(payload: bytes, pack: Pack, header: Header) -> list[np.ndarray]:
-    """Index planes from the payload of the chunk of indices. Raises FormatError if it does not fit the header."""
-    if len(payload) % 4:
-        raise FormatError("the indices are not whole 32-bit words")
-    queue = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+def _finish(queue: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The shortest bytes that decode to what the queue holds: SPEC.md, "Range coder"."""
+    words = queue.get_compressed()
+    shifts, (lower, width) = queue.pos()
+    # As integers over 2^(32 * shifts + 64): what constriction chose, and the lower end of what it chose from.
+    bits = 32 * (shifts + 2)
+    chosen = int.from_bytes(words.astype(">u4").tobytes(), "big") << bits - 32 * len(words)
+    lower = chosen - (chosen - lower) % 2**64
+    # The interval is less than 2^64 wide, so it holds one multiple of 2^64 at most: that one ends in zero bytes.
+    for kept in range(9):
+        unit = 1 << 64 - 8 * kept
+        shortest = -(-lower // unit) * unit
+        if shortest < lower + width:
+            return shortest.to_bytes(bits // 8, "big").rstrip(b"\0")
+    raise AssertionError("an interval always holds its own lower end")
+
+
+def decode(payloads: Sequence[bytes], pack: Pack, header: Header) -> list[np.ndarray]:
+    """Index planes from the payloads of images with the same header. Raises FormatError if one does not fit it."""
+    queues = []
+    for payload in payloads:
+        words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
+        queues.append(constriction.stream.queue.RangeDecoder(words))
     family = constriction.stream.model.Categorical(perfect=False)
     by_scale = tables(pack, header)
 
     def coder(group: Group) -> np.ndarray:
         clusters, members = by_scale[group.position].models(group.iteration)
-        classes = by_scale[group.position].classes(group)
-        index = queue.decode(family, clusters.take(classes, 0)).astype(np.int64)
+        of_clusters = clusters.take(by_scale[group.position].classes(group), 0)
+        index = np.empty(len(group.at), np.int64)
+        for i, part in _by_image(group.at, group, pack, header, len(queues)):
+            index[part] = queues[i].decode(family, of_clusters[part])
         inside = np.flatnonzero(index)
-        if len(inside):
-            cluster = index[inside] - 1
-            member = queue.decode(family, members.take(cluster, 0))
-            index[inside] = 1 + cluster * members.shape[1] + member
+        cluster = index[inside] - 1
+        of_members = members.take(cluster, 0)
+        member = np.empty(len(inside), np.int64)
+        for i, part in _by_image(group.at[inside], group, pack, header, len(queues)):
+            member[part] = queues[i].decode(family, of_members[part])
+        index[inside] = 1 + cluster * members.shape[1] + member
         return index
 
     try:
-        planes = _walk(pack, header, coder)
+        return _walk(pack, header, len(queues), coder)
     except (ValueError, AssertionError) as error:
         raise FormatError(f"the indices are damaged: {error}") from None
-    if not queue.maybe_exhausted():
-        raise FormatError("the indices do not end where they should")
-    return planes
 
 
 def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[np.ndarray]:
@@ -212,14 +246,14 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[np.nd
 
     def coder(group: Group) -> np.ndarray:
         classes = by_scale[group.position].classes(group)
-        out[group.position].reshape(-1, planes[group.position].shape[2])[group.at, group.iteration] = classes
+        out[group.position].reshape(-1, planes[group.position].shape[3])[group.at, group.iteration] = classes
         return known(planes, group)
 
-    _walk(pack, header, coder)
+    _walk(pack, header, len(planes[0]), coder)
     return out
 
 
 def known(planes: list[np.ndarray], group: Group) -> np.ndarray:
     """The indices (n,) of a group in planes that are whole already."""
     plane = planes[group.position]
-    return plane.reshape(-1, plane.shape[2])[group.at, group.iteration]
+    return plane.reshape(-1, plane.shape[3])[group.at, group.iteration]

@@ -24,9 +24,12 @@ def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-@pytest.fixture(scope="session")
-def random_pack():
-    """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly."""
+@pytest.fixture(scope="session", params=[False, True], ids=["own", "shared"])
+def random_pack(request: pytest.FixtureRequest):
+    """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.
+
+    In two forms: each iteration with its own codebook, and one that the iterations of a scale share.
+    """
     import io
 
     from lrcodec.encoder.export import build_graph, check_exact
@@ -34,14 +37,17 @@ def random_pack():
     from lrcodec.zoo import Pack
 
     random = np.random.default_rng(7)
-    scales = (Scale(4, 4, (16, 16)), Scale(2, 8, (64,)), Scale(1, 8, (64, 16, 16)))
+    shared = request.param
+    finest = (16, 16, 16) if shared else (64, 16, 16)
+    scales = (Scale(4, 4, (16, 16), shared), Scale(2, 8, (64,), shared), Scale(1, 8, finest, shared))
     arrays = {
         "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
         "channels": np.array(3, np.int32),
+        "shared": np.array(shared, np.int32),
         "bands": np.array(2, np.int32),
     }
     for s in scales:
-        rows, p = sum(s.codewords), s.patch
+        rows, p = s.rows, s.patch
         arrays |= {
             f"codewords{s.scale}": np.array(s.codewords, np.int32),
             f"u{s.scale}": random.integers(-127, 128, (rows, 4, p), np.int8),
@@ -76,16 +82,16 @@ def random_pack():
 
 @pytest.fixture(scope="session")
 def random_planes():
-    """random_planes(pack, header, seed): index planes of all depths."""
+    """random_planes(pack, header, seed, count=1): index planes of all depths of `count` images."""
 
-    def make(pack, header, seed: int) -> list[np.ndarray]:
+    def make(pack, header, seed: int, count: int = 1) -> list[np.ndarray]:
         random = np.random.default_rng(seed)
         planes = []
         for scale in pack.scales:
-            grid = scale.grid(header.height, header.width)
+            grid = count, *scale.grid(header.height, header.width)
             depth = random.integers(0, min(len(scale.codewords), header.iterations) + 1, grid)
-            plane = np.stack([random.integers(1, k + 1, grid) for k in scale.codewords], 2)
-            planes.append(plane * (np.arange(len(scale.codewords)) < depth[:, :, None]))
+            plane = np.stack([random.integers(1, k + 1, grid) for k in scale.codewords], 3)
+            planes.append(plane * (np.arange(len(scale.codewords)) < depth[..., None]))
         return planes
 
     return make

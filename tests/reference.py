@@ -10,7 +10,8 @@ class RangeDecoder:
     """SPEC.md, "Range coder"."""
 
     def __init__(self, payload: bytes):
-        self.words = [int.from_bytes(payload[i : i + 4], "little") for i in range(0, len(payload), 4)][::-1]
+        payload += bytes(-len(payload) % 4)
+        self.words = [int.from_bytes(payload[i : i + 4], "big") for i in range(0, len(payload), 4)][::-1]
         self.lower, self.range = 0, 2**64 - 1
         self.point = self.next_word() << 32 | self.next_word()
 
@@ -20,6 +21,8 @@ class RangeDecoder:
     def symbol(self, freq: list[int]) -> int:
         scale = self.range >> 24
         quantile = ((self.point - self.lower) % 2**64) // scale
+        if quantile >= 2**24:
+            raise ValueError("not valid")
         symbol, left = 0, 0
         while left + freq[symbol] <= quantile:
             left += freq[symbol]
@@ -39,6 +42,11 @@ def frequencies(costs) -> list[int]:
     freq = [1 + w * (2**24 - n) // total for w in weights]
     freq[freq.index(max(freq))] += 2**24 - sum(freq)
     return freq
+
+
+def starts(codewords: list[int], t: dict) -> list[int]:
+    """For each iteration of a scale the number of its first codeword."""
+    return [0 if t["shared"] else sum(codewords[:i]) for i in range(len(codewords))]
 
 
 def indices(payload: bytes, t: dict, header) -> list[np.ndarray]:
@@ -81,7 +89,7 @@ def indices(payload: bytes, t: dict, header) -> list[np.ndarray]:
                         plane[y, x, i] = 1 + (a - 1) * b + coder.symbol(frequencies(member_costs[a - 1]))
                 for y, x in group:
                     k = int(plane[y, x, i])
-                    latest[y, x] = t[f"energy{s}"][sum(ks[:i]) + k - 1] if k else 0
+                    latest[y, x] = t[f"energy{s}"][starts(ks, t)[i] + k - 1] if k else 0
                     total[y, x] += latest[y, x]
         planes.append(plane)
         coarser = total, span
@@ -94,10 +102,10 @@ def pixels(planes: list[np.ndarray], t: dict, header, smoothing: tuple | None, c
     x = None
     for (s, p), plane in zip(t["scales"].tolist(), planes, strict=True):
         rows, cols, depth = plane.shape
-        starts = np.cumsum([0, *t[f"codewords{s}"][:-1].tolist()])
+        first = starts(t[f"codewords{s}"].tolist(), t)
         drawn = np.zeros((rows, cols, p, c * p), np.int64)
         for i in range(depth):
-            row = starts[i] + plane[:, :, i] - 1
+            row = first[i] + plane[:, :, i] - 1
             u = t[f"u{s}"][row][:, :, : header.rank].astype(np.int64)
             v = t[f"v{s}"][row][:, :, : header.rank, : c * p].astype(np.int64)
             drawn += np.where((plane[:, :, i] > 0)[..., None, None], np.einsum("yxrp,yxrq->yxpq", u, v), 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrcodec.container import FIELDS, GREY, RGB, Chunk, Header, pack, unpack, unpack_header
+from lrcodec.container import FIELDS, GREY, OPTIONS, RGB, Chunk, Header, pack, unpack, unpack_header
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
 
 HEADER = Header(width=640, height=480, colour=RGB, rank=2, iterations=8, band=3, smoothing=1, model=b"\x01" * 8)
@@ -28,8 +28,7 @@ def test_literal_bytes():
     """The bytes of a file, which no later version may change."""
     data = pack(HEADER, [Chunk(b"I", b"indices")])
     assert data.hex(" ") == (
-        "8c 4c 52 51 00 00 80 05 e0 03 01 02 08 03 01 01 01 01 01 01 01 01 01 9b 7e 49 31 "
-        "49 07 69 6e 64 69 63 65 73 ee 6c a6 03"
+        "8c 4c 52 51 00 80 05 e0 03 77 06 01 01 01 01 01 01 01 01 40 1e 99 9d 49 07 69 6e 64 69 63 65 73 ee 6c a6 03"
     )
 
 
@@ -43,7 +42,7 @@ def test_round_trip(header: Header, before: list[Chunk], payload: bytes, after: 
 
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_raise_only_our_errors(data: bytes):
-    for start in (b"", b"\x8cLRQ\x00\x00"):
+    for start in (b"", b"\x8cLRQ\x00"):
         with pytest.raises(LrqError):
             unpack(start + data)
 
@@ -84,12 +83,17 @@ def test_unknown_chunks():
         unpack(pack(HEADER, [known, Chunk(b"0", b"?")]))
 
 
-@pytest.mark.parametrize("byte", [4, 5], ids=["version", "flags"])
-def test_newer_files_are_unsupported(byte: int, with_crc):
+@pytest.mark.parametrize(
+    ("byte", "bit"), [(4, 0), (10, 5), (10, 6), (10, 7)], ids=["version", "bit 13", "bit 14", "bit 15"]
+)
+def test_newer_files_are_unsupported(byte: int, bit: int, with_crc):
+    """Another version, or a reserved bit of the options; with a CRC-32 that does not match it is damage."""
     data = bytearray(pack(HEADER, [Chunk(b"I", b"")]))
-    data[byte] = 1
+    data[byte] |= 1 << bit
+    with pytest.raises(FormatError, match="CRC-32"):
+        unpack(bytes(data))
     with pytest.raises(UnsupportedError, match="format version"):
-        unpack(with_crc(data, 23))
+        unpack(with_crc(data, 19))
 
 
 @pytest.fixture
@@ -108,14 +112,14 @@ def with_crc():
 def test_varints_have_one_form(with_crc):
     """Width 5 as `85 00` instead of `05`, under a CRC-32 that matches."""
     data = bytearray(pack(replace(HEADER, width=5, height=5), []))
-    data[6:7] = b"\x85\x00"
+    data[5:6] = b"\x85\x00"
     with pytest.raises(FormatError, match="shortest"):
-        unpack(with_crc(data, 22))
+        unpack(with_crc(data, 18))
 
 
 def test_varints_end():
     with pytest.raises(FormatError, match="too large"):
-        unpack(b"\x8cLRQ\x00\x00" + b"\xff" * 20)
+        unpack(b"\x8cLRQ\x00" + b"\xff" * 20)
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if field.kind != "bytes8"], ids=lambda field: field.name)
@@ -125,16 +129,28 @@ def test_fields_out_of_range(field):
             pack(replace(HEADER, **{field.name: value}), [])
 
 
-def test_reading_checks_the_ranges_too(with_crc):
+@pytest.mark.parametrize("sides", [b"\x00\x05", b"\x05\x00", b"\x80\x80\x04\x05", b"\x05\x80\x80\x04"])
+def test_reading_checks_the_sides_too(sides: bytes, with_crc):
+    """Sides of 0 and of 65,536 pixels, under a CRC-32 that matches."""
+    data = bytearray(pack(replace(HEADER, width=5, height=5), []))
+    data[5:7] = sides
+    with pytest.raises(FormatError, match="out of range"):
+        unpack(with_crc(data, 15 + len(sides)))
+
+
+def test_every_value_of_the_options_is_within_its_range(with_crc):
+    """No field but the sides can be out of range on reading: their ranges are whole powers of two."""
+    assert sum(field.bits for field in OPTIONS) == 13
     data = bytearray(pack(HEADER, [Chunk(b"I", b"")]))
-    data[11] = 5  # rank
-    with pytest.raises(FormatError, match="rank"):
-        unpack(with_crc(data, 23))
+    for options in range(0, 2**13, 7):
+        data[9:11] = options.to_bytes(2, "little")
+        header, chunks = unpack(with_crc(data, 19))
+        assert pack(header, chunks) == data
 
 
 def test_overhead_of_a_small_file():
     header = replace(HEADER, width=64, height=64, colour=GREY)
-    assert len(pack(header, [Chunk(b"I", bytes(200))])) - 200 <= 32
+    assert len(pack(header, [Chunk(b"I", bytes(200))])) - 200 <= 28
 
 
 def test_spec_table_is_the_field_table():

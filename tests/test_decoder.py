@@ -31,10 +31,12 @@ def header(width: int, height: int, **changes) -> Header:
 
 
 def expected(pack, smoothing, planes, head: Header) -> np.ndarray:
+    """Pixels (count, h, w[, 3]) of index planes (count, ...), image by image."""
     channels = 3 if head.colour == RGB else 1
     w1, b1, w2, b2 = smoothing
     cut = (w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]) if head.smoothing else None
-    return reference.pixels(planes, pack.tables, head, cut, export.colour_matrix(channels))
+    colour = export.colour_matrix(channels)
+    return np.stack([reference.pixels(list(one), pack.tables, head, cut, colour) for one in zip(*planes, strict=True)])
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
@@ -42,14 +44,14 @@ def expected(pack, smoothing, planes, head: Header) -> np.ndarray:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_graph_equals_integer_reference(random_pack, random_planes, rank, level, threads):
     pack, smoothing = random_pack
-    for colour, smooth, (width, height) in (
-        (RGB, 1, (97, 61)),
-        (RGB, 0, (16, 40)),
-        (GREY, 1, (33, 1)),
-        (GREY, 0, (64, 64)),
+    for colour, smooth, (width, height), count in (
+        (RGB, 1, (97, 61), 1),
+        (RGB, 0, (16, 40), 3),
+        (GREY, 1, (33, 1), 4),
+        (GREY, 0, (64, 64), 2),
     ):
         head = header(width, height, rank=rank, colour=colour, smoothing=smooth)
-        planes = random_planes(pack, head, rank + width)
+        planes = random_planes(pack, head, rank + width, count)
         got = decoder.Graph(pack, colour, bool(smooth), threads, level).run(planes, rank, height, width)
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, expected(pack, smoothing, planes, head))
@@ -57,9 +59,9 @@ def test_graph_equals_integer_reference(random_pack, random_planes, rank, level,
 
 def test_every_patch_stopped_gives_mid_grey(random_pack):
     pack, _ = random_pack
-    planes = [np.zeros((*s.grid(20, 30), len(s.codewords)), np.int64) for s in pack.scales]
+    planes = [np.zeros((2, *s.grid(20, 30), len(s.codewords)), np.int64) for s in pack.scales]
     pixels = decoder.Graph(pack, RGB, smoothing=False).run(planes, 2, 20, 30)
-    assert pixels.shape == (20, 30, 3) and (pixels == 128).all()
+    assert pixels.shape == (2, 20, 30, 3) and (pixels == 128).all()
 
 
 def test_pictures_use_the_whole_range(random_pack, random_planes):
@@ -76,15 +78,18 @@ def test_export_refuses_inexact_tables():
     with pytest.raises(ValueError, match="not exact"):
         export.check_exact((scale,), {1: (u, v)}, None)
     export.check_exact((scale,), {1: (u, v // 4)}, None)
+    # Four iterations that share the codebook may all pick its largest codeword.
+    with pytest.raises(ValueError, match="not exact"):
+        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), {1: (u, v // 4)}, None)
 
 
 def test_macs_count_executed_products_only(random_pack):
     pack, _ = random_pack
-    planes = [np.zeros((*s.grid(64, 64), len(s.codewords)), np.int64) for s in pack.scales]
+    planes = [np.zeros((1, *s.grid(64, 64), len(s.codewords)), np.int64) for s in pack.scales]
     graph = decoder.Graph(pack, RGB, smoothing=True)
     still = graph.macs(planes, 2, 64, 64)
     assert still.low_rank == 0
-    planes[2][0, 0, :2] = 1  # two iterations of one 8 x 8 patch, rank 2, three channels
+    planes[2][0, 0, 0, :2] = 1  # two iterations of one 8 x 8 patch, rank 2, three channels
     moved = graph.macs(planes, 2, 64, 64)
     assert moved.low_rank == pytest.approx(2 * 2 * 64 * 3 / 64**2)
 
@@ -92,7 +97,7 @@ def test_macs_count_executed_products_only(random_pack):
 def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes):
     """Against the shapes that ONNX Runtime really computes: outputs of every convolution times its weights."""
     pack, _ = random_pack
-    planes = random_planes(pack, header(97, 61), 2)
+    planes = random_planes(pack, header(97, 61), 2, count=2)
     graph = decoder.Graph(pack, RGB, smoothing=True)
     model = onnx.load_from_string(pack.graph(RGB, True))
     weights = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
@@ -102,12 +107,12 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes)
     graph.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = dict(pack.factors(2, 3))
     for scale, plane in zip(pack.scales, planes, strict=True):
-        inputs |= decoder._by_depth(scale.scale, scale.codewords, plane)
+        inputs |= decoder._by_depth(scale, plane)
     counted = {"enlargement": 0.0, "smoothing": 0.0, "colour": 0.0}
     for node, made in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):
         part = {"enlarge": "enlargement", "smooth1": "smoothing", "smooth2": "smoothing", "colour": "colour"}
         name = part[node.name.split("_")[0]]
-        counted[name] += made.size * weights[node.input[1]][0].size / (97 * 61)
+        counted[name] += made.size * weights[node.input[1]][0].size / (2 * 97 * 61)
     macs = graph.macs(planes, 2, 61, 97)
     assert counted == {name: pytest.approx(getattr(macs, name)) for name in counted}
 
@@ -127,6 +132,35 @@ def test_unknown_model_and_limit(photo_file: Path):
     assert decoder.Decoder(max_pixels=97 * 61).decode(data).shape == (61, 97, 3)
     with pytest.raises(UnsupportedError, match="00000000000000ff"):
         zoo.by_fingerprint(bytes(7) + b"\xff")
+
+
+def test_batch_equals_one_by_one(photo, monkeypatch):
+    """Files of mixed sizes, qualities, ranks and colour kinds, in batches that are smaller than their number."""
+    from lrcodec.encoder import Encoder
+
+    encoder = Encoder(device="cpu")
+    crops = [photo[y : y + 24, x : x + 32] for y in (0, 30) for x in (0, 20, 40)]
+    images = [*crops, photo[:9, :70], crops[0][:, :, 0], crops[1][:, :, 1]]
+    files = [encoder.encode(i, quality=q, effort=0) for q in (10, 80) for i in map(np.ascontiguousarray, images)]
+    files += [encoder.encode(crops[0], rank=1, effort=0), encoder.encode(crops[1], smoothing=False, effort=0)]
+    files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+    reader = decoder.Decoder()
+    one_by_one = [reader.decode(data) for data in files]
+    for pixels in (decoder.BATCH_PIXELS, 4 * 24 * 32):
+        monkeypatch.setattr(decoder, "BATCH_PIXELS", pixels)
+        sizes = [len(members) for _, members, _ in reader.batches(files)]
+        assert sum(sizes) == len(files) and max(sizes) == (4 if pixels < 2**20 else len(crops))
+        for got, want in zip(reader.decode_batch(files), one_by_one, strict=True):
+            np.testing.assert_array_equal(got, want, strict=True)
+
+
+def test_a_wrong_file_stops_the_batch(photo_file: Path):
+    data = photo_file.read_bytes()
+    with pytest.raises(FormatError):
+        decoder.Decoder().decode_batch([data, data[:-1]])
+    with pytest.raises(LimitError):
+        decoder.Decoder(max_pixels=97 * 61 - 1).decode_batch([data, data])
+    assert decoder.Decoder().decode_batch([]) == []
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])

@@ -27,11 +27,18 @@ def test_patches_cover_the_image_and_no_row_is_idle(height: int, width: int, sid
     assert (columns - 1) * span < width <= columns * span
 
 
+def test_places_of_codewords():
+    own, shared = Scale(1, 8, (4, 2, 8)), Scale(1, 8, (4, 4, 4), shared=True)
+    assert (own.starts, own.rows) == ((0, 4, 6), 14)
+    assert (shared.starts, shared.rows) == ((0, 0, 0), 4)
+
+
 @pytest.mark.parametrize(
     "scales",
     [
         (scale(1, 8),),
         (scale(4, 4), scale(2, 8), scale(1, 8)),
+        (Scale(2, 8, (4, 4), shared=True), Scale(1, 8, (8,), shared=True)),
     ],
 )
 def test_nested_scales(scales: tuple[Scale, ...]):
@@ -47,6 +54,7 @@ def test_nested_scales(scales: tuple[Scale, ...]):
         pytest.param((scale(2, 2), scale(1, 8)), id="a fine patch wider than a coarse one"),
         pytest.param((scale(1, 3),), id="odd patch"),
         pytest.param((Scale(1, 8, ()),), id="no iteration"),
+        pytest.param((Scale(1, 8, (8, 4), shared=True),), id="a shared codebook of two sizes"),
     ],
 )
 def test_other_scales_are_refused(scales: tuple[Scale, ...]):
