@@ -3,11 +3,14 @@
 Every rate counts the whole file. Every PSNR is taken after rounding to uint8.
 """
 
+import importlib
 import io
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Protocol, TypeVar
@@ -63,6 +66,7 @@ CLASSIC = {
     "jpeg": Classic("JPEG", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80), {"subsampling": "4:2:0", "optimize": True}),
     "webp": Classic("WEBP", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80), {"method": 6}),
     "avif": Classic("AVIF", (10, 20, 30, 40, 50, 60, 70), {"subsampling": "4:4:4", "speed": 6}),
+    "jxl": Classic("JXL", (10, 20, 30, 40, 50, 60, 70, 80), {"effort": 7}),
 }
 
 
@@ -175,6 +179,8 @@ def split_available(classic: Sequence[str]) -> tuple[tuple[str, ...], tuple[str,
     if unknown := [name for name in classic if name not in CLASSIC]:
         raise UsageError(f"unknown classic codec {unknown[0]}: choose from {', '.join(CLASSIC)}")
     Image.init()
+    with suppress(ImportError):
+        importlib.import_module("pillow_jxl")  # registers JPEG XL with Pillow
     available = tuple(name for name in classic if CLASSIC[name].format in Image.SAVE)
     return available, tuple(name for name in classic if name not in available)
 
@@ -210,7 +216,7 @@ def bench(
         for codec in available:
             for quality in CLASSIC[codec].qualities:
                 data, seconds = _timed(classic_encode, image, codec, quality)
-                decode = _classic_decode_grey if image.ndim == 2 else _classic_decode_rgb
+                decode = partial(classic_decode, grey=image.ndim == 2)
                 add(_measure(name, image, codec, quality, None, data, seconds, decode, None))
     return Result(rows, skipped)
 
@@ -300,13 +306,9 @@ def _timed(call: Callable[..., T], *arguments: object) -> tuple[T, float]:
     return value, time.perf_counter() - start
 
 
-def _classic_decode_grey(data: bytes) -> Pixels:
-    # WebP and AVIF hand a grey image back as RGB.
-    return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
-
-
-def _classic_decode_rgb(data: bytes) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+def classic_decode(data: bytes, grey: bool) -> Pixels:
+    """uint8 (H, W) or (H, W, 3) from a classic codec's file. WebP and AVIF hand a grey image back as RGB."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("L" if grey else "RGB"))
 
 
 def _mean(values: list[Any]) -> Any:

@@ -36,7 +36,9 @@ NOTES = """\
 bytes and bpp: whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on [0, 1]. MS-SSIM: mean over the channels.
 low-rank, enlarge, smooth, colour: multiply-accumulates that the decoder executed per pixel.
 """
-PACKAGES = "lrcodec numpy pillow onnxruntime constriction torch scikit-image scipy bjontegaard".split()
+PACKAGES = (
+    "lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard".split()
+)
 
 
 def table(result: Result, per_image: bool = False) -> str:
@@ -68,7 +70,7 @@ def to_json(result: Result) -> str:
     """
     mean_rows = means(result.rows)
     document = {
-        "versions": _versions(),
+        "versions": versions(),
         "machine": {
             "system": platform.system(),
             "machine": platform.machine(),
@@ -133,7 +135,8 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and of the `PACKAGES` that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

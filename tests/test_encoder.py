@@ -48,7 +48,7 @@ def test_rank_and_iterations_cut_the_decoder(encoder, picture):
     assert low[0] < low[1] < low[2]
     data = encoder.encode(picture, iterations=1, effort=0)
     assert probe(data).iterations == 1
-    assert all((plane[:, :, 1:] == 0).all() for plane in decoder.indices(data)[1])
+    assert all((plane[..., 1:] == 0).all() for plane in decoder.indices(data)[1])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (67, 1, 3), (63, 65), (1, 1), (128, 64, 3)])
@@ -65,6 +65,22 @@ def test_grey_is_close_to_the_colour_codec(encoder, picture):
     assert psnr(grey, decode(data)) > 29
     colour = encoder.encode(grey[:, :, None].repeat(3, 2), quality=60)
     assert len(data) < 1.1 * len(colour)
+
+
+def test_batch(encoder, picture, monkeypatch):
+    """Every file is of its image, whatever the order of sizes and colour kinds and however they are cut up."""
+    import lrcodec.encoder
+
+    crops = [np.ascontiguousarray(picture[y : y + 40, x : x + 56]) for y in (0, 60, 120) for x in (0, 90)]
+    images = [crops[0], crops[1][:, :, 0], crops[2], crops[3][:30], crops[4], crops[5][:, :, 1]]
+    for pixels in (lrcodec.encoder.BATCH_PIXELS, 2 * 40 * 56):
+        monkeypatch.setattr(lrcodec.encoder, "BATCH_PIXELS", pixels)
+        for image, data in zip(images, encoder.encode_batch(images, quality=80, effort=0), strict=True):
+            alone = encoder.encode(image, quality=80, effort=0)
+            assert probe(data) == probe(alone)
+            # Float sums of another shape may tip a choice over, but no more.
+            assert psnr(image, decode(data)) == pytest.approx(psnr(image, decode(alone)), abs=0.1)
+            assert len(data) == pytest.approx(len(alone), rel=0.01, abs=2)
 
 
 def test_same_file_every_time(encoder, picture):

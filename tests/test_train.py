@@ -1,14 +1,29 @@
-"""`lrq train` on a few small photographs: a pack comes out that works, the same one every time, also after a stop."""
+"""Training on a few small photographs: a pack comes out that works, the same one every time, also after a stop."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
+from click.testing import CliRunner
 from PIL import Image
 
-from lrcodec import decode, zoo
+from lrcodec import cli, container, decode, zoo
+from lrcodec.container import GREY, RGB
+from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
+from lrcodec.encoder.config import PRESETS, Config, paper
+from lrcodec.encoder.export import colour_matrix
 from lrcodec.encoder.train import train
-from lrcodec.errors import UnsupportedError, UsageError
+from lrcodec.errors import FormatError, UnsupportedError, UsageError
 from lrcodec.metrics import psnr
+
+TINY = PRESETS["tiny"]
+SHARED = replace(
+    paper(32, codewords=32, iterations=2, smoothing=0), steps=4, fit_patches=2000, width=32, blocks=1, heads=2
+)
 
 
 class Stop(Exception):
@@ -16,22 +31,69 @@ class Stop(Exception):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def images() -> list[np.ndarray]:
     from skimage import data
 
-    path = tmp_path_factory.mktemp("images")
-    for name in ("chelsea", "coffee"):
-        Image.fromarray(getattr(data, name)()[:192, :256]).save(path / f"{name}.png")
-    return path
+    return [np.ascontiguousarray(image[:192, :256]) for image in (data.chelsea(), data.coffee())]
 
 
 @pytest.fixture(scope="module")
-def pack(folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("packs") / "mine"
-    shares = []
-    train(folder, out, preset="tiny", work=out.with_name("work"), progress=lambda share, line: shares.append(share))
-    assert shares == sorted(shares) and shares[-1] == 1
-    return out
+def crops(images) -> list[np.ndarray]:
+    """Small images of one size."""
+    return [image[y : y + 32, x : x + 32] for image in images for y in range(0, 192, 64) for x in range(0, 225, 56)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
+    """A function that trains a pack, in a folder whose neighbour `work` has the checkpoints."""
+
+    def make(images: list[np.ndarray], config: Config) -> Path:
+        out = tmp_path_factory.mktemp("packs") / "mine"
+        shares: list[float] = []
+        work = out.with_name("work")
+        train(images, out, config=config, work=work, progress=lambda share, line: shares.append(share))
+        assert shares == sorted(shares) and shares[-1] == 1
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pack(made, images) -> Path:
+    return made(images, TINY)
+
+
+@pytest.fixture(scope="module")
+def shared_pack(made, crops) -> Path:
+    return made(crops, SHARED)
+
+
+@pytest.fixture(scope="module")
+def grey_images() -> list[np.ndarray]:
+    from skimage import data
+
+    return [data.camera()[y : y + 28, 90 : 90 + 28] for y in range(20, 20 + 16 * 28, 28)]
+
+
+@pytest.fixture(scope="module")
+def grey_pack(made, grey_images) -> Path:
+    return made(grey_images, replace(TINY, steps=2))
+
+
+def by_reference(data: bytes, pack: zoo.Pack) -> np.ndarray:
+    """Pixels of a file by the decoder that is written from SPEC.md."""
+    header, chunks = container.unpack(data)
+    planes = reference.indices(chunks[0].payload, pack.tables, header)
+    channels = 3 if header.colour == RGB else 1
+    w1, b1, w2, b2 = (pack.tables[f"smooth_{name}"].astype(np.int64) for name in ("w1", "b1", "w2", "b2"))
+    cut = (w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]) if header.smoothing else None
+    return reference.pixels(planes, pack.tables, header, cut, colour_matrix(channels))
+
+
+def asking_for(data: bytes, **fields: int) -> bytes:
+    """A file whose header differs."""
+    header, chunks = container.unpack(data)
+    return container.pack(replace(header, **fields), chunks)
 
 
 def test_trained_pack_codes_a_photograph(pack, photo):
@@ -47,7 +109,10 @@ def test_trained_pack_codes_a_photograph(pack, photo):
     assert psnrs[2] > psnr(photo, flat) + 6
 
 
-def test_interrupted_training_goes_on_to_the_same_pack(pack, folder, tmp_path):
+@pytest.mark.parametrize(("name", "config"), [("pack", TINY), ("shared_pack", SHARED)])
+def test_interrupted_training_goes_on_to_the_same_pack(name, config, request, tmp_path):
+    whole = request.getfixturevalue(name)
+    images = request.getfixturevalue("images" if name == "pack" else "crops")
     out, work = tmp_path / "mine", tmp_path / "work"
 
     def stop_at(share: float):
@@ -59,11 +124,57 @@ def test_interrupted_training_goes_on_to_the_same_pack(pack, folder, tmp_path):
 
     for share in (0.3, 0.5, 0.86, 2.0):
         try:
-            train(folder, out, preset="tiny", work=work, progress=stop_at(share))
+            train(images, out, config=config, work=work, progress=stop_at(share))
         except Stop:
             assert not out.exists()
-    assert zoo.find(out).fingerprint == zoo.find(pack).fingerprint
-    assert (out / "encoder.safetensors").read_bytes() == (pack / "encoder.safetensors").read_bytes()
+    train(images, tmp_path / "again", config=config, work=work, progress=stop_at(2.0))
+    for made in (out, tmp_path / "again"):  # the second from checkpoints alone
+        assert zoo.find(made).fingerprint == zoo.find(whole).fingerprint
+        assert (made / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
+
+
+def test_shared_codebook(shared_pack, crops):
+    encoder, decoder = Encoder(shared_pack, device="cpu"), Decoder([shared_pack])
+    pack = encoder.pack
+    assert pack.scales == SHARED.scales and pack.rank == SHARED.rank == 2
+    assert pack.tables["u1"].shape == (32, 2, 8) and pack.tables["v1"].shape == (32, 2, 24)
+    files = encoder.encode_batch(crops, effort=0)
+    for _, _, planes in decoder.batches(files):
+        assert [plane.shape[1:] for plane in planes] == [(4, 4, 2)] and planes[0].min() >= 1
+    decoded = decoder.decode_batch(files)
+    for data, pixels in zip(files, decoded, strict=True):
+        np.testing.assert_array_equal(pixels, by_reference(data, pack))
+    flat = [np.broadcast_to(crop.mean((0, 1)).round().astype(np.uint8), crop.shape) for crop in crops]
+    assert psnr(np.stack(crops), np.stack(decoded)) > psnr(np.stack(crops), np.stack(flat)) + 3
+    with pytest.raises(UsageError, match="rank"):
+        encoder.encode(crops[0], rank=3)
+
+
+def test_model_without_smoothing(shared_pack, crops):
+    encoder = Encoder(shared_pack, device="cpu")
+    assert sorted(encoder.pack.graphs) == ["decoder-grey.onnx", "decoder-rgb.onnx"]
+    shapes = {name: encoder.pack.tables[f"smooth_{name}"].shape for name in ("w1", "b1", "w2", "b2")}
+    assert shapes == {"w1": (0, 12, 3, 3), "b1": (0,), "w2": (12, 0, 3, 3), "b2": (12,)}
+    data = encoder.encode(crops[0], smoothing=True)
+    assert container.unpack_header(data).smoothing == 0
+    with pytest.raises(FormatError, match="decoder-rgb-smooth"):
+        decode(asking_for(data, smoothing=1), models=[shared_pack])
+
+
+def test_grey_model(grey_pack, grey_images, photo):
+    encoder = Encoder(grey_pack, device="cpu")
+    assert sorted(encoder.pack.graphs) == ["decoder-grey-smooth.onnx", "decoder-grey.onnx"]
+    files = encoder.encode_batch(grey_images, quality=100)
+    assert container.unpack_header(files[0]).colour == GREY
+    decoded = Decoder([grey_pack]).decode_batch(files)
+    for data, pixels in zip(files, decoded, strict=True):
+        np.testing.assert_array_equal(pixels, by_reference(data, encoder.pack))
+    whole, flat = np.concatenate(grey_images), np.full((16 * 28, 28), np.mean(grey_images), np.uint8)
+    assert psnr(whole, np.concatenate(decoded)) > psnr(whole, flat) + 6
+    with pytest.raises(UsageError, match="grey images only"):
+        encoder.encode(photo)
+    with pytest.raises(FormatError, match="decoder-rgb"):
+        decode(asking_for(files[0], colour=RGB), models=[grey_pack])
 
 
 def test_factors_are_in_singular_value_order(pack):
@@ -95,37 +206,43 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
         zoo.find(copy).load()
 
 
-def test_bad_input(folder, tmp_path):
-    with pytest.raises(UsageError, match="preset"):
-        train(folder, tmp_path / "out", preset="nope", work=tmp_path / "work", progress=print)
-    (tmp_path / "empty").mkdir()
+def test_bad_input(images, tmp_path):
     with pytest.raises(UsageError, match="no images"):
-        train(tmp_path / "empty", tmp_path / "out", preset="tiny", work=tmp_path / "work", progress=print)
-    (tmp_path / "empty" / "a.png").write_bytes(b"hello")
-    with pytest.raises(UsageError, match="a.png"):
-        train(tmp_path / "empty", tmp_path / "out", preset="tiny", work=tmp_path / "work", progress=print)
+        train([], tmp_path / "out", config=TINY, work=tmp_path / "work", progress=print)
+    Image.fromarray(images[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"hello")
+    for options, message in ((["--preset", "nope"], "unknown preset nope"), ([], "b.png: not an image")):
+        arguments = ["train", str(tmp_path), "-o", str(tmp_path / "out"), "--preset", "tiny", *options]
+        result = CliRunner().invoke(cli.main, arguments)
+        assert result.exit_code == UsageError.exit_code and message in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_no_pack_is_never_replaced(folder, tmp_path):
+def test_a_folder_that_is_no_pack_is_never_replaced(images, tmp_path):
     (tmp_path / "diary.txt").write_text("precious")
     with pytest.raises(UsageError, match="not a model pack"):
-        train(folder, tmp_path, preset="tiny", work=tmp_path / "work", progress=print)
+        train(images, tmp_path, config=TINY, work=tmp_path / "work", progress=print)
     assert (tmp_path / "diary.txt").read_text() == "precious"
 
 
-def test_checkpoints_of_another_run_are_refused(pack, folder, tmp_path):
+def test_checkpoints_of_another_run_are_refused(pack, images, tmp_path):
     with pytest.raises(UsageError, match="--work"):
-        train(folder, tmp_path / "out", preset="tiny", work=pack.with_name("work"), seed=1, progress=print)
+        train(images, tmp_path / "out", config=TINY, work=pack.with_name("work"), seed=1, progress=print)
+    mirrored = [image[:, ::-1] for image in images]
+    with pytest.raises(UsageError, match="other images"):
+        train(mirrored, tmp_path / "out", config=TINY, work=pack.with_name("work"), progress=print)
 
 
-def test_tiny_images_train(folder, tmp_path):
-    """Images smaller than a window of the transformer."""
-    (tmp_path / "images").mkdir()
-    for i in range(6):
-        Image.open(folder / "coffee.png").crop((20 * i, 30, 20 * i + 20, 50)).save(tmp_path / "images" / f"{i}.png")
-    train(
-        tmp_path / "images", tmp_path / "out", preset="tiny", work=tmp_path / "work", steps=2, progress=lambda *_: None
-    )
-    image = np.asarray(Image.open(tmp_path / "images" / "3.png"))
-    assert decode(Encoder(tmp_path / "out").encode(image), models=[tmp_path / "out"]).shape == (20, 20, 3)
+def test_tiny_images_train(made, images):
+    """Images smaller than a window of the transformer; one that is grey is one of the others in a colour model."""
+    tiny = [np.ascontiguousarray(images[1][30:50, 20 * i : 20 * i + 20]) for i in range(6)]
+    tiny[2] = tiny[2][:, :, 1]
+    out = made(tiny, replace(TINY, steps=2))
+    assert decode(Encoder(out).encode(tiny[3]), models=[out]).shape == (20, 20, 3)
+
+
+def test_shared_codebook_for_a_side_that_patches_do_not_divide(made, grey_images):
+    config = paper(28, codewords=32, iterations=2, smoothing=4, mirror=False)
+    out = made(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
+    data = Encoder(out, device="cpu").encode(grey_images[0])
+    np.testing.assert_array_equal(decode(data, models=[out]), by_reference(data, zoo.find(out).load()))

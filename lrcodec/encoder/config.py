@@ -1,6 +1,6 @@
 """What a pack is trained with. Every field is a choice that its comment explains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..grid import Scale
 
@@ -9,9 +9,13 @@ from ..grid import Scale
 class Config:
     """Settings of `lrq train`. lambdas are squared errors (8-bit levels, three channels) that one bit is worth."""
 
+    # A scale whose codebook is shared by its iterations must be the only one: then its codebook is trained end to
+    # end as well, and at effort 0 every patch takes all iterations, at any quality (see end_to_end.py).
     scales: tuple[Scale, ...]
     # Rank that the codewords are stored with; --rank takes any up to it.
     rank: int = 4
+    # Rank that the tables are made at, and that `lrq encode` takes by default.
+    default_rank: int = 2
     # lambda that the codebooks are fitted at: low, so that the deep iterations see data.
     fit_lambda: float = 100.0
     # Beam width of each round of the alternation that fits a scale.
@@ -24,6 +28,8 @@ class Config:
     bands: int = 6
     # Images that the tables are made from, at most.
     table_images: int = 100
+    # Whether a mirrored image is as good an example as the image: not so for writing.
+    mirror: bool = True
     # Context classes of each group of indices, at most.
     classes: int = 24
     # Transformer: width, blocks, heads, side of its windows in tokens. A token is a patch of the finest scale.
@@ -31,13 +37,25 @@ class Config:
     blocks: int = 4
     heads: int = 4
     window: int = 8
+    # Whether every other block shifts its windows by half.
+    shift: bool = True
     # Hidden channels of the smoothing pair.
-    smoothing: int = 16
+    smoothing: int = 16  # 0: none, the pair does nothing
     # Optimiser steps, crops a step, side of a crop in pixels, peak learning rate (one cycle of AdamW).
     steps: int = 2000
     batch: int = 3
     crop: int = 192
     learning_rate: float = 6e-4
+
+    def fitted_to(self, side: int) -> "Config":
+        """The settings for images of at most this side: one window of the transformer, if it covers them all."""
+        tokens = -(-side // self.scales[-1].span)
+        return replace(self, window=tokens, shift=False) if tokens <= self.window else self
+
+    @property
+    def shared(self) -> bool:
+        """Whether one codebook serves all iterations."""
+        return self.scales[0].shared
 
     def lam(self, share: float) -> float:
         """lambda at a share of the quality range: 0 is quality 0, 1 is quality 100."""
@@ -57,6 +75,19 @@ def _scale(scale: int, patch: int, *codewords: tuple[int, int]) -> Scale:
     return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)))
 
 
+_SMALL = Config(
+    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6))),
+    fit_lambda=600.0,
+    fit_beams=(1, 1, 2),
+    fit_patches=300_000,
+    lambda_range=(7000.0, 60.0),
+    table_images=4000,
+    width=96,
+    blocks=3,
+    steps=300,
+    batch=32,
+)
+
 PRESETS = {
     "photo": Config(
         scales=(
@@ -66,6 +97,19 @@ PRESETS = {
             _scale(2, 8, (2048, 8)),
             _scale(1, 8, (4096, 3), (2048, 5)),
         )
+    ),
+    # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
+    "small": _SMALL,
+    # The same with more of everything: what the shipped packs are made with.
+    "small-best": replace(
+        _SMALL,
+        scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
+        default_rank=4,
+        fit_patches=1_000_000,
+        fit_beams=(1, 1, 1, 1, 2, 2),
+        steps=1200,
+        width=128,
+        blocks=4,
     ),
     # Small enough to train in seconds: for tests and first steps.
     "tiny": Config(
@@ -84,3 +128,39 @@ PRESETS = {
         crop=64,
     ),
 }
+
+
+def paper(
+    side: int,
+    patch: int = 8,
+    iterations: int = 4,
+    codewords: int = 512,
+    rank: int = 2,
+    smoothing: int = 16,
+    mirror: bool = True,
+) -> Config:
+    """The model of the paper for images of one size: one scale, one codebook shared by all iterations.
+
+    side: of an image in pixels. smoothing: hidden channels of the pair, 0 for none. mirror: whether to train on
+    mirrored images too. The others are the paper's knobs. Loss and optimiser are the paper's; the steps are far
+    fewer, for two CPU cores.
+    """
+    return Config(
+        scales=(Scale(1, patch, (codewords,) * iterations, shared=True),),
+        rank=rank,
+        default_rank=rank,
+        fit_beams=(1,),
+        fit_patches=100_000,
+        lambda_range=(400.0, 400.0),
+        bands=1,
+        table_images=2000,
+        mirror=mirror,
+        width=96,
+        blocks=3,
+        window=-(-side // patch),
+        smoothing=smoothing,
+        steps=400 if side >= 64 else 200,
+        batch=64 if side >= 64 else 128,
+        crop=side,
+        learning_rate=3e-4,
+    )

@@ -4,27 +4,54 @@ Quantization lets gradients through in proportion to the share of a patch's targ
 (a straight-through estimator, van den Oord et al. 2017, that is zero for patches that stopped). The rate
 has no gradient of its own: a logarithm of each patch's energy, fitted to the bits as training goes on,
 stands for it.
+
+Where all iterations share one codebook (the form of the paper), it is trained too: then every patch takes all
+iterations, so the rate is constant, and the loss is the squared error.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from .codebooks import Progress
 from .config import Config
 from .pyramid import enlarge, from_patches, shrink, to_patches, to_planes
 from .quantizer import Quantizer
 from .search import beam_search, plain_costs, reconstruct
-from .transformer import Smoothing, Transformer
+from .transformer import LEVELS, Smoothing, Transformer
 
+HELD = 6
+"""Images that progress is measured on: of the training images, so only a sign of life."""
 BandBits = list[list[list[torch.Tensor]]]
+
+
+COMMITMENT = 0.25
+"""Weight of the pull of latents towards the codewords of a shared codebook (van den Oord et al. 2017)."""
+
+
+class Codebook(nn.Module):
+    """One codebook, shared by all iterations, as trainable factors of `rank`: codeword k is u[k] @ v[k]."""
+
+    def __init__(self, book: torch.Tensor, p: int, rank: int):
+        super().__init__()
+        left, singular, right = torch.linalg.svd(book.reshape(len(book), p, -1) / LEVELS, full_matrices=False)
+        root = singular[:, None, :rank].sqrt()
+        self.u = nn.Parameter(left[:, :, :rank] * root)
+        self.v = nn.Parameter(right[:, :rank] * root.mT)
+
+    def forward(self) -> torch.Tensor:
+        """The codewords, float32 (K, p * C * p)."""
+        return (LEVELS * self.u @ self.v).flatten(1)
 
 
 def optimise(
     transformer: Transformer,
     smoothing: Smoothing,
+    codebook: Codebook | None,
     quantizer: Quantizer,
     images: list[np.ndarray],
     band_bits: BandBits,
@@ -33,22 +60,26 @@ def optimise(
     seed: int,
     progress: Progress,
 ) -> None:
-    """Train both networks in place; goes on from `checkpoint` if it exists, and keeps it up to date."""
+    """Train the networks in place; goes on from `checkpoint` if it exists, and keeps it up to date.
+
+    codebook: trained as well, instead of the quantizer's, where all iterations share it.
+    """
     # Crops are whole windows that at least half of the images can give.
     middle = sorted(min(image.shape[:2]) for image in images)[len(images) // 2]
-    side = min(config.crop, middle) // transformer.multiple * transformer.multiple
+    side = max(1, min(config.crop, middle) // transformer.multiple) * transformer.multiple
     usable = [image for image in images if min(image.shape[:2]) >= side]
-    held = usable[:: max(1, len(usable) // 6)][:6]
-    held_planes = torch.stack([to_planes(image[:side, :side]) for image in held])
-    parameters = [*transformer.parameters(), *smoothing.parameters()]
+    held = usable[:: max(1, len(usable) // HELD)][:HELD]
+    held_planes = to_planes(np.stack([image[:side, :side] for image in held]))
+    networks = {"transformer": transformer, "smoothing": smoothing} | ({"codebook": codebook} if codebook else {})
+    parameters = [parameter for network in networks.values() for parameter in network.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, config.steps + 1, pct_start=0.1)
-    loss_of = _Objective(transformer, smoothing, quantizer, band_bits, config)
+    loss_of = _Objective(transformer, smoothing, codebook, quantizer, band_bits, config)
     start = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        transformer.load_state_dict(state["transformer"])
-        smoothing.load_state_dict(state["smoothing"])
+        for name, network in networks.items():
+            network.load_state_dict(state[name])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
         loss_of.slopes = state["slopes"]
@@ -56,9 +87,8 @@ def optimise(
     for step in range(start, config.steps):
         random = np.random.default_rng((seed, step))
         share = random.random()
-        crops = [_crop(usable[random.integers(len(usable))], side, random) for _ in range(config.batch)]
-        cost, _ = loss_of(torch.stack(crops), share, latents=True)
-        loss = (cost / cost.detach()).mean()
+        cost, _ = loss_of(_batch(usable, side, config, random), share, latents=True)
+        loss = (cost / cost.detach().mean()).mean() if codebook else (cost / cost.detach()).mean()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -72,40 +102,70 @@ def optimise(
                 ]
             line = f"step {step + 1}/{config.steps}: J with latents / without {[round(g, 4) for g in gain]}"
             progress((step + 1) / config.steps, line)
-            torch.save(
-                {
-                    "transformer": transformer.state_dict(),
-                    "smoothing": smoothing.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "slopes": loss_of.slopes,
-                    "step": step + 1,
-                },
-                checkpoint.with_suffix(".tmp"),
-            )
+            state = {name: network.state_dict() for name, network in networks.items()}
+            state |= {"optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+            torch.save(state | {"slopes": loss_of.slopes, "step": step + 1}, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-
+    if codebook:
+        return
     random = np.random.default_rng((seed, config.steps))
-    crops = [_crop(usable[i * len(usable) // 24], side, random) for i in range(24)]
-    strength = loss_of.best_strength(crops)
+    count = max(24, 8 * config.batch)
+    crops = [_crop(usable[i * len(usable) // count], side, config.mirror, random) for i in range(count)]
+    strength = loss_of.best_strength(to_planes(np.stack(crops)))
     for parameter in transformer.head.parameters():
         parameter.data *= strength
     progress(1.0, f"latents moved by {strength} of what training proposed")
+    if smoothing.hidden:
+        _refit(smoothing, loss_of, lambda random: _batch(usable, side, config, random), config, seed)
 
 
-def _crop(image: np.ndarray, side: int, random: np.random.Generator) -> torch.Tensor:
+def _refit(
+    smoothing: Smoothing,
+    loss_of: "_Objective",
+    batch: Callable[[np.random.Generator], torch.Tensor],
+    config: Config,
+    seed: int,
+) -> None:
+    """Train the smoothing alone: it was trained on latents that have not kept their whole strength."""
+    loss_of.transformer.requires_grad_(False)
+    steps = max(1, config.steps // 4)
+    optimiser = torch.optim.AdamW(smoothing.parameters(), lr=config.learning_rate, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, steps + 1, pct_start=0.1)
+    for step in range(steps):
+        random = np.random.default_rng((seed, config.steps + 1 + step))
+        cost, _ = loss_of(batch(random), random.random(), latents=True)
+        optimiser.zero_grad()
+        (cost / cost.detach()).mean().backward()
+        optimiser.step()
+        schedule.step()
+    loss_of.transformer.requires_grad_(True)
+
+
+def _batch(images: list[np.ndarray], side: int, config: Config, random: np.random.Generator) -> torch.Tensor:
+    """Planes of random crops."""
+    chosen = [images[random.integers(len(images))] for _ in range(config.batch)]
+    return to_planes(np.stack([_crop(image, side, config.mirror, random) for image in chosen]))
+
+
+def _crop(image: np.ndarray, side: int, mirror: bool, random: np.random.Generator) -> np.ndarray:
     y, x = (random.integers(0, n - side + 1) for n in image.shape[:2])
     crop = image[y : y + side, x : x + side]
-    return to_planes(np.ascontiguousarray(crop[:, ::-1] if random.random() < 0.5 else crop))
+    return crop[:, ::-1] if mirror and random.random() < 0.5 else crop
 
 
 class _Objective:
-    """J = D + lambda * R of a batch, differentiable."""
+    """J = D + lambda * R of a batch, differentiable; with a shared codebook D and the latents' commitment."""
 
     def __init__(
-        self, transformer: Transformer, smoothing: Smoothing, quantizer: Quantizer, band_bits: BandBits, config: Config
+        self,
+        transformer: Transformer,
+        smoothing: Smoothing,
+        codebook: Codebook | None,
+        quantizer: Quantizer,
+        band_bits: BandBits,
+        config: Config,
     ):
-        self.transformer, self.smoothing, self.quantizer = transformer, smoothing, quantizer
+        self.transformer, self.smoothing, self.codebook, self.quantizer = transformer, smoothing, codebook, quantizer
         self.band_bits, self.config = band_bits, config
         self.slopes = [[4.0] * len(config.scales) for _ in range(config.bands)]
 
@@ -120,31 +180,35 @@ class _Objective:
         decoded: torch.Tensor | None = None
         for j, (scale, target) in enumerate(zip(scales, targets, strict=True)):
             guess = torch.zeros_like(target) if decoded is None else enlarge(decoded)
-            x = torch.stack([to_patches(r, scale.patch) for r in target - guess])  # (b, n, d)
+            x = to_patches(target - guess, scale.patch)  # (b, n, d)
             flat, lam_s = x.flatten(0, 1).detach(), lam / scale.scale**2
-            books = self.quantizer.books[j]
+            books = [self.codebook()] * len(scale.codewords) if self.codebook else self.quantizer.books[j]
             with torch.no_grad():
                 indices, cost = beam_search(flat, books, plain_costs([b[0] for b in bits[j]], len(flat)), lam_s, 1)
-                drawn = reconstruct(indices, books)
+            drawn = reconstruct(indices, books)
+            with torch.no_grad():
                 energy = flat.square().sum(1, keepdim=True)
                 share = ((drawn * flat).sum(1, keepdim=True) / (energy + 1e-6)).clamp(0, 1)
                 spent = ((cost - (flat - drawn).square().sum(1)) / lam_s).reshape(len(planes), -1)
-            proxy = torch.log2(1 + x.square().sum(2) / (10 * lam_s))
-            if torch.is_grad_enabled():
-                slope = ((spent * proxy).sum() / (proxy.square().sum() + 1e-6)).item()
-                slopes[j] = 0.9 * slopes[j] + 0.1 * slope
-            rate = rate + slopes[j] * proxy.sum(1)
+            if self.codebook:
+                # Plain straight-through: the latents are free to move, and the codebook follows them.
+                share = torch.ones_like(share)
+                rate = rate + COMMITMENT / lam * (x - drawn.detach().reshape(x.shape)).square().sum((1, 2))
+            else:
+                proxy = torch.log2(1 + x.square().sum(2) / (10 * lam_s))
+                if torch.is_grad_enabled():
+                    slope = ((spent * proxy).sum() / (proxy.square().sum() + 1e-6)).item()
+                    slopes[j] = 0.9 * slopes[j] + 0.1 * slope
+                rate = rate + slopes[j] * proxy.sum(1)
             real_rate = real_rate + spent.sum(1)
-            passed = drawn + share * (x.flatten(0, 1) - flat)
-            passed = passed.reshape(x.shape)
-            shape = target.shape[1:]
-            decoded = guess + torch.stack([from_patches(q, scale.patch, *shape) for q in passed])
+            passed = (drawn + share * (x.flatten(0, 1) - flat)).reshape(x.shape)
+            decoded = guess + from_patches(passed, scale.patch, *target.shape[1:])
         assert decoded is not None
         error = (self.smoothing(decoded) - planes).square().sum((1, 2, 3))
         return error + lam * rate, (error + lam * real_rate).detach().mean()
 
     @torch.no_grad()
-    def best_strength(self, crops: list[torch.Tensor]) -> float:
+    def best_strength(self, planes: torch.Tensor) -> float:
         """The share of the transformer's change that has the least real J, summed over all bands in proportion.
 
         Straight-through gradients see an average over what quantization might choose, and overshoot: measured on
@@ -158,7 +222,7 @@ class _Objective:
             totals[strength] = 0.0
             for band in range(self.config.bands):
                 middle = self.config.middle(band)
-                costs = [self(crop[None], middle, latents=True)[1].item() for crop in crops]
+                costs = [self(some, middle, latents=True)[1].item() for some in planes.split(len(planes) // 8)]
                 totals[strength] += math.log(sum(costs))
         for parameter, whole in zip(self.transformer.head.parameters(), head, strict=True):
             parameter.data = whole

@@ -14,10 +14,11 @@ from ..grid import Scale
 from .export import ENLARGE_TAPS, colour_matrix
 
 
-def to_planes(image: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 (h, w, 3) or (h, w) -> float32 planes (3, h, w) or (1, h, w)."""
-    pixels = torch.tensor(image.reshape(*image.shape[:2], -1), device=device).permute(2, 0, 1).float() - 128
-    return torch.einsum("ij,ihw->jhw", _colour(len(pixels)).to(device), pixels) * (3 if len(pixels) == 1 else 1)
+def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (..., h, w, 3) or, for one channel, (..., h, w, 1) -> float32 planes (..., 3, h, w) or (..., 1, h, w)."""
+    pixels = torch.tensor(images, device=device).movedim(-1, -3).float() - 128
+    channels = pixels.shape[-3]
+    return torch.einsum("ij,...ihw->...jhw", _colour(channels).to(device), pixels) * (3 if channels == 1 else 1)
 
 
 def _colour(channels: int) -> torch.Tensor:
@@ -40,22 +41,22 @@ def enlarge(planes: torch.Tensor) -> torch.Tensor:
 
 
 def to_patches(planes: torch.Tensor, p: int) -> torch.Tensor:
-    """(C, h, w) -> (h / p * w / p, p * C * p), patches in raster order."""
-    c, h, w = planes.shape
-    x = planes.reshape(c, h // p, p // 2, 2, w // p, p // 2, 2)
-    return x.permute(1, 4, 3, 2, 0, 6, 5).reshape(-1, p * c * p)
+    """(..., C, h, w) -> (..., h / p * w / p, p * C * p), patches in raster order."""
+    *batch, c, h, w = planes.shape
+    x = planes.reshape(-1, c, h // p, p // 2, 2, w // p, p // 2, 2)
+    return x.permute(0, 2, 5, 4, 3, 1, 7, 6).reshape(*batch, -1, p * c * p)
 
 
 def from_patches(patches: torch.Tensor, p: int, channels: int, h: int, w: int) -> torch.Tensor:
-    """The inverse of `to_patches`: (n, p * C * p) -> (C, h, w)."""
-    x = patches.reshape(h // p, w // p, 2, p // 2, channels, 2, p // 2)
-    return x.permute(4, 0, 3, 2, 1, 6, 5).reshape(channels, h, w)
+    """The inverse of `to_patches`: (..., n, p * C * p) -> (..., C, h, w)."""
+    x = patches.reshape(-1, h // p, w // p, 2, p // 2, channels, 2, p // 2)
+    return x.permute(0, 5, 1, 4, 3, 2, 7, 6).reshape(*patches.shape[:-2], channels, h, w)
 
 
 def pad(planes: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Repeat the last row and column until both sides are multiples of `multiple`."""
+    """Repeat the last row and column of (b, C, h, w) until both sides are multiples of `multiple`."""
     h, w = planes.shape[-2:]
-    return F.pad(planes[None], (0, -w % multiple, 0, -h % multiple), mode="replicate")[0]
+    return F.pad(planes, (0, -w % multiple, 0, -h % multiple), mode="replicate")
 
 
 def crop_to_grid(planes: torch.Tensor, scale: Scale, grid: tuple[int, int]) -> torch.Tensor:

@@ -32,7 +32,7 @@ class Quantizer:
         for scale in scales:
             u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
-            books.append(list(drawn.split(scale.codewords))[:iterations])
+            books.append([drawn[at : at + k] for at, k in zip(scale.starts, scale.codewords, strict=True)][:iterations])
         return cls(scales, books, v.shape[2] // scale.patch)
 
     def __call__(
@@ -44,12 +44,12 @@ class Quantizer:
         beam: int,
         classes: list[np.ndarray] | None = None,
     ) -> list[np.ndarray]:
-        """Choose the indices of one image.
+        """Choose the indices of images of one size.
 
-        latents: for each scale (C, h / s, w / s) of the padded image; size: (height, width) of the image.
+        latents: for each scale (b, C, h / s, w / s) of the padded images; size: (height, width) of an image.
         bits: for each scale and iteration float32 (classes, K + 1), or (1, K + 1) where `classes` is None.
-        classes: for each scale (rows, columns, iterations), the context class of every index.
-        Returns index planes int64 (rows, columns, iterations).
+        classes: for each scale (b, rows, columns, iterations), the context class of every index.
+        Returns index planes int64 (b, rows, columns, iterations).
         """
         planes = []
         decoded: torch.Tensor | None = None
@@ -58,15 +58,16 @@ class Quantizer:
             target = crop_to_grid(latent, scale, grid)
             guess = torch.zeros_like(target) if decoded is None else crop_to_grid(enlarge(decoded), scale, grid)
             patches = to_patches(target - guess, scale.patch)
+            flat = patches.flatten(0, 1)
             if classes is None:
-                costs = plain_costs([b[0] for b in bits[j]], len(patches))
+                costs = plain_costs([b[0] for b in bits[j]], len(flat))
             else:
-                known = torch.from_numpy(classes[j].astype(np.int64)).to(target.device).flatten(0, 1)
+                known = torch.from_numpy(classes[j].astype(np.int64)).to(target.device).flatten(0, 2)
                 costs = [(b, known[:, i]) for i, b in enumerate(bits[j])]
-            indices, _ = beam_search(patches, books, costs[: len(books)], lam / scale.scale**2, beam)
-            drawn = from_patches(reconstruct(indices, books), scale.patch, self.channels, *target.shape[1:])
-            decoded = guess + drawn
-            plane = np.zeros((*grid, len(scale.codewords)), np.int64)
-            plane[:, :, : len(books)] = indices.cpu().numpy().reshape(*grid, -1)
+            indices, _ = beam_search(flat, books, costs[: len(books)], lam / scale.scale**2, beam)
+            drawn = reconstruct(indices, books).reshape(patches.shape)
+            decoded = guess + from_patches(drawn, scale.patch, *target.shape[1:])
+            plane = np.zeros((len(target), *grid, len(scale.codewords)), np.int64)
+            plane[..., : len(books)] = indices.cpu().numpy().reshape(len(target), *grid, -1)
             planes.append(plane)
         return planes

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 
 Costs = list[tuple[torch.Tensor, torch.Tensor]]
 """For each iteration: bits (classes, K + 1) of every index, stop first, and the class (n,) of every patch."""
@@ -74,7 +75,8 @@ def reconstruct(indices: torch.Tensor, books: list[torch.Tensor]) -> torch.Tenso
     out = books[0].new_zeros(len(indices), books[0].shape[1])
     for i, book in enumerate(books):
         active = indices[:, i].nonzero()[:, 0]
-        out[active] += book[indices[active, i] - 1]
+        # Not book[...]: its gradient would be summed by several threads in any order.
+        out[active] += F.embedding(indices[active, i] - 1, book)
     return out
 
 

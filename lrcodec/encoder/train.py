@@ -1,17 +1,18 @@
-"""`lrq train`: a folder of images in, a model pack out.
+"""`lrq train`: images in, a model pack out.
 
 Four stages, each with a checkpoint in the work folder, so that an interrupted run goes on where it was:
 codebooks scale by scale; bits of each rate band; transformer and smoothing, end to end; tables and export.
 """
 
+import hashlib
 import json
 import math
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,53 +20,52 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from .. import entropy, pixels, zoo
-from ..bench import find_images
-from ..errors import LrqError, UsageError
+from .. import entropy, zoo
+from ..errors import UsageError
 from ..fixed import PLANE_BITS, WEIGHT_BITS
 from . import codebooks, export, tables
 from .codebooks import Progress
-from .config import PRESETS, Config
-from .end_to_end import optimise
+from .config import Config
+from .end_to_end import Codebook, optimise
 from .pyramid import enlarge, from_patches, pad, shrink, to_patches, to_planes
 from .quantizer import Quantizer
 from .search import beam_search, plain_costs, reconstruct
 from .transformer import Smoothing, Transformer
 
-CHANNELS = 3
 CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.45), (0.45, 0.5), (0.5, 0.85), (0.85, 1.0)
 """Where in a whole run each stage starts and ends: measured, roughly, with the preset photo."""
-TABLE_RANK = 2
-"""Rank that the bits and tables are made at: the default of `lrq encode`."""
+LARGE = 256
+"""Images with sides from this on count as large: photographs, not icons."""
+STACK_PIXELS = 2**18
+"""Images of one size are worked on together, up to this many pixels."""
 
 
 def train(
-    folder: Path,
+    images: Iterable[np.ndarray],
     out: Path,
     *,
-    preset: str,
+    config: Config,
     work: Path,
     seed: int = 0,
-    steps: int | None = None,
     progress: Progress,
+    command: str = "lrcodec.encoder.train.train",
 ) -> None:
-    """Train a model pack on the images in `folder` and write it to the folder `out`.
+    """Train a model pack on images and write it to the folder `out`.
 
-    preset: a key of config.PRESETS. work: folder for checkpoints; a run with the same work folder goes on
-    where the last one stopped. steps: optimiser steps instead of the preset's. progress is told the share
-    that is done and a line about it, many times. Sets torch's matmul precision and seed for the process.
-    Raises UsageError.
+    images: uint8 (h, w) or (h, w, 3); if all are grey, so is the model. work: folder for checkpoints; a run with the
+    same work folder goes on where the last one stopped. progress is told the share that is done and a line about it,
+    many times. command: what the card says that the pack was made with. Sets torch's matmul precision and seed for
+    the process. Raises UsageError.
     """
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     if out.exists() and not (out.is_dir() and ((out / "tables.npz").exists() or not any(out.iterdir()))):
         raise UsageError(f"{out} exists and is not a model pack")
-    config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")
-    images = _read_images(folder, config, seed)
-    _claim(work, {"config": asdict(config), "seed": seed, "pixels": sum(image.size for image in images)})
-    run = _Run(config, images, work, seed, progress)
+    images = list(images)
+    config = config.fitted_to(max((max(image.shape[:2]) for image in images), default=0))
+    prepared = _prepare(images, config, seed)
+    _claim(work, {"config": asdict(config), "seed": seed, "images": _digest(prepared)})
+    run = _Run(config, prepared, work, seed, progress)
     run.fit_codebooks()
     run.fit_band_bits()
     run.fit_networks()
@@ -73,11 +73,18 @@ def train(
     partial_pack = work / "pack"
     shutil.rmtree(partial_pack, ignore_errors=True)
     run.write_pack(partial_pack)
-    _write_card(partial_pack, out.name, config, preset, run, seed)
+    _write_card(partial_pack, out.name, config, run, command)
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     shutil.move(partial_pack, out)
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
+
+
+def _digest(images: list[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr(image.shape).encode() + image.tobytes())
+    return digest.hexdigest()
 
 
 def _claim(work: Path, settings: dict) -> None:
@@ -89,28 +96,38 @@ def _claim(work: Path, settings: dict) -> None:
     path.write_text(text)
 
 
-def _read_images(folder: Path, config: Config, seed: int) -> list[np.ndarray]:
-    """RGB images, uint8 (h, w, 3), cut to whole patches of the coarsest scale, small ones padded to a window.
+def _prepare(images: list[np.ndarray], config: Config, seed: int) -> list[np.ndarray]:
+    """Images uint8 (h, w, C), cut to whole patches of the coarsest scale, small ones padded to a window.
 
-    Large ones lose up to eight rows and columns at random: the grid of a JPEG must not fall on ours.
+    C is 1 if all of them are grey. Large ones lose up to eight rows and columns at random: the grid of a JPEG must
+    not fall on ours.
     """
     random = np.random.default_rng(seed)
     span = config.scales[0].span
     least = math.lcm(span, config.scales[-1].span * config.window)
-    images = []
-    for path in find_images([folder]):
-        try:
-            image = pixels.read_image(path.read_bytes())
-        except LrqError as error:
-            raise UsageError(f"{path}: {error}") from None
-        if image.ndim == 2:
-            image = image[:, :, None].repeat(3, 2)
-        y, x = random.integers(1, 9, 2) if min(image.shape[:2]) >= 4 * span else (0, 0)
+    prepared = []
+    for image in images:
+        image = image.reshape(*image.shape[:2], -1)
+        y, x = random.integers(1, 9, 2) if min(image.shape[:2]) >= LARGE else (0, 0)
         image = image[y:, x:]
         h, w = (max(least, n // span * span) for n in image.shape[:2])
         image = np.pad(image, [(0, max(0, h - image.shape[0])), (0, max(0, w - image.shape[1])), (0, 0)], mode="edge")
-        images.append(np.ascontiguousarray(image[:h, :w]))
-    return images
+        prepared.append(np.ascontiguousarray(image[:h, :w]))
+    if not prepared:
+        raise UsageError("no images to train on")
+    channels = max(image.shape[2] for image in prepared)
+    return [image if image.shape[2] == channels else image.repeat(channels, 2) for image in prepared]
+
+
+def _stacks(images: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """uint8 (n, h, w, C): runs of images of one size, at most STACK_PIXELS or one image each."""
+    start = 0
+    for at in range(1, len(images) + 1):
+        size = images[start].shape
+        full = (at - start + 1) * size[0] * size[1] > STACK_PIXELS
+        if at == len(images) or full or images[at].shape != size:
+            yield np.stack(images[start:at])
+            start = at
 
 
 class _Run:
@@ -118,6 +135,7 @@ class _Run:
 
     def __init__(self, config: Config, images: list[np.ndarray], work: Path, seed: int, progress: Progress):
         self.config, self.images, self.work, self.seed, self.progress = config, images, work, seed, progress
+        self.channels = images[0].shape[2]
         self.books: dict[int, list[torch.Tensor]] = {}
         self.fit_bits: dict[int, list[torch.Tensor]] = {}
 
@@ -149,10 +167,17 @@ class _Run:
             made = self._checkpoint(f"codebooks-{scale.scale}", partial(self._fit_scale, position))
             self.books[scale.scale] = [made[f"book{i}"] for i in range(len(scale.codewords))]
             self.fit_bits[scale.scale] = [made[f"bits{i}"] for i in range(len(scale.codewords))]
+        self._factorise()
+
+    def _factorise(self) -> None:
+        """The decoder's factors, and the quantizer that draws with them as the decoder does."""
         self.factors: dict[str, np.ndarray] = {}
         for scale in self.config.scales:
-            pairs = [codebooks.factorise(b, scale.patch, self.config.rank) for b in self.books[scale.scale]]
+            books = self.books[scale.scale][:1] if scale.shared else self.books[scale.scale]
+            pairs = [codebooks.factorise(book, scale.patch, self.config.rank) for book in books]
             self.factors |= {f"{f}{scale.scale}": np.concatenate([p[j] for p in pairs]) for j, f in enumerate("uv")}
+        cut = {key: value[:, : self.config.default_rank] for key, value in self.factors.items()}
+        self.quantizer = Quantizer.of_factors(self.config.scales, cut)
 
     def _fit_scale(self, position: int) -> dict[str, torch.Tensor]:
         scale, config = self.config.scales[position], self.config
@@ -164,9 +189,21 @@ class _Run:
 
         lam = config.fit_lambda / scale.scale**2
         rank = min(config.rank, scale.patch)
-        books, bits = codebooks.fit(
-            patches, scale.codewords, lam, scale.patch, rank, config.fit_beams, self.seed, report
-        )
+        counts = scale.codewords
+        if scale.shared:
+            # To start with, each iteration has a part of the codebook, and nothing stops.
+            lam, counts = (
+                1e-6,
+                tuple(scale.rows * (i + 1) // len(counts) - scale.rows * i // len(counts) for i in range(len(counts))),
+            )
+        books, bits = codebooks.fit(patches, counts, lam, scale.patch, rank, config.fit_beams, self.seed, report)
+        if scale.shared:
+            books = [torch.cat(books)] * len(scale.codewords)
+            bits = [_never_stop(scale.rows)] * len(scale.codewords)
+        return self._in_clusters(books, bits)
+
+    def _in_clusters(self, books: list[torch.Tensor], bits: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The codewords of every iteration, and their bits, in the order of their clusters."""
         made = {}
         for i, (book, bit) in enumerate(zip(books, bits, strict=True)):
             order = codebooks.balanced_clusters(book, clusters(len(book)))
@@ -178,15 +215,19 @@ class _Run:
         """What the codebooks of a scale have to draw: a sample of its patches, float32 (n, d)."""
         scale, span = self.config.scales[position], self.config.scales[0].span
         random = np.random.default_rng(self.seed + scale.scale)
-        views = [v for v in range(min(4, scale.scale))]
-        whole = sum(i.shape[0] * i.shape[1] for i in self.images) * len(views) / scale.span**2
+        # More views of the images than one: large ones shifted, small ones, which may be aligned, mirrored.
+        small = max(min(i.shape[:2]) for i in self.images) < LARGE
+        views = (2 if self.config.mirror else 1) if small else min(4, scale.scale)
+        whole = sum(i.shape[0] * i.shape[1] for i in self.images) * views / scale.span**2
         share = min(1.0, self.config.fit_patches / whole)
         out = []
-        for view in views:
-            for image in self.images:
-                y, x = random.integers(0, span, 2) if view and min(image.shape[:2]) > span else (0, 0)
-                h, w = (image.shape[0] - y) // span * span, (image.shape[1] - x) // span * span
-                planes = to_planes(image[y : y + h, x : x + w])
+        for view in range(views):
+            for stack in _stacks(self.images):
+                y, x = random.integers(0, span, 2) if view and min(stack.shape[1:3]) >= LARGE else (0, 0)
+                h, w = (stack.shape[1] - y) // span * span, (stack.shape[2] - x) // span * span
+                if small and view:
+                    stack = stack[:, :, ::-1]
+                planes = to_planes(np.ascontiguousarray(stack[:, y : y + h, x : x + w]))
                 decoded = None
                 for coarse in self.config.scales[: position + 1]:
                     target = shrink(planes, coarse.scale)
@@ -195,25 +236,19 @@ class _Run:
                     if coarse == scale:
                         break
                     books, bits = self.books[coarse.scale], self.fit_bits[coarse.scale]
-                    lam = self.config.fit_lambda / coarse.scale**2
-                    indices, _ = beam_search(patches, books, plain_costs(bits, len(patches)), lam, 1)
-                    drawn = reconstruct(indices, books)
-                    decoded = guess + from_patches(drawn, coarse.patch, CHANNELS, *target.shape[1:])
-                keep = random.random(len(patches)) < share
-                out.append(patches[torch.from_numpy(keep)])
+                    lam, flat = self.config.fit_lambda / coarse.scale**2, patches.flatten(0, 1)
+                    indices, _ = beam_search(flat, books, plain_costs(bits, len(flat)), lam, 1)
+                    drawn = reconstruct(indices, books).reshape(patches.shape)
+                    decoded = guess + from_patches(drawn, coarse.patch, *target.shape[1:])
+                flat = patches.flatten(0, 1)
+                out.append(flat[torch.from_numpy(random.random(len(flat)) < share)])
         return torch.cat(out)
 
     # Stage 2
 
     def fit_band_bits(self) -> None:
         """Bits of the indices in every rate band, without contexts: band_bits[band][position][iteration]."""
-        self.quantizer = Quantizer.of_factors(self.config.scales, self._cut(TABLE_RANK, CHANNELS))
-        made = self._checkpoint("band-bits", self._fit_band_bits)
-        self.band_bits = self._unpack_bits(made)
-
-    def _cut(self, rank: int, channels: int) -> dict[str, np.ndarray]:
-        sides = {f"v{s.scale}": channels * s.patch for s in self.config.scales}
-        return {key: value[:, :rank, : sides.get(key)] for key, value in self.factors.items()}
+        self.band_bits = self._unpack_bits(self._checkpoint("band-bits", self._fit_band_bits))
 
     def _unpack_bits(self, made: dict[str, torch.Tensor]) -> list[list[list[torch.Tensor]]]:
         return [
@@ -226,8 +261,9 @@ class _Run:
         for band in range(self.config.bands):
             lam = self.config.lam(self.config.middle(band))
             bits = [[b[None] for b in self.fit_bits[s.scale]] for s in self.config.scales]
-            for _ in range(2):
-                planes = [self._encode(image, lam, bits, None, beam=1) for image in self._sample(40)]
+            for _ in range(0 if self.config.shared else 2):
+                sample = self._sample(max(40, self.config.table_images // 4))
+                planes = [self._encode(stack, lam, bits, None, beam=1) for stack in _stacks(sample)]
                 bits = self._bits_of(planes)
             self._report(BAND_BITS, (band + 1) / self.config.bands, f"bits of band {band}, lambda {lam:.0f}")
             for scale, own in zip(self.config.scales, bits, strict=True):
@@ -238,7 +274,7 @@ class _Run:
     def _bits_of(self, planes: list[list[np.ndarray]]) -> list[list[torch.Tensor]]:
         out = []
         for j, scale in enumerate(self.config.scales):
-            indices = torch.from_numpy(np.concatenate([p[j].reshape(-1, p[j].shape[2]) for p in planes]))
+            indices = torch.from_numpy(np.concatenate([p[j].reshape(-1, p[j].shape[3]) for p in planes]))
             out.append([b[None] for b in codebooks.bits_of(indices, scale.codewords)])
         return out
 
@@ -247,43 +283,55 @@ class _Run:
         return self.images[:: max(1, math.ceil(len(self.images) / count))]
 
     def _encode(
-        self, image: np.ndarray, lam: float, bits: list[list[torch.Tensor]], transformer: Transformer | None, beam: int
+        self, stack: np.ndarray, lam: float, bits: list[list[torch.Tensor]], transformer: Transformer | None, beam: int
     ) -> list[np.ndarray]:
-        """Index planes of one image, searched without contexts."""
-        planes = to_planes(image)
+        """Index planes of images (n, h, w, C), searched without contexts."""
+        planes = to_planes(stack)
         if transformer is None:
             latents = [shrink(planes, s.scale) for s in self.config.scales]
         else:
             latents = transformer.latents(pad(planes, transformer.multiple), lam)
-        return self.quantizer(latents, (image.shape[0], image.shape[1]), lam, bits, beam)
+        return self.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, bits, beam)
 
     # Stage 3
 
     def fit_networks(self) -> None:
-        """Transformer and smoothing, end to end through quantization."""
-        self.transformer = Transformer(self.config, CHANNELS)
-        self.smoothing = Smoothing(CHANNELS, self.config.smoothing)
+        """Transformer and smoothing, and a shared codebook, end to end through quantization."""
+        config, scale = self.config, self.config.scales[0]
+        self.transformer = Transformer(config, self.channels)
+        self.smoothing = Smoothing(self.channels, config.smoothing)
+        networks: dict[str, torch.nn.Module] = {"transformer": self.transformer, "smoothing": self.smoothing}
+        codebook = None
+        if config.shared:
+            codebook = Codebook(self.books[scale.scale][0], scale.patch, min(config.rank, scale.patch))
+            networks["codebook"] = codebook
 
         def make() -> dict[str, torch.Tensor]:
             optimise(
                 self.transformer,
                 self.smoothing,
+                codebook,
                 self.quantizer,
                 self.images,
                 self.band_bits,
-                self.config,
+                config,
                 self.work / "optimiser.pt",
                 self.seed,
                 lambda part, line: self._report(NETWORKS, part, line),
             )
-            return {f"transformer.{k}": v for k, v in self.transformer.state_dict().items()} | {
-                f"smoothing.{k}": v for k, v in self.smoothing.state_dict().items()
-            }
+            return {f"{name}.{k}": v for name, network in networks.items() for k, v in network.state_dict().items()}
 
         made = self._checkpoint("networks", make)
-        for name, module in (("transformer", self.transformer), ("smoothing", self.smoothing)):
-            module.load_state_dict({k.removeprefix(f"{name}."): v for k, v in made.items() if k.startswith(f"{name}.")})
-            module.eval()
+        for name, network in networks.items():
+            network.load_state_dict(
+                {k.removeprefix(f"{name}."): v for k, v in made.items() if k.startswith(f"{name}.")}
+            )
+            network.eval()
+        if codebook:
+            book = codebook().detach()
+            ordered = self._in_clusters([book], [_never_stop(scale.rows)])["book0"]
+            self.books[scale.scale] = [ordered] * len(scale.codewords)
+            self._factorise()
 
     # Stage 4
 
@@ -296,7 +344,8 @@ class _Run:
         )
         arrays: dict[str, np.ndarray] = {
             "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
-            "channels": np.array(CHANNELS, np.int32),
+            "channels": np.array(self.channels, np.int32),
+            "shared": np.array(config.shared, np.int32),
             "bands": np.array(config.bands, np.int32),
         } | self.factors
         arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
@@ -304,8 +353,8 @@ class _Run:
         for scale in scales:
             s = scale.scale
             arrays[f"codewords{s}"] = np.array(scale.codewords, np.int32)
-            books = [book.numpy() for book in self.quantizer.books[scales.index(scale)]]
-            arrays[f"energy{s}"] = tables.energy_levels(books)
+            books = self.quantizer.books[scales.index(scale)]
+            arrays[f"energy{s}"] = tables.energy_levels([b.numpy() for b in (books[:1] if scale.shared else books)])
             energies.append(arrays[f"energy{s}"])
         made = self._checkpoint("tables", lambda: self._tables(energies))
         weights = {f"transformer.{k}": v for k, v in self.transformer.state_dict().items()}
@@ -313,12 +362,15 @@ class _Run:
         arrays |= {k: v.numpy() for k, v in made.items() if not k.startswith("bits")}
         out.mkdir(parents=True)
         for channels, name in ((1, "grey"), (3, "rgb")):
+            if channels > self.channels:
+                continue
             inside = 4 * channels
             w1, b1, w2, b2 = smoothing
             cut = w1[:, :inside], b1, w2[:inside], b2[:inside]
             (out / f"decoder-{name}.onnx").write_bytes(export.build_graph(scales, channels, None))
-            (out / f"decoder-{name}-smooth.onnx").write_bytes(export.build_graph(scales, channels, cut))
-        np.savez_compressed(out / "tables.npz", allow_pickle=False, **arrays)
+            if config.smoothing:
+                (out / f"decoder-{name}-smooth.onnx").write_bytes(export.build_graph(scales, channels, cut))
+        np.savez_compressed(out / "tables.npz", allow_pickle=False, **dict(sorted(arrays.items())))
         weights = {key: value.contiguous() for key, value in weights.items()}
         (out / "encoder.safetensors").write_bytes(save(weights, {"config": json.dumps(asdict(config))}))
 
@@ -329,9 +381,10 @@ class _Run:
         bits: dict[str, list[torch.Tensor]] = {}
         for band in range(config.bands):
             encoded = []
-            for image in self._sample(config.table_images):
+            for stack in _stacks(self._sample(config.table_images)):
                 lam = config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)
-                indices = self._encode(image, lam, self.band_bits[band], self.transformer, beam=2)
+                beam = 1 if config.shared else 2
+                indices = self._encode(stack, lam, self.band_bits[band], self.transformer, beam)
 
                 def collect(group: entropy.Group, indices=indices, band=band) -> np.ndarray:
                     index = entropy.known(indices, group)
@@ -340,9 +393,10 @@ class _Run:
                     entries.append((features, index, band))
                     return index
 
-                entropy.walk(scales, energies, image.shape[:2], 32, collect)
+                entropy.walk(scales, energies, stack.shape[1:3], 32, len(stack), collect)
                 encoded.append(indices)
-            for scale, own in zip(scales, self._bits_of(encoded), strict=True):
+            own_bits = self.band_bits[band] if config.shared else self._bits_of(encoded)
+            for scale, own in zip(scales, own_bits, strict=True):
                 for i, b in enumerate(own):
                     bits.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
             self._report(TABLES, (band + 1) / config.bands, f"tables of band {band}")
@@ -362,8 +416,16 @@ def clusters(codewords: int) -> int:
     return 2 ** int(math.log2(codewords) / 2)
 
 
+def _never_stop(codewords: int) -> torch.Tensor:
+    """Bits float32 (K + 1,) with which the search takes the nearest codeword, and never the stop."""
+    return torch.cat([torch.full((1,), math.inf), torch.zeros(codewords)])
+
+
 def _integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
     """The graph's integer weights and biases, see `export.build_graph`."""
+    if not smoothing.hidden:
+        inside = 4 * smoothing.channels
+        return np.zeros((0, inside, 3, 3)), np.zeros(0), np.zeros((inside, 0, 3, 3)), np.zeros(inside)
     out: list[np.ndarray] = []
     for conv in (smoothing.first, smoothing.second):
         out.append(np.rint(conv.weight.detach().double().numpy() * 2**WEIGHT_BITS))
@@ -371,13 +433,12 @@ def _integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
     return tuple(out)
 
 
-def _write_card(out: Path, name: str, config: Config, preset: str, run: _Run, seed: int) -> None:
+def _write_card(out: Path, name: str, config: Config, run: _Run, command: str) -> None:
     pixels_seen = sum(i.shape[0] * i.shape[1] for i in run.images)
     sizes = ", ".join(f"scale {s.scale}: {len(s.codewords)} iterations of patches of {s.patch}" for s in config.scales)
     (out / "card.md").write_text(
         f"# {name}\n\n"
-        f"Trained on {len(run.images)} images ({pixels_seen / 1e6:.1f} megapixels) with "
-        f"`lrq train FOLDER -o {name} --preset {preset} --seed {seed}`.\n\n"
+        f"Trained on {len(run.images)} images ({pixels_seen / 1e6:.1f} megapixels) with `{command}`.\n\n"
         f"- duration: {run.seconds / 60:.0f} minutes on {os.cpu_count()} cores ({platform.machine()}, "
         f"torch {torch.__version__})\n"
         f"- {sizes}\n"

@@ -62,7 +62,8 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(channels * self.token**2, config.width)
         self.quality = nn.Linear(2, config.width)
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.window, shift=i % 2 == 1) for i in range(config.blocks)
+            Block(config.width, config.heads, config.window, shift=config.shift and i % 2 == 1)
+            for i in range(config.blocks)
         )
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, sum(channels * side**2 for side in self.sides))
@@ -96,33 +97,37 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def latents(self, planes: torch.Tensor, lam: float, tile: int = 1024) -> list[torch.Tensor]:
-        """`forward` for one image (C, h, w) of any padded size, in tiles with a margin: memory stays bounded."""
-        c, h, w = planes.shape
-        out = [planes.new_empty(c, h // s.scale, w // s.scale) for s in self.scales]
+        """`forward` for images (b, C, h, w) of any padded size, in tiles with a margin: memory stays bounded."""
+        b, c, h, w = planes.shape
+        out = [planes.new_empty(b, c, h // s.scale, w // s.scale) for s in self.scales]
         for y in range(0, h, tile):
             for x in range(0, w, tile):
                 top, left = max(0, y - self.multiple), max(0, x - self.multiple)
-                part = planes[None, :, top : y + tile + self.multiple, left : x + tile + self.multiple]
+                part = planes[..., top : y + tile + self.multiple, left : x + tile + self.multiple]
                 for scale, whole, latent in zip(self.scales, out, self(part, lam), strict=True):
                     s = scale.scale
-                    inner = latent[0, :, (y - top) // s :, (x - left) // s :]
-                    place = whole[:, y // s : (y + tile) // s, x // s : (x + tile) // s]
-                    place.copy_(inner[:, : place.shape[1], : place.shape[2]])
+                    inner = latent[..., (y - top) // s :, (x - left) // s :]
+                    place = whole[..., y // s : (y + tile) // s, x // s : (x + tile) // s]
+                    place.copy_(inner[..., : place.shape[-2], : place.shape[-1]])
         return out
 
 
 class Smoothing(nn.Module):
-    """The optional convolution pair on polyphase planes: 3x3, ReLU, 3x3, added to its input."""
+    """The optional convolution pair on polyphase planes: 3x3, ReLU, 3x3, added to its input. None if hidden is 0."""
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
-        self.first = nn.Conv2d(4 * channels, hidden, 3, padding=1)
-        self.second = nn.Conv2d(hidden, 4 * channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        self.channels, self.hidden = channels, hidden
+        if hidden:
+            self.first = nn.Conv2d(4 * channels, hidden, 3, padding=1)
+            self.second = nn.Conv2d(hidden, 4 * channels, 3, padding=1)
+            nn.init.zeros_(self.second.weight)
+            nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """(b, C, h, w) -> the same shape, in levels."""
+        if not self.hidden:
+            return planes
         b, c, h, w = planes.shape
         x = planes.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 5, 3, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
         x = x + self.second(F.relu(self.first(x)))

@@ -1,0 +1,110 @@
+"""The paper's suite on synthetic points, and once whole, with models trained for a moment."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lrcodec import datasets, suite
+from lrcodec.errors import UsageError
+from lrcodec.suite import Point, bytes_at, cheapest_not_worse
+
+
+def point(model: str, size: float, mse: float, macs: float | None = None, **fields) -> Point:
+    return Point(**{
+        "dataset": "celeba64", "model": model, "setting": "1", "bytes": size, "bpp": size / 512, "ratio": 12288 / size,
+        "raw_bpp": None, "raw_ratio": None, "mse": mse, "psnr": -10 * np.log10(mse), "macs": macs, "usage": None,
+    } | fields)  # fmt: skip
+
+
+def test_every_knob_is_turned_alone_and_has_three_values():
+    for name in datasets.SIZES:
+        settings = dict(suite.knob_settings(name))
+        assert settings.pop("base") == suite.BASE
+        turned = [{k for k in suite.BASE if knobs[k] != suite.BASE[k]} for knobs in settings.values()]
+        assert all(len(knobs) == 1 for knobs in turned)
+        for knob in suite.BASE:
+            assert len({suite.BASE[knob], *(knobs[knob] for knobs in settings.values())}) >= 3
+
+
+def test_sizes_at_equal_quality_lie_between_neighbours():
+    curve = [point("webp", 100, 4e-3), point("webp", 200, 2e-3), point("webp", 400, 1e-3)]
+    assert bytes_at(curve, "mse", 2e-3) == pytest.approx(200)
+    assert 200 < bytes_at(curve, "mse", 1.5e-3) < 400
+    assert bytes_at(curve, "mse", 5e-3) is None
+    assert bytes_at(curve, "psnr", curve[1].psnr) == pytest.approx(200)
+
+
+def test_fewest_macs_among_what_is_as_small_and_as_good():
+    baseline = point("vq-vae", 200, 2e-3, 18000)
+    others = [
+        point("lrq", 200, 2e-3, 500),
+        point("lrq", 150, 1.9e-3, 90),
+        point("lrq", 150, 2.1e-3, 1),  # worse
+        point("paper", 201, 1e-3, 1),  # larger
+        point("jpeg", 100, 1e-3),
+    ]
+    assert cheapest_not_worse([baseline, *others], baseline) is others[1]
+    assert cheapest_not_worse([baseline], baseline) is None
+    assert "**200 times fewer**" in suite.table([baseline, *others])
+
+
+def test_json_round_trip_and_figure():
+    points = [point("vq-vae", 200, 2e-3, 18000), point("paper", 300, 1e-3, 900), point("lrq", 150, 1e-3, 90)]
+    text = suite.to_json(suite.Suite(points, [], {}, {"celeba64": (1, 2)}), {"python": "3"})
+    assert suite.from_json(text) == points
+    assert suite.plot(points).startswith(b"\x89PNG")
+
+
+def test_missing_images_are_named(tmp_path):
+    with pytest.raises(UsageError, match="train-NN-COUNT.webp"):
+        suite.run(tmp_path, tmp_path / "work", ["cifar10"], None, 0, print)
+
+
+def test_whole_suite(tmp_path, monkeypatch):
+    from skimage import data
+
+    from lrcodec.encoder import config
+
+    photo = data.chelsea()[:128, :256]
+    for split in ("train", "test"):
+        folder = tmp_path / "data" / "cifar10"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo).save(folder / f"{split}-00-24.png")
+    paper = config.paper
+    small = {"steps": 2, "fit_patches": 1000, "width": 16, "blocks": 1, "table_images": 24}
+    monkeypatch.setattr(config, "paper", lambda *a, **k: replace(paper(*a, **k), batch=4, **small))
+    monkeypatch.setattr(suite, "KNOBS", {"smoothing": (0, 4)})
+    monkeypatch.setattr(suite, "BASE", suite.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})
+    monkeypatch.setattr(suite, "BASELINES", {"cifar10": ((8, 16),)})
+    monkeypatch.setattr(suite, "PACKS", {"cifar10": "photo"})
+    monkeypatch.setattr(suite, "QUALITIES", (0, 50))
+    measured = suite.run(tmp_path / "data", tmp_path / "work", ["cifar10"], 24, 0, lambda line: None)
+    by_model = {}
+    for p in measured.points:
+        by_model.setdefault(p.model, []).append(p)
+    assert {"paper", "vq-vae", "lrq", "jpeg", "webp"} <= set(by_model)
+    base, plain = by_model["paper"]
+    assert base.raw_bpp == plain.raw_bpp == 16 * 2 * 5 / 1024 and 0 < base.usage <= 1
+    assert base.macs == 2 * 2 * 3 + 2 * 9 * 4 * 12 / 4 + 36
+    assert plain.macs == 2 * 2 * 3 + 36
+    lrq = by_model["lrq"]
+    assert lrq[0].bytes < lrq[1].bytes and lrq[0].mse > lrq[1].mse
+    assert lrq[2].macs < lrq[0].macs - 800
+    assert {len(p) for p in measured.pictures} == {suite.SHOWN}
+    document = json.loads(suite.to_json(measured, {}))
+    assert len(document["points"]) == len(measured.points) and document["images"] == {"cifar10": [24, 24]}
+    assert suite.pictures(measured).startswith(b"\x89PNG")
+    # A second run trains nothing and measures the same.
+    again = suite.run(tmp_path / "data", tmp_path / "work", ["cifar10"], 24, 0, lambda line: None)
+    assert again.points == measured.points
+
+
+def test_baseline_macs_are_those_of_its_convolutions():
+    from lrcodec.encoder.baseline import Vqvae
+
+    # Per latent cell: 3x3 64-128, two times 3x3 128-32 and 1x1 32-128, then 4x4 128-64 on 4 and 4x4 64-3 on 16 pixels.
+    cell = 9 * 64 * 128 + 2 * (9 * 128 * 32 + 32 * 128) + 16 * 128 * 64 + 4 * 16 * 64 * 3
+    assert Vqvae(3).decoder_macs(64, 64) == cell / 16
