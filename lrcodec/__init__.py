@@ -24,7 +24,7 @@ def encode(
     image: np.ndarray,
     *,
     quality: int = 50,
-    rank: int = 2,
+    rank: int | None = None,
     iterations: int | None = None,
     model: str | Path = "photo",
     effort: int = 1,

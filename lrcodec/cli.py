@@ -1,25 +1,34 @@
-"""The `lrq` command: files, printing and exit codes. Nothing else in lrcodec does these.
+"""The `lrq` command: options, printing and exit codes. Nothing but files.py, its helper, does these.
 
 Heavy modules are imported inside the commands: `lrq --help` and `lrq decode` never import torch, and `lrq info`
 imports no onnxruntime either.
 """
 
-import errno
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
+import numpy as np
 
-from . import container
-from .errors import EncoderMissingError, LrqError, UsageError
+from . import container, zoo
+from .errors import EncoderMissingError, UsageError
+from .files import FAILURES, Batch, Failure, explain, fail, write_file
 
 FILE = click.Path(path_type=Path)
+SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
+OUT_DIR = click.option(
+    "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
+)
 FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
+
+ANCHORS = ("jpeg", "webp", "avif", "jxl")
+SETS = ("celeba64", "cifar10", "mnist")
 
 
 class Lrq(click.Group):
@@ -28,21 +37,10 @@ class Lrq(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LrqError as error:
-            _fail(str(error), error.exit_code)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # click ends quietly: the reader of our output has gone
-            _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-        except MemoryError:
-            _fail("out of memory", 1)
+        except FAILURES as error:
+            fail(explain(error))
         except KeyboardInterrupt:
-            _fail("interrupted", 130)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"lrq: error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
+            fail(Failure("interrupted", 130))
 
 
 @contextmanager
@@ -54,31 +52,6 @@ def _extra(name: str) -> Iterator[None]:
         if (error.name or "").startswith("lrcodec"):
             raise  # our own mistake, which installing something would not mend
         raise EncoderMissingError(f'{error}; pip install "lrcodec[{name}]"') from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the whole file or nothing: a temporary file beside it takes its name once it is complete."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a pipe or a device, such as /dev/stdout, must not be replaced
-        return
-    temporary = path.with_name(f".lrq-{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def _default_output(source: Path, suffix: str, force: bool) -> Path:
-    """`source` with another suffix. Raises UsageError if that file exists (and is not forced) or is `source`."""
-    target = source.with_suffix(suffix)
-    if target == source or (target.exists() and not force):
-        raise UsageError(f"{target} exists: name the output with -o" + (", or add -f" if target != source else ""))
-    return target
 
 
 @click.group(cls=Lrq, context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,11 +73,12 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("source", metavar="IN", type=FILE)
+@SOURCES
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
+@OUT_DIR
 @FORCE
 @click.option("-q", "--quality", type=click.IntRange(0, 100), default=50, show_default=True)
-@click.option("--rank", type=click.IntRange(1, 4), default=2, show_default=True, help="Rank of the codewords.")
+@click.option("--rank", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
 @click.option(
@@ -117,38 +91,56 @@ def main() -> None:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 def encode(
-    source: Path,
+    sources: tuple[Path, ...],
     output: Path | None,
+    out_dir: Path | None,
     force: bool,
     quality: int,
-    rank: int,
+    rank: int | None,
     iterations: int | None,
     model: str,
     effort: int,
     device: str,
     no_smoothing: bool,
 ) -> None:
-    """Encode the image file IN."""
+    """Encode the image files IN.
+
+    Of several, those that fail do not stop the others; the exit code is that of the first failure.
+    """
     from .pixels import read_image
 
-    data = source.read_bytes()
-    output = output or _default_output(source, ".lrq", force)
-    image = read_image(data)
-    with _extra("encode"):
-        from .encoder import Encoder
+    def read(data: bytes) -> tuple[np.ndarray, int]:
+        image = read_image(data)
+        return image, image.shape[0] * image.shape[1]
 
-    data = Encoder(model=model, device=device).encode(
-        image, quality=quality, rank=rank, iterations=iterations, effort=effort, smoothing=not no_smoothing
-    )
-    _write(output, data)
-    click.echo(f"{output}: {_size(data, container.unpack_header(data))}", err=True)
+    def load() -> Callable[[list[np.ndarray]], list[bytes]]:
+        with _extra("encode"):
+            from .encoder import Encoder
+
+        return partial(
+            Encoder(model=model, device=device).encode_batch,
+            quality=quality,
+            rank=rank,
+            iterations=iterations,
+            effort=effort,
+            smoothing=not no_smoothing,
+        )
+
+    def write(target: Path, data: bytes) -> int:
+        write_file(target, data)
+        if len(sources) == 1:
+            click.echo(f"{target}: {_size(data, container.unpack_header(data))}", err=True)
+        return len(data)
+
+    Batch(sources, output, out_dir, ".lrq", force).run(read, load, write)
 
 
 @main.command()
-@click.argument("source", metavar="IN", type=FILE)
+@SOURCES
 @click.option(
     "-o", "--output", metavar="OUT", type=FILE, help="The suffix gives the format. Default: IN with the suffix .png."
 )
+@OUT_DIR
 @FORCE
 @click.option(
     "--max-pixels",
@@ -158,15 +150,35 @@ def encode(
     help="Refuse larger images.",
 )
 @click.option("--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack.")
-def decode(source: Path, output: Path | None, force: bool, max_pixels: int, models: tuple[Path, ...]) -> None:
-    """Decode the .lrq file IN."""
-    from . import decode as decode_bytes
+def decode(
+    sources: tuple[Path, ...],
+    output: Path | None,
+    out_dir: Path | None,
+    force: bool,
+    max_pixels: int,
+    models: tuple[Path, ...],
+) -> None:
+    """Decode the .lrq files IN.
+
+    Of several, those that fail do not stop the others; the exit code is that of the first failure.
+    """
     from .pixels import write_image
 
-    data = source.read_bytes()
-    output = output or _default_output(source, ".png", force)
-    image = decode_bytes(data, models=models, max_pixels=max_pixels)
-    _write(output, write_image(image, output.suffix))
+    def read(data: bytes) -> tuple[bytes, int]:
+        header = container.unpack_header(data)
+        return data, header.width * header.height
+
+    def load() -> Callable[[list[bytes]], list[np.ndarray]]:
+        from .decoder import Decoder
+
+        return Decoder(models, max_pixels).decode_batch
+
+    def write(target: Path, image: np.ndarray) -> int:
+        data = write_image(image, target.suffix)
+        write_file(target, data)
+        return len(data)
+
+    Batch(sources, output, out_dir, ".png", force).run(read, load, write)
 
 
 @main.command()
@@ -196,28 +208,78 @@ def _size(data: bytes, header: container.Header) -> str:
     return f"{len(data):,} bytes, {header.width} x {header.height} pixels, {_bpp(data, header):.3f} bits per pixel"
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the model packs that are shipped or installed, install one, or remove one."""
+    if context.invoked_subcommand is None:
+        for pack in zoo.packs():
+            _show(pack)
+
+
+@models.command()
+@click.argument("pack", type=FILE)
+@click.option("--name", help="Name of the model. Default: the folder's.")
+@click.option("-f", "--force", is_flag=True, help="Replace an installed model of that name.")
+def add(pack: Path, name: str | None, force: bool) -> None:
+    """Install the model pack in the folder PACK.
+
+    It is copied to $LRCODEC_MODELS, or to lrcodec/models in the user's data folder ($XDG_DATA_HOME, or
+    ~/.local/share). Then encode knows it by name, and decode finds it by itself.
+    """
+    _show(zoo.install(pack, name, force))
+
+
+@models.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove the installed model NAME. Files that were encoded with it can no longer be decoded."""
+    zoo.remove(name)
+
+
+def _show(pack: zoo.Entry) -> None:
+    """One line: name, fingerprint and description, or that the pack is damaged."""
+    click.echo(f"{pack.name:<12} " + (f"{pack.fingerprint.hex()}  {pack.description}" if pack.intact else "damaged"))
+
+
 @main.command()
-def models() -> None:
-    """List the model packs that are installed."""
-    from . import zoo
-
-    for pack in zoo.packs():
-        click.echo(f"{pack.name:<12} {pack.fingerprint.hex()}  {pack.description}")
-
-
-@main.command()
-@click.argument("folder", type=FILE)
+@click.argument("paths", metavar="IMAGES or FOLDERS", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", metavar="PACK", type=FILE, required=True, help="Folder of the new model pack.")
 @click.option("--preset", default="photo", show_default=True, help="Settings to train with.")
+@click.option("--tile", metavar="WxH", help="Every file is a mosaic of images of this size, such as 64x64.")
+@click.option("--grey", is_flag=True, help="Train a grey model: colour images are converted.")
+@click.option("--no-mirror", is_flag=True, help="Mirrored images are no good examples, as with writing.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path | None, seed: int) -> None:
-    """Train a model pack on the images in FOLDER, or resume its training."""
+def train(
+    paths: tuple[Path, ...],
+    output: Path,
+    preset: str,
+    tile: str | None,
+    grey: bool,
+    no_mirror: bool,
+    steps: int | None,
+    work: Path | None,
+    seed: int,
+) -> None:
+    """Train a model pack on images, or resume its training."""
+    from . import datasets
+    from .bench import find_images
+
     with _extra("encode"):
+        from .encoder.config import PRESETS
         from .encoder.train import train as run
 
-    work = work or Path(f"{output}.work")
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    config = replace(config, mirror=config.mirror and not no_mirror, steps=steps or config.steps)
+    images = datasets.read(find_images(paths), tile, grey)
+    options = [f"--tile {tile}"] * bool(tile) + ["--grey"] * grey + ["--no-mirror"] * no_mirror
+    options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
+    names = " ".join(path.name for path in paths)
+    command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
     with click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar:
 
         def progress(done: float, line: str) -> None:
@@ -226,12 +288,20 @@ def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path
             else:
                 click.echo(f"{done:4.0%} {line}", err=True)
 
-        run(folder, output, preset=preset, work=work, seed=seed, steps=steps, progress=progress)
+        run(
+            images,
+            output,
+            config=config,
+            work=work or Path(f"{output}.work"),
+            seed=seed,
+            progress=progress,
+            command=command,
+        )
 
 
 @main.command()
 @click.argument("paths", metavar="[IMAGES or FOLDERS]", type=FILE, nargs=-1)
-@click.option("--rank", "ranks", type=click.IntRange(1, 4), multiple=True, default=[2], show_default=True)
+@click.option("--rank", "ranks", type=click.IntRange(1, 4), multiple=True, help="Default: the model's own.")
 @click.option(
     "-q",
     "--quality",
@@ -248,15 +318,23 @@ def train(folder: Path, output: Path, preset: str, steps: int | None, work: Path
 @click.option(
     "--anchor",
     "anchors",
-    type=click.Choice(["jpeg", "webp", "avif"]),
+    type=click.Choice(ANCHORS),
     multiple=True,
-    default=["jpeg", "webp", "avif"],
+    default=ANCHORS,
     show_default="all",
     help="A codec to compare with.",
 )
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
-@click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the rate-distortion curves as a PNG.")
+@click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
+@click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
+@click.option("--data", type=FILE, help="Suite: folder of the data sets. What it must hold is said if it is missing.")
+@click.option("--work", type=FILE, default=Path("paper.work"), show_default=True, help="Suite: models, kept here.")
+@click.option(
+    "--set", "sets", type=click.Choice(SETS), multiple=True, default=SETS, help="Suite: data set. Default: all."
+)
+@click.option("--limit", type=click.IntRange(1), help="Suite: images of each split. Default: all.")
+@click.option("--pictures", metavar="FILE", type=FILE, help="Suite: write test images side by side as a PNG.")
 def bench(
     paths: tuple[Path, ...],
     ranks: tuple[int, ...],
@@ -269,20 +347,31 @@ def bench(
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
+    suite: str | None,
+    data: Path | None,
+    work: Path,
+    sets: tuple[str, ...],
+    limit: int | None,
+    pictures: Path | None,
 ) -> None:
-    """Measure rate, distortion and speed beside JPEG, WebP and AVIF.
+    """Measure rate, distortion and speed beside JPEG, WebP, AVIF and JPEG XL.
 
     Without arguments, on the photographs that scikit-image ships. --rank and -q may be given several times.
+    With --suite paper: train and measure the paper's models, its baseline and ours on its data sets.
     """
     from . import bench as measuring
-    from . import report, zoo
+    from . import report
 
+    if suite:
+        _bench_suite(data or Path("."), work, sets, limit, json_file, plot_file, pictures)
+        return
     images = measuring.find_images(paths)
     with _extra("encode"):
         from .encoder import Encoder
     from .decoder import Decoder
 
     encoder, decoder = Encoder(model=model, device=device), Decoder(models=[zoo.find(model).path])
+    ranks = ranks or (encoder.config.default_rank,)
     with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
         result = measuring.bench(
             measuring.read_images(images),
@@ -297,9 +386,33 @@ def bench(
         )
     click.echo(report.table(result, per_image))
     if json_file:
-        _write(json_file, report.to_json(result).encode())
+        write_file(json_file, report.to_json(result).encode())
     if plot_file:
-        _write(plot_file, report.plot(result))
+        write_file(plot_file, report.plot(result))
+
+
+def _bench_suite(
+    data: Path,
+    work: Path,
+    sets: tuple[str, ...],
+    limit: int | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+    pictures: Path | None,
+) -> None:
+    from . import report
+    from . import suite as paper
+
+    with _extra("encode"):
+        import torch  # noqa: F401
+    measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
+    click.echo(paper.table(measured.points))
+    if json_file:
+        write_file(json_file, paper.to_json(measured, report.versions()).encode())
+    if plot_file:
+        write_file(plot_file, paper.plot(measured.points))
+    if pictures:
+        write_file(pictures, paper.pictures(measured))
 
 
 if __name__ == "__main__":

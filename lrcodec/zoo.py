@@ -2,13 +2,16 @@
 
 A pack folder holds `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads, and all
 that the fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. `models/models.toml`
-lists the shipped packs with the SHA-256 of each.
+lists the shipped packs with the SHA-256 of each. A pack that the user installed has its own in the file `sha256`.
 """
 
 import hashlib
 import io
+import os
+import re
+import shutil
+import tempfile
 import tomllib
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +21,13 @@ import numpy as np
 
 from . import container
 from .container import Header
-from .errors import FormatError, UnsupportedError
+from .errors import FormatError, LrqError, UnsupportedError, UsageError
 from .grid import Scale, check_scales
 
 HERE = Path(__file__).parent
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""Names of installed packs. Nothing else in their folder counts, such as the hidden ones that are being written."""
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Pack:
@@ -36,8 +42,10 @@ class Pack:
         self.graphs = {key: value for key, value in blobs.items() if key.endswith(".onnx")}
         with np.load(io.BytesIO(blobs["tables.npz"]), allow_pickle=False) as tables:
             self.tables = {key: tables[key] for key in tables.files}
+        shared = bool(self.tables["shared"])
         self.scales = tuple(
-            Scale(int(s), int(p), tuple(map(int, self.tables[f"codewords{s}"]))) for s, p in self.tables["scales"]
+            Scale(int(s), int(p), tuple(map(int, self.tables[f"codewords{s}"])), shared)
+            for s, p in self.tables["scales"]
         )
         check_scales(self.scales)
         self.channels = int(self.tables["channels"])
@@ -82,7 +90,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class Entry:
-    """A pack on disk: its name, folder, and, for a shipped one, the SHA-256 it must have."""
+    """A pack on disk: its name, folder, and, for a shipped or installed one, the SHA-256 it must have."""
 
     name: str
     path: Path
@@ -95,27 +103,39 @@ class Entry:
         if not paths or paths[-1].name != "tables.npz":
             raise UnsupportedError(f"no model pack at {self.path}")
         blobs = {path.name: path.read_bytes() for path in paths}
-        if self.sha256 and fingerprint(blobs).hex() != self.sha256:
-            raise UnsupportedError(f"model {self.name} is damaged: its SHA-256 is not the one in models.toml")
+        if self.sha256 is not None and fingerprint(blobs).hex() != self.sha256:
+            raise UnsupportedError(f"model {self.name} is damaged: its SHA-256 is not the one it came with")
         return blobs
+
+    @property
+    def intact(self) -> bool:
+        """Whether all that decoding reads is there and, of a shipped or installed pack, as it came."""
+        try:
+            return bool(self.blobs)
+        except (UnsupportedError, OSError):
+            return False
 
     @property
     def fingerprint(self) -> bytes:
         """The 8 bytes that files name this model by."""
-        return bytes.fromhex(self.sha256)[:8] if self.sha256 else fingerprint(self.blobs)[:8]
+        return (fingerprint(self.blobs) if self.sha256 is None else bytes.fromhex(self.sha256))[:8]
 
     @property
     def description(self) -> str:
         """First line of text of the pack's card."""
-        card = self.path / "card.md"
-        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        try:
+            lines = (self.path / "card.md").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
         return next((line for line in lines if line and not line.startswith("#")), "")
 
     def load(self) -> Pack:
-        """Read and check the pack."""
+        """Read and check the pack. Raises UnsupportedError."""
         try:
             return Pack(self.name, self.blobs)
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (LrqError, MemoryError):
+            raise
+        except Exception as error:  # NumPy raises many kinds on damaged archives, and documents none
             raise UnsupportedError(f"model {self.name} cannot be read: {error}") from None
 
 
@@ -129,27 +149,102 @@ def fingerprint(blobs: dict[str, bytes]) -> bytes:
 
 
 def packs(extra: Sequence[str | Path] = ()) -> list[Entry]:
-    """The packs at the folders `extra`, then the shipped ones."""
+    """The packs at the folders `extra`, then the shipped ones, then those that the user installed."""
+    return [Entry(Path(path).name, Path(path)) for path in extra] + _shipped() + _installed()
+
+
+def _shipped() -> list[Entry]:
     folder = next(path for path in (HERE / "models", HERE.parent / "models") if path.is_dir())
-    shipped = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
-    return [Entry(Path(path).name, Path(path)) for path in extra] + [
-        Entry(name, folder / name, entry["sha256"]) for name, entry in shipped.items()
-    ]
+    listed = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
+    return [Entry(name, folder / name, entry["sha256"]) for name, entry in listed.items()]
+
+
+def _installed() -> list[Entry]:
+    """The installed packs by name; none if their folder cannot be read. Of each only the file `sha256` is read."""
+    try:
+        paths = sorted(path for path in user_folder().iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+    except OSError:
+        return []
+    return [Entry(path.name, path, _recorded(path)) for path in paths]
+
+
+def _recorded(pack: Path) -> str:
+    """The SHA-256 that an installed pack came with, or "", which no pack has, if it cannot be read."""
+    try:
+        text = (pack / "sha256").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return text if SHA256.fullmatch(text) else ""
+
+
+def user_folder() -> Path:
+    """Where packs are installed: $LRCODEC_MODELS, or lrcodec/models in the user's data folder."""
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(os.environ.get("LRCODEC_MODELS") or Path(data, "lrcodec", "models"))
+
+
+def install(path: Path, name: str | None = None, replace: bool = False) -> Entry:
+    """Copy the pack in a folder, whole or not at all, to where `find` and `by_fingerprint` look for it.
+
+    name: the folder's own by default. replace: whether it may take the place of an installed pack of that name.
+    Raises UnsupportedError if it is not a valid pack, UsageError if it cannot have the name, OSError.
+    """
+    name = path.resolve().name if name is None else name
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and, not in front, '.'")
+    if name in [entry.name for entry in _shipped()]:
+        raise UsageError(f"model {name} is a shipped one: choose another name with --name")
+    target = user_folder() / name
+    if os.path.lexists(target) and not replace:
+        raise UsageError(f"model {name} is installed already: choose another name with --name, or add -f")
+    source = Entry(name, path)
+    source.load()
+    user_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".add-", dir=user_folder()) as temporary:
+        new = Path(temporary, "new")
+        new.mkdir()
+        for file, blob in source.blobs.items():
+            (new / file).write_bytes(blob)
+        for file in ("encoder.safetensors", "card.md"):
+            if (path / file).is_file():
+                shutil.copyfile(path / file, new / file)
+        (new / "sha256").write_text(fingerprint(source.blobs).hex() + "\n", encoding="ascii")
+        if os.path.lexists(target):
+            os.replace(target, Path(temporary, "old"))
+        os.replace(new, target)
+    return find(name)
+
+
+def remove(name: str) -> None:
+    """Remove an installed pack. Raises UnsupportedError if there is none of that name, UsageError for a shipped one."""
+    entry = next((entry for entry in _installed() if entry.name == name), None)
+    if entry is None and name in [entry.name for entry in _shipped()]:
+        raise UsageError(f"model {name} is a shipped one and cannot be removed")
+    if entry is None:
+        raise UnsupportedError(f"no model {name} is installed")
+    # It is gone at once: an interrupted removal leaves no half of a pack behind.
+    with tempfile.TemporaryDirectory(prefix=".remove-", dir=entry.path.parent) as temporary:
+        os.replace(entry.path, Path(temporary, "old"))
 
 
 def find(name_or_path: str | Path) -> Entry:
-    """A shipped pack by name, or the pack in a folder. Raises UnsupportedError."""
+    """A shipped or installed pack by name, or the pack in a folder. Raises UnsupportedError."""
     for entry in packs():
         if entry.name == str(name_or_path):
             return entry
     if Path(name_or_path).is_dir():
         return Entry(Path(name_or_path).name, Path(name_or_path))
-    raise UnsupportedError(f"unknown model {name_or_path}: neither a shipped model nor a folder")
+    raise UnsupportedError(f"unknown model {name_or_path}: neither a shipped or installed model nor a folder")
 
 
 def by_fingerprint(wanted: bytes, extra: Sequence[str | Path] = ()) -> Entry:
-    """The pack that a file names by its 8-byte fingerprint. Raises UnsupportedError."""
+    """The pack that a file names by its 8-byte fingerprint. Raises UnsupportedError.
+
+    Damage to an installed pack shows when it is loaded, so it is in the way of no other pack.
+    """
     for entry in packs(extra):
         if entry.fingerprint == wanted:
             return entry
-    raise UnsupportedError(f"the file needs model {wanted.hex()}, which is not here (add its folder with --model)")
+    raise UnsupportedError(
+        f"the file needs model {wanted.hex()}, which is not here: use lrq models add, or add its folder with --model"
+    )

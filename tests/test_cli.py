@@ -1,7 +1,9 @@
 """The command line: exit codes, one-line errors, and outputs that are whole or absent."""
 
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from lrcodec import cli
+from lrcodec import cli, files
 from lrcodec.container import FIELDS, RGB, Chunk, Header, pack, unpack
-from lrcodec.errors import LrqError
+from lrcodec.errors import FormatError, LrqError
 
 ROOT = Path(__file__).parent.parent
 HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, smoothing=0, model=bytes(8))
@@ -38,6 +40,14 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, where modules can be made unimportable."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of installed models, so that the tester's own do not matter."""
+    path = tmp_path_factory.mktemp("installed")
+    monkeypatch.setenv("LRCODEC_MODELS", str(path))
+    return path
 
 
 @pytest.fixture
@@ -219,11 +229,11 @@ def test_the_checkout_has_a_command(sample: Path):
 def test_write_replaces_the_whole_file(tmp_path: Path):
     target = tmp_path / "out"
     for data in (b"first", b"second"):
-        cli._write(target, data)
+        files.write_file(target, data)
         assert target.read_bytes() == data
     link = tmp_path / "link"
     link.symlink_to(target)
-    cli._write(link, b"third")
+    files.write_file(link, b"third")
     assert link.is_symlink() and target.read_bytes() == b"third"
     assert sorted(tmp_path.iterdir()) == [link, target]
 
@@ -235,19 +245,19 @@ def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path, monkeypatch: 
     (tmp_path / "out").write_bytes(b"old")
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space") as caught:
-        cli._write(tmp_path / "out", b"new")
+        files.write_file(tmp_path / "out", b"new")
     assert caught.value.filename == str(tmp_path / "out")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 def test_write_to_a_missing_folder(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
-        cli._write(tmp_path / "missing" / "out", b"")
+        files.write_file(tmp_path / "missing" / "out", b"")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_write_to_a_device():
-    cli._write(Path(os.devnull), b"gone")
+    files.write_file(Path(os.devnull), b"gone")
     assert Path(os.devnull).is_char_device()
 
 
@@ -278,14 +288,241 @@ def test_encode_into_a_missing_folder(picture: Path):
     assert list(picture.parent.iterdir()) == [picture]
 
 
+def test_the_default_rank_is_the_models_own(picture: Path, sample: Path, monkeypatch: pytest.MonkeyPatch):
+    from lrcodec.encoder import Encoder
+
+    ranks = []
+
+    def encode_batch(self: Encoder, images: list[np.ndarray], *, rank: int | None, **others: object) -> list[bytes]:
+        ranks.append(rank)
+        return [sample.read_bytes()]
+
+    monkeypatch.setattr(Encoder, "encode_batch", encode_batch)
+    for options in ([], ["--rank", 1]):
+        assert lrq("encode", picture, *options, "-f").exit_code == 0
+    assert ranks == [None, 1]
+
+
+# ---- many files
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photo: np.ndarray) -> list[Path]:
+    """Four small PNGs, two of one shape, one grey and one of another shape."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    arrays = {"a": photo[:24, :32], "b": photo[24:48, :32], "grey": photo[:24, :32, 0], "tall": photo[:40, :16]}
+    for name, array in arrays.items():
+        Image.fromarray(array).save(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in arrays]
+
+
+def lines(result: Result) -> list[str]:
+    """What a command without a traceback said on standard error, if it said nothing on standard output."""
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.stdout == ""
+    return result.stderr.splitlines()
+
+
+def names(folder: Path) -> list[str]:
+    """Every file name in a folder, hidden ones too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_many_files_equal_one_by_one(pictures: list[Path], tmp_path: Path):
+    files, decoded = tmp_path / "new" / "files", tmp_path / "decoded"
+    result = lrq("encode", *pictures, "--effort", 0, "--out-dir", files)
+    (line,) = lines(result)
+    assert result.exit_code == 0
+    assert names(files) == ["a.lrq", "b.lrq", "grey.lrq", "tall.lrq"]
+    total = sum(path.stat().st_size for path in files.iterdir())
+    assert line.startswith(f"4 of 4 files written: {total:,} bytes, {total / 4:,.1f} bytes a file, ")
+    assert line.endswith(" files a second")
+    result = lrq("decode", *sorted(files.iterdir()), "--out-dir", decoded)
+    assert (result.exit_code, len(lines(result))) == (0, 1)
+    for picture in pictures:
+        single = tmp_path / "single.png"
+        assert lrq("decode", files / f"{picture.stem}.lrq", "-o", single).exit_code == 0
+        assert (decoded / picture.name).read_bytes() == single.read_bytes()
+        assert Image.open(single).size == Image.open(picture).size
+
+
+def test_many_files_load_the_model_once(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
+    from lrcodec import zoo
+
+    loaded = []
+    load = zoo.Entry.load
+    monkeypatch.setattr(zoo.Entry, "load", lambda entry: loaded.append(entry.name) or load(entry))
+    monkeypatch.setattr(files, "GROUP_FILES", 3)
+    assert lrq("encode", *pictures, "--effort", 0).exit_code == 0
+    assert lrq("decode", *(path.with_suffix(".lrq") for path in pictures), "-f").exit_code == 0
+    assert loaded == ["photo", "photo"]
+
+
+def test_one_file_into_a_folder(picture: Path, tmp_path: Path):
+    result = lrq("encode", picture, "--effort", 0, "--out-dir", tmp_path / "new")
+    assert (result.exit_code, names(tmp_path / "new")) == (0, ["picture.lrq"])
+    assert "bits per pixel" in result.stderr
+    assert "name the output with -o, or add -f" in fails(2, "encode", picture, "--out-dir", tmp_path / "new")
+
+
+def test_bad_files_do_not_stop_the_others(pictures: list[Path], tmp_path: Path):
+    out = tmp_path / "out"
+    pictures[1].write_bytes(b"hello")
+    missing = tmp_path / "missing.png"
+    result = lrq("encode", missing, *pictures, "--effort", 0, "--out-dir", out)
+    *errors, summary, end = lines(result)
+    assert errors == [
+        f"lrq: error: {missing}: No such file or directory",
+        f"lrq: error: {pictures[1]}: not an image that Pillow can read",
+    ]
+    assert summary.startswith("3 of 5 files written: ")
+    assert (end, result.exit_code) == ("lrq: error: 2 of 5 files failed", 1)
+    assert names(out) == ["a.lrq", "grey.lrq", "tall.lrq"]
+
+
+def test_bad_lrq_files_do_not_stop_the_others(photo_file: Path, sample: Path, tmp_path: Path):
+    """Failures of the container, the limit and the model, and of indices that only show when they are decoded."""
+    good, out = photo_file.read_bytes(), tmp_path / "out"
+    header, (indices,) = unpack(good)
+    contents = {
+        "0": good,
+        "1": good[:-1] + bytes([good[-1] ^ 1]),
+        "2": sample.read_bytes(),
+        "3": pack(replace(header, band=15), [indices]),
+        "4": pack(replace(header, width=98), [indices]),
+        "5": good,
+    }
+    for name, data in contents.items():
+        (tmp_path / f"{name}.lrq").write_bytes(data)
+    sources = [tmp_path / f"{name}.lrq" for name in contents]
+    result = lrq("decode", *sources, "--out-dir", out, "--max-pixels", 97 * 61)
+    *errors, summary, end = lines(result)
+    assert [error.split(": ")[2] for error in errors] == [str(sources[i]) for i in (1, 2, 3, 4)]
+    assert summary.startswith("2 of 6 files written: ")
+    assert (end, result.exit_code) == ("lrq: error: 4 of 6 files failed", 3)
+    assert names(out) == ["0.png", "5.png"]
+
+
+def test_a_model_that_is_missing_is_one_error(pictures: list[Path]):
+    fails(4, "encode", *pictures, "--model", "no-such-model")
+
+
+def test_nothing_is_written_if_nothing_can_be_converted(pictures: list[Path], tmp_path: Path):
+    result = lrq("decode", *pictures, "--out-dir", tmp_path / "out")
+    assert result.exit_code == 3
+    assert [line.split(": ")[-1] for line in lines(result)] == ["not an .lrq file"] * 4 + ["4 of 4 files failed"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "b.png", "-o", "out"], "single input"),
+        (["a.png", "-o", "out", "--out-dir", "out"], "without --out-dir"),
+        (["a.png", "b.png", "a.jpg"], "a.png and a.jpg have the same output a.lrq"),
+        (["a.png", "folder/a.png", "--out-dir", "out"], "a.png and folder/a.png have the same output out/a.lrq"),
+        (["a.png", "b.png", "folder/../b.png"], "b.png and folder/../b.png have the same output"),
+    ],
+    ids=["-o for two", "-o and --out-dir", "suffixes", "folders", "twice"],
+)
+@pytest.mark.parametrize("command", ["encode", "decode"])
+def test_options_that_do_not_fit_together_are_2(
+    command: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    suffix = {"encode": ".lrq", "decode": ".png"}[command]
+    assert message.replace(".lrq", suffix) in fails(2, command, *arguments)
+    assert names(tmp_path) == ["folder"]
+
+
+def test_out_dir_that_is_a_file_is_2(picture: Path):
+    result = lrq("encode", picture, "--out-dir", picture)
+    assert result.exit_code == 2 and "is a file" in result.stderr
+
+
+def test_many_files_replace_existing_ones_only_when_forced(pictures: list[Path], tmp_path: Path):
+    sources = pictures[:2]
+    target = sources[0].with_suffix(".lrq")
+    target.write_bytes(b"precious")
+    result = lrq("encode", *sources, "--effort", 0)
+    assert lines(result)[0] == (f"lrq: error: {sources[0]}: {target} exists: name a folder with --out-dir, or add -f")
+    assert (result.exit_code, target.read_bytes()) == (2, b"precious")
+    assert sources[1].with_suffix(".lrq").exists()
+    assert lrq("encode", *sources, "--effort", 0, "-f").exit_code == 0
+    assert unpack(target.read_bytes())
+
+
+def test_no_output_replaces_its_own_source(tmp_path: Path):
+    link, other = tmp_path / "link.lrq", tmp_path / "a.lrq"
+    other.write_bytes(b"precious")
+    link.symlink_to(tmp_path / "link.png")
+    (tmp_path / "link.png").write_bytes(b"precious")
+    result = lrq("encode", other, tmp_path / "link.png", "-f", "--out-dir", tmp_path / "." / ".." / tmp_path.name)
+    assert result.exit_code == 2
+    assert [line.endswith("exists: name a folder with --out-dir") for line in lines(result)] == [True, True, False]
+    assert other.read_bytes() == link.read_bytes() == b"precious"
+
+
+def test_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By the number of files, or by pixels: here as many as a file has bytes."""
+    sizes = [1, 1, 1, 1, 5, 1, 9, 1]
+    sources = [tmp_path / f"{i}.in" for i in range(len(sizes))]
+    for source, size in zip(sources, sizes, strict=True):
+        source.write_bytes(bytes(size))
+    groups = []
+
+    def convert(items: list[bytes]) -> list[bytes]:
+        groups.append([len(item) for item in items])
+        return items
+
+    monkeypatch.setattr(files, "GROUP_FILES", 3)
+    monkeypatch.setattr(files, "GROUP_PIXELS", 6)
+    batch = files.Batch(sources, None, tmp_path / "out", ".out", force=False)
+    batch.run(lambda data: (data, len(data)), lambda: convert, Path.write_bytes)
+    assert groups == [[1, 1, 1], [1, 5], [1, 9], [1]]
+    assert batch.sizes == sizes == [(tmp_path / "out" / f"{i}.out").stat().st_size for i in range(len(sizes))]
+
+
+def test_only_bad_items_of_a_batch_fail():
+    calls = []
+
+    def convert(items: list[int]) -> list[int]:
+        calls.append(len(items))
+        if 5 in items:
+            raise FormatError("five")
+        if 8 in items:
+            raise MemoryError
+        return [10 * item for item in items]
+
+    five, memory = files.Failure("five", 3), files.Failure("out of memory", 1)
+    expected = [five if i == 5 else memory if i == 8 else 10 * i for i in range(100)]
+    assert files._convert(convert, list(range(100))) == expected
+    assert len(calls) < 25
+    assert files._convert(convert, [3, 5]) == [30, five]
+
+
+def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, count, shown in ((Terminal(), 3, True), (Terminal(), 1, False), (io.StringIO(), 3, False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with files._progress(count) as show:
+            show(1)
+        assert ("1/3" in stream.getvalue(), bool(stream.getvalue())) == (shown, shown)
+
+
 # ---- info and models
 
 
 def test_info(sample: Path):
     result = lrq("info", sample)
     assert result.exit_code == 0
-    names = [line.split()[0] for line in result.stdout.splitlines()]
-    assert names == [*(field.name for field in FIELDS), "chunk", "chunk", "file"]
+    labels = [line.split()[0] for line in result.stdout.splitlines()]
+    assert labels == [*(field.name for field in FIELDS), "chunk", "chunk", "file"]
 
 
 def test_info_json(sample: Path):
@@ -304,6 +541,124 @@ def test_models_lists_the_shipped_pack():
     result = lrq("models")
     assert result.exit_code == 0
     assert any(line.startswith("photo ") for line in result.stdout.splitlines())
+
+
+@pytest.fixture
+def new_model(tmp_path: Path) -> Path:
+    """A model pack of another fingerprint than the shipped one, with a file that is none of its own."""
+    path = tmp_path / "my-pack"
+    shutil.copytree(ROOT / "models" / "photo", path)
+    (path / "decoder-more.onnx").write_bytes(b"more")
+    (path / "notes.txt").write_bytes(b"private")
+    return path
+
+
+def test_installed_models_are_found_from_anywhere(
+    new_model: Path, picture: Path, user_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    result = lrq("models", "add", new_model)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert names(user_folder) == ["my-pack"]
+    assert names(user_folder / "my-pack") == sorted({*names(new_model), "sha256"} - {"notes.txt"})
+    assert lrq("models").stdout.endswith(f"\n{result.stdout}")
+    shutil.rmtree(new_model)
+    monkeypatch.chdir(tmp_path)
+    assert lrq("encode", picture.name, "--model", "my-pack", "--effort", 0).exit_code == 0
+    fingerprint = unpack(Path("picture.lrq").read_bytes())[0].model.hex()
+    assert result.stdout.startswith(f"my-pack      {fingerprint}  ")
+    assert lrq("decode", "picture.lrq", "-f").exit_code == 0
+    assert lrq("models", "remove", "my-pack").exit_code == 0
+    assert names(user_folder) == []
+    assert fingerprint in fails(4, "decode", "picture.lrq", "-f")
+
+
+@pytest.mark.parametrize("damage", ["content", "missing file", "no sha256", "wrong sha256"])
+def test_a_damaged_model_is_in_the_way_of_no_other(
+    damage: str, new_model: Path, picture: Path, photo_file: Path, user_folder: Path, tmp_path: Path
+):
+    assert lrq("models", "add", new_model, "--name", "other").exit_code == 0
+    assert lrq("encode", picture, "--model", "other", "--effort", 0).exit_code == 0
+    installed = user_folder / "other"
+    {
+        "content": lambda: (installed / "decoder-more.onnx").write_bytes(b"less"),
+        "missing file": lambda: (installed / "tables.npz").unlink(),
+        "no sha256": lambda: (installed / "sha256").unlink(),
+        "wrong sha256": lambda: (installed / "sha256").write_bytes(b"\xff" * 64),
+    }[damage]()
+    result = lrq("models")
+    assert result.exit_code == 0
+    assert [line for line in result.stdout.splitlines() if "damaged" in line] == ["other        damaged"]
+    assert lrq("decode", photo_file, "-o", tmp_path / "out.png").exit_code == 0
+    fails(4, "encode", picture, "--model", "other", "-o", tmp_path / "out.lrq")
+    fails(4, "decode", picture.with_suffix(".lrq"), "-f")
+    assert lrq("models", "remove", "other").exit_code == 0
+    assert names(user_folder) == []
+
+
+def test_adding_what_is_no_model_is_4(tmp_path: Path, user_folder: Path):
+    for path in (tmp_path, tmp_path / "missing"):
+        assert "no model pack" in fails(4, "models", "add", path)
+    (tmp_path / "decoder-rgb.onnx").write_bytes(b"")
+    (tmp_path / "tables.npz").write_bytes(b"PK")
+    assert "cannot be read" in fails(4, "models", "add", tmp_path, "--name", "new")
+    assert names(user_folder) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "../a", "two words", "\u00e9", "a\n"])
+def test_names_that_no_model_can_have_are_2(name: str, new_model: Path, user_folder: Path):
+    assert "cannot name a model" in fails(2, "models", "add", new_model, "--name", name)
+    assert names(user_folder) == []
+
+
+def test_names_that_are_taken_are_2(new_model: Path, user_folder: Path):
+    for force in ([], ["-f"]):
+        assert "shipped" in fails(2, "models", "add", new_model, "--name", "photo", *force)
+    assert lrq("models", "add", new_model).exit_code == 0
+    (new_model / "decoder-more.onnx").write_bytes(b"new")
+    assert "add -f" in fails(2, "models", "add", new_model)
+    installed = user_folder / "my-pack" / "decoder-more.onnx"
+    assert installed.read_bytes() == b"more"
+    assert lrq("models", "add", new_model, "-f").exit_code == 0
+    assert installed.read_bytes() == b"new"
+    assert names(user_folder) == ["my-pack"]
+    assert "damaged" not in lrq("models").stdout
+
+
+def test_a_failing_installation_leaves_things_as_they_were(
+    new_model: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert lrq("models", "add", new_model).exit_code == 0
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    assert "No space" in fails(1, "models", "add", new_model, "-f")
+    assert "No space" in fails(1, "models", "add", new_model, "--name", "second")
+    assert names(user_folder) == ["my-pack"]
+    assert "damaged" not in lrq("models").stdout
+
+
+def test_removing_what_is_not_installed(new_model: Path, user_folder: Path):
+    assert "shipped" in fails(2, "models", "remove", "photo")
+    for name in ("nope", "..", "", str(new_model)):
+        assert "no model" in fails(4, "models", "remove", name)
+    assert new_model.exists() and user_folder.exists()
+
+
+def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from lrcodec import zoo
+
+    assert zoo.user_folder() == Path(os.environ["LRCODEC_MODELS"])
+    monkeypatch.setenv("LRCODEC_MODELS", "")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert zoo.user_folder() == tmp_path / "lrcodec" / "models"
+    assert lrq("models").exit_code == 0
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert zoo.user_folder() == tmp_path / ".local" / "share" / "lrcodec" / "models"
+    monkeypatch.setenv("LRCODEC_MODELS", os.devnull)
+    assert lrq("models").exit_code == 0
 
 
 # ---- bench

@@ -28,11 +28,13 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
 
 
-def test_python_example(photo):
-    (code,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
+def test_python_examples(photo):
+    examples = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     names: dict = {"image": photo}
-    exec(code, names)
+    for code in examples:
+        exec(code, names)
     assert psnr(photo, names["pixels"]) > 22
+    assert [psnr(photo, image) > 22 for image in names["images"]] == [True, True]
     assert (names["header"].width, names["header"].height) == (97, 61)
 
 

@@ -1,0 +1,196 @@
+"""Files in, files out, for the commands: many at once, whole or not at all, each failure in one line."""
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from .errors import LrqError, UsageError
+
+FAILURES = (LrqError, OSError, MemoryError)
+GROUP_FILES, GROUP_PIXELS = 256, 2**22
+"""Many files are converted in groups that end at either limit: more gains nothing, and memory is bounded."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is left of an exception: one line for the user, and the exit code."""
+
+    message: str
+    code: int
+
+
+def explain(error: Exception) -> Failure:
+    """One of `FAILURES` in words."""
+    if isinstance(error, LrqError):
+        return Failure(str(error), error.exit_code)
+    if isinstance(error, OSError):
+        if error.errno == errno.EPIPE:
+            raise error  # click ends quietly: the reader of our output has gone
+        return Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    return Failure("out of memory", 1)
+
+
+def complain(message: str) -> None:
+    click.echo(f"lrq: error: {' '.join(message.split())}", err=True)
+
+
+def fail(failure: Failure) -> NoReturn:
+    complain(failure.message)
+    sys.exit(failure.code)
+
+
+def _try(call: Callable[..., Result], *arguments: Any) -> Result | Failure:
+    """What the call returns, or how it failed."""
+    try:
+        return call(*arguments)
+    except FAILURES as error:
+        return explain(error)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write the whole file or nothing: a temporary file beside it takes its name once it is complete."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)  # a pipe or a device, such as /dev/stdout, must not be replaced
+        return
+    temporary = path.with_name(f".lrq-{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+class Batch:
+    """The files of one command, converted in groups of bounded size by one loaded model.
+
+    A single file fails as a command does. Of many, each that fails takes one line, and the others go on.
+    Raises UsageError if the options do not fit together, or if two sources would have the same output.
+    """
+
+    def __init__(self, sources: Sequence[Path], output: Path | None, out_dir: Path | None, suffix: str, force: bool):
+        self.single, self.named, self.out_dir, self.force = len(sources) == 1, output is not None, out_dir, force
+        if self.named and (out_dir or not self.single):
+            raise UsageError("-o names the output of a single input, without --out-dir")
+        targets = [output or (out_dir or source.parent) / f"{source.stem}{suffix}" for source in sources]
+        self.files = list(zip(sources, targets, strict=True))
+        owners: dict[str, Path] = {}
+        for source, target in self.files:
+            owner = owners.setdefault(os.path.realpath(target), source)
+            if owner is not source:
+                raise UsageError(f"{owner} and {source} have the same output {target}")
+        self.sizes: list[int] = []
+        """Bytes of the outputs that were written."""
+        self.failures: list[Failure] = []
+
+    def run(
+        self,
+        read: Callable[[bytes], tuple[Item, int]],
+        load: Callable[[], Callable[[list[Item]], list[Result]]],
+        write: Callable[[Path, Result], int],
+    ) -> None:
+        """Convert every file. Ends the program with the first failure's exit code if there was one.
+
+        read: what a source holds, and its number of pixels. load: makes the function that converts a group, once
+        there is something to convert. write: writes a result and returns how many bytes that took.
+        """
+        start, convert = time.perf_counter(), None
+        with _progress(len(self.files)) as show:
+            for group in self._groups(read):
+                items = [item for _, _, item in group if not isinstance(item, Failure)]
+                if items and convert is None:
+                    convert = load()
+                results = _convert(convert, items) if convert else []
+                for source, target, item in group:
+                    outcome: Any = item if isinstance(item, Failure) else results.pop(0)
+                    if not isinstance(outcome, Failure):
+                        outcome = _try(self._write, write, target, outcome)
+                    self._finish(source, outcome)
+                show(len(self.sizes) + len(self.failures))
+        if not self.single:
+            self._sum_up(time.perf_counter() - start)
+
+    def _groups(self, read: Callable[[bytes], tuple[Item, int]]) -> Iterator[list[tuple[Path, Path, Item | Failure]]]:
+        """Source, target and content of every file, or how reading it failed."""
+        group: list[tuple[Path, Path, Item | Failure]] = []
+        pixels = 0
+        for source, target in self.files:
+            content = _try(self._read, read, source, target)
+            item, area = (content, 0) if isinstance(content, Failure) else content
+            group.append((source, target, item))
+            pixels += area
+            if len(group) == GROUP_FILES or pixels >= GROUP_PIXELS:
+                yield group
+                group, pixels = [], 0
+        if group:
+            yield group
+
+    def _read(self, read: Callable[[bytes], tuple[Item, int]], source: Path, target: Path) -> tuple[Item, int]:
+        """Also raises UsageError if the target is the source, or exists and may not be replaced."""
+        data = source.read_bytes()
+        itself = os.path.realpath(target) == os.path.realpath(source)
+        if not self.named and (itself or target.exists() and not self.force):
+            way = "name the output with -o" if self.single else "name a folder with --out-dir"
+            raise UsageError(f"{target} exists: {way}" + ("" if itself else ", or add -f"))
+        return read(data)
+
+    def _write(self, write: Callable[[Path, Result], int], target: Path, result: Result) -> int:
+        if self.out_dir:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+        return write(target, result)
+
+    def _finish(self, source: Path, outcome: int | Failure) -> None:
+        """Keep the account of a file: the size that was written, or the failure."""
+        if not isinstance(outcome, Failure):
+            self.sizes.append(outcome)
+        elif self.single:
+            fail(outcome)
+        else:
+            self.failures.append(outcome)
+            if sys.stderr.isatty():
+                click.echo("\r\033[K", nl=False, err=True)  # over the progress bar
+            known = outcome.message.startswith(f"{source}: ")
+            complain(outcome.message if known else f"{source}: {outcome.message}")
+
+    def _sum_up(self, seconds: float) -> None:
+        count, written, total = len(self.files), len(self.sizes), sum(self.sizes)
+        if written:
+            speed = f"{total / written:,.1f} bytes a file, {written / seconds:,.1f} files a second"
+            click.echo(f"{written:,} of {count:,} files written: {total:,} bytes, {speed}", err=True)
+        if self.failures:
+            fail(Failure(f"{len(self.failures):,} of {count:,} files failed", self.failures[0].code))
+
+
+def _convert(convert: Callable[[list[Item]], list[Result]], items: list[Item]) -> list[Result | Failure]:
+    """`convert` of all items. If a batch fails, its halves are tried, so that in the end only bad items fail."""
+    outcome = _try(convert, items)
+    if not isinstance(outcome, Failure):
+        return [*outcome]
+    if len(items) == 1:
+        return [outcome]
+    middle = len(items) // 2
+    return _convert(convert, items[:middle]) + _convert(convert, items[middle:])
+
+
+@contextmanager
+def _progress(count: int) -> Iterator[Callable[[int], None]]:
+    """Gives what shows how many files are done: a bar for many on a terminal, else nothing."""
+    if count == 1 or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=count, file=sys.stderr, show_pos=True) as bar:
+        yield lambda done: bar.update(done - bar.pos)
