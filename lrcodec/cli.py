@@ -248,7 +248,6 @@ def _show(pack: zoo.Entry) -> None:
 @click.option("--preset", default="photo", show_default=True, help="Settings to train with.")
 @click.option("--tile", metavar="WxH", help="Every file is a mosaic of images of this size, such as 64x64.")
 @click.option("--grey", is_flag=True, help="Train a grey model: colour images are converted.")
-@click.option("--no-mirror", is_flag=True, help="Mirrored images are no good examples, as with writing.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -258,7 +257,6 @@ def train(
     preset: str,
     tile: str | None,
     grey: bool,
-    no_mirror: bool,
     steps: int | None,
     work: Path | None,
     seed: int,
@@ -273,10 +271,9 @@ def train(
 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
-    config = PRESETS[preset]
-    config = replace(config, mirror=config.mirror and not no_mirror, steps=steps or config.steps)
+    config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
     images = datasets.read(find_images(paths), tile, grey)
-    options = [f"--tile {tile}"] * bool(tile) + ["--grey"] * grey + ["--no-mirror"] * no_mirror
+    options = [f"--tile {tile}"] * bool(tile) + ["--grey"] * grey
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])

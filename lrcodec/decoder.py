@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from . import container, entropy, zoo
 from .container import Header
-from .errors import LimitError
+from .errors import LimitError, UnsupportedError
 from .grid import Scale
 from .zoo import Pack
 
@@ -49,7 +49,11 @@ class Graph:
         options.log_severity_level = 3
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
-        self.session = ort.InferenceSession(pack.graph(colour, smoothing), options, providers=["CPUExecutionProvider"])
+        graph = pack.graph(colour, smoothing)
+        try:
+            self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
+            raise UnsupportedError(f"model {pack.name} has a broken graph: {error}") from None
 
     def run(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> np.ndarray:
         """uint8 pixels (count, height, width[, 3]) from index planes (count, rows, columns, iterations)."""

@@ -1,9 +1,13 @@
 """Fixtures that several test modules share."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# No model of this user may change what is tested; set before any test is collected.
+os.environ["LRCODEC_MODELS"] = str(Path(__file__).parent / "no-such-folder")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Reconstruction is exact: the graph equals the int64 reference on every optimisation level and thread count."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 from lrcodec import decoder, zoo
 from lrcodec.container import GREY, RGB, Header
 from lrcodec.encoder import export
-from lrcodec.errors import FormatError, LimitError, UnsupportedError
+from lrcodec.errors import FormatError, LimitError, UnsupportedError, UsageError
 from lrcodec.grid import Scale
 
 LEVELS = [
@@ -165,13 +166,19 @@ def test_a_wrong_file_stops_the_batch(photo_file: Path):
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 @pytest.mark.parametrize("grey", [False, True])
-def test_shipped_model_equals_integer_reference(photo, rank, grey):
+@pytest.mark.parametrize("model", [entry.name for entry in zoo.packs()])
+def test_shipped_model_equals_integer_reference(model, photo, rank, grey):
     """The whole path on a real photograph: file, range coder, graph, against the reference written from SPEC.md."""
     from lrcodec import container
     from lrcodec.encoder import Encoder
 
+    encoder = Encoder(model, device="cpu")
     image = np.ascontiguousarray(photo[:, :, 1]) if grey else photo
-    data = Encoder(device="cpu").encode(image, quality=70, rank=rank, effort=0)
+    if not grey and encoder.pack.channels == 1:
+        with pytest.raises(UsageError, match="grey"):
+            encoder.encode(image)
+        return
+    data = encoder.encode(image, quality=70, rank=rank, effort=0)
     reader = decoder.Decoder()
     head, chunks = container.unpack(data)
     pack = reader.pack(head)
@@ -194,3 +201,10 @@ def test_decoding_needs_no_torch(photo_file: Path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert photo_file.with_name("no-torch.png").stat().st_size > 0
+
+
+def test_broken_graph_is_unsupported(random_pack):
+    broken = copy.copy(random_pack[0])
+    broken.graphs = dict.fromkeys(broken.graphs, b"not a graph")
+    with pytest.raises(UnsupportedError, match="graph"):
+        decoder.Graph(broken, RGB, smoothing=True)

@@ -88,6 +88,17 @@ _SMALL = Config(
     batch=32,
 )
 
+_SMALL_BEST = replace(
+    _SMALL,
+    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
+    default_rank=4,
+    fit_patches=1_000_000,
+    fit_beams=(1, 1, 1, 1, 2, 2),
+    steps=1200,
+    width=128,
+    blocks=4,
+)
+
 PRESETS = {
     "photo": Config(
         scales=(
@@ -101,15 +112,15 @@ PRESETS = {
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
     "small": _SMALL,
     # The same with more of everything: what the shipped packs are made with.
-    "small-best": replace(
-        _SMALL,
-        scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
-        default_rank=4,
-        fit_patches=1_000_000,
-        fit_beams=(1, 1, 1, 1, 2, 2),
-        steps=1200,
-        width=128,
-        blocks=4,
+    "small-best": _SMALL_BEST,
+    # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
+    "line-art": replace(
+        _SMALL_BEST,
+        scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 8, (2048, 10))),
+        fit_lambda=100.0,
+        lambda_range=(7000.0, 10.0),
+        mirror=False,
+        steps=400,
     ),
     # Small enough to train in seconds: for tests and first steps.
     "tiny": Config(
