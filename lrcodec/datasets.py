@@ -30,6 +30,8 @@ def tiles(mosaic: np.ndarray, height: int, width: int) -> np.ndarray:
 def read(paths: Iterable[Path], tile: str | None = None, grey: bool = False) -> Iterator[np.ndarray]:
     """The images in files, or, with `tile` such as "64x48" (width x height), the tiles of the mosaics in them.
 
+    Tiles of one colour at the end of a mosaic are left out: its last row need not be full.
+
     Each is uint8 (h, w) or (h, w, 3); grey: convert the latter. Raises UsageError for a file that is not an image, or
     for a wrong `tile`.
     """
@@ -41,7 +43,12 @@ def read(paths: Iterable[Path], tile: str | None = None, grey: bool = False) -> 
             image = pixels.read_image(path.read_bytes())
             if grey:
                 image = np.asarray(Image.fromarray(image).convert("L"))
-            yield from tiles(image, int(size[1]), int(size[0])) if tile else [image]
+            if not tile:
+                yield image
+                continue
+            found = tiles(image, int(size[1]), int(size[0]))
+            used = np.flatnonzero((found != found[:, :1, :1]).reshape(len(found), -1).any(1))
+            yield from found[: used[-1] + 1 if len(used) else 0]
         except LrqError as error:
             raise UsageError(f"{path}: {error}") from None
 

@@ -51,6 +51,14 @@ def test_read(tmp_path):
     assert [image.ndim for image in datasets.read(paths, "5x4", grey=True)] == [2] * 8
 
 
+def test_empty_tiles_at_the_end_are_left_out(tmp_path):
+    used = images(7, 4, 5, 3)
+    used[2] = 9  # an empty tile in the middle is an image
+    empty = np.broadcast_to(np.array([200, 100, 50], np.uint8), (2, 4, 5, 3))
+    Image.fromarray(mosaic(np.concatenate([used, empty]), 3)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.stack(list(datasets.read([tmp_path / "a.png"], "5x4"))), used)
+
+
 @pytest.mark.parametrize("tile", ["5", "5x", "x4", "5x4x3", "0x4", "-5x4", "5.0x4", "axb", "5 x 4"])
 def test_tiles_are_given_as_width_and_height(tile, tmp_path):
     Image.fromarray(images(1, 4, 5, 3)[0]).save(tmp_path / "a.png")

@@ -1,7 +1,9 @@
 """The paper's suite on synthetic points, and once whole, with models trained for a moment."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,7 +80,7 @@ def test_whole_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "paper", lambda *a, **k: replace(paper(*a, **k), batch=4, **small))
     monkeypatch.setattr(suite, "KNOBS", {"smoothing": (0, 4)})
     monkeypatch.setattr(suite, "BASE", suite.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})
-    monkeypatch.setattr(suite, "BASELINES", {"cifar10": ((8, 16),)})
+    monkeypatch.setattr(suite, "BASELINES", ((8, 16),))
     monkeypatch.setattr(suite, "PACKS", {"cifar10": "photo"})
     monkeypatch.setattr(suite, "QUALITIES", (0, 50))
     measured = suite.run(tmp_path / "data", tmp_path / "work", ["cifar10"], 24, 0, lambda line: None)
@@ -108,3 +110,16 @@ def test_baseline_macs_are_those_of_its_convolutions():
     # Per latent cell: 3x3 64-128, two times 3x3 128-32 and 1x1 32-128, then 4x4 128-64 on 4 and 4x4 64-3 on 16 pixels.
     cell = 9 * 64 * 128 + 2 * (9 * 128 * 32 + 32 * 128) + 16 * 128 * 64 + 4 * 16 * 64 * 3
     assert Vqvae(3).decoder_macs(64, 64) == cell / 16
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_published_tables_are_those_of_the_published_figures():
+    points = suite.from_json((ROOT / "results" / "paper.json").read_text(encoding="utf-8"))
+    tables = (ROOT / "results" / "paper.md").read_text(encoding="utf-8")
+    assert suite.table(points) in tables
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = readme.partition("### The paper's data sets")[2].partition("\n#")[0]
+    rows = re.findall(r"^(?:\| |- vq-vae).+$", quoted, re.MULTILINE)
+    assert len(rows) > 15 and set(rows) <= set(tables.splitlines())
