@@ -113,18 +113,10 @@ PRESETS = {
     "small": _SMALL,
     # The same with more of everything: takes an hour, and makes smaller files.
     "small-best": _SMALL_BEST,
-    # The same, deeper at the finest scale: for higher qualities, at a small loss at low ones.
-    "small-high": replace(
-        _SMALL_BEST,
-        scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 10))),
-        fit_lambda=200.0,
-        lambda_range=(7000.0, 20.0),
-        steps=600,
-    ),
     # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
     "line-art": replace(
         _SMALL_BEST,
-        scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 8, (2048, 10))),
+        scales=(_scale(4, 4, (256, 2)), _scale(2, 4, (512, 4)), _scale(1, 4, (1024, 6))),
         fit_lambda=100.0,
         lambda_range=(7000.0, 10.0),
         mirror=False,
