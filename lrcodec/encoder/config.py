@@ -49,7 +49,8 @@ class Config:
 
     def fitted_to(self, side: int) -> "Config":
         """The settings for images of at most this side: one window of the transformer, if it covers them all."""
-        tokens = -(-side // self.scales[-1].span)
+        patches = -(-side // self.scales[0].span)
+        tokens = patches * self.scales[0].span // self.scales[-1].span
         return replace(self, window=tokens, shift=False) if tokens <= self.window else self
 
     @property
@@ -116,9 +117,9 @@ PRESETS = {
     # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
     "line-art": replace(
         _SMALL_BEST,
-        scales=(_scale(4, 4, (256, 2)), _scale(2, 4, (512, 4)), _scale(1, 4, (1024, 6))),
+        scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 4, (1024, 6))),
         fit_lambda=100.0,
-        lambda_range=(7000.0, 10.0),
+        lambda_range=(40000.0, 10.0),
         mirror=False,
         steps=400,
     ),
