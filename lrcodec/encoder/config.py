@@ -112,7 +112,7 @@ PRESETS = {
     ),
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
     "small": _SMALL,
-    # The same with more of everything: takes an hour, and makes smaller files.
+    # The same with more of everything, for smaller files.
     "small-best": _SMALL_BEST,
     # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
     "line-art": replace(
