@@ -82,10 +82,10 @@ _SMALL = Config(
     fit_beams=(1, 1, 2),
     fit_patches=300_000,
     lambda_range=(7000.0, 60.0),
-    table_images=4000,
+    table_images=1500,
     width=96,
     blocks=3,
-    steps=300,
+    steps=200,
     batch=32,
 )
 
@@ -95,6 +95,7 @@ _SMALL_BEST = replace(
     default_rank=4,
     fit_patches=1_000_000,
     fit_beams=(1, 1, 1, 1, 2, 2),
+    table_images=4000,
     steps=1200,
     width=128,
     blocks=4,
