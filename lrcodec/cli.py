@@ -401,8 +401,7 @@ def _bench_suite(
     from . import suite as paper
 
     with _extra("encode"):
-        import torch  # noqa: F401
-    measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
+        measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper.table(measured.points))
     if json_file:
         write_file(json_file, paper.to_json(measured, report.versions()).encode())

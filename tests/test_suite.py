@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec import datasets, suite
+from lrcodec import bench, cli, datasets, suite
 from lrcodec.errors import UsageError
 from lrcodec.suite import Point, bytes_at, cheapest_not_worse
 
@@ -110,6 +110,11 @@ def test_baseline_macs_are_those_of_its_convolutions():
     # Per latent cell: 3x3 64-128, two times 3x3 128-32 and 1x1 32-128, then 4x4 128-64 on 4 and 4x4 64-3 on 16 pixels.
     cell = 9 * 64 * 128 + 2 * (9 * 128 * 32 + 32 * 128) + 16 * 128 * 64 + 4 * 16 * 64 * 3
     assert Vqvae(3).decoder_macs(64, 64) == cell / 16
+
+
+def test_choices_of_the_command_line_are_what_can_be_measured():
+    assert set(cli.ANCHORS) == set(bench.CLASSIC)
+    assert set(cli.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
 
 
 ROOT = Path(__file__).parent.parent

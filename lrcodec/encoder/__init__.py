@@ -29,7 +29,8 @@ BATCH_PIXELS = 2**20
 class Encoder:
     """Encodes images with one model, kept loaded.
 
-    model: name of a shipped pack or folder of another. device: auto (CUDA where there is one), cpu or cuda.
+    model: name of a shipped or installed pack, or folder of another.
+    device: auto (CUDA where there is one), cpu or cuda.
     Raises UnsupportedError if the model cannot be used, UsageError if the device is not there.
     """
 
