@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from .errors import FormatError, UnsupportedError
 
 SIGNATURE = b"\x8cLRQ"
-VERSION = 0
+VERSION = 1
 GREY, RGB = 0, 1
 INDICES = b"I"
 MAX_PIXELS = 2**28
@@ -156,8 +156,8 @@ def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
         if tag != INDICES and not tag[0] & ANCILLARY_BIT:
             raise UnsupportedError(f"critical chunk {tag.decode()} is not known to this version")
         chunks.append(Chunk(tag, payload))
-    if [chunk.tag for chunk in chunks].count(INDICES) != 1:
-        raise FormatError("the file must hold exactly one chunk of indices")
+    if not any(chunk.tag == INDICES for chunk in chunks):
+        raise FormatError("the file holds no indices")
     return header, chunks
 
 

@@ -2,22 +2,28 @@
 
 The graph (built by encoder/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
 hold integers over a power of two, small enough that every addition is exact. So the pixels are the same
-on every machine.
+on every machine, and whether an image is drawn whole or strip by strip.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from . import container, entropy, zoo
+from . import container, entropy, grid, zoo
 from .container import Header
-from .errors import LimitError, UnsupportedError
+from .errors import FormatError, LimitError, UnsupportedError, UsageError
+from .fixed import FACTOR_BITS, PLANE_BITS
 from .grid import Scale
 from .zoo import Pack
 
+MAX_STRIPS = 4
+"""Strips that are drawn at a time, at most: memory is bounded, however many cores there are."""
 BATCH_PIXELS = 2**20
 """Files of the same header are decoded together up to this many pixels: more gains nothing, and memory is bounded."""
 
@@ -30,6 +36,11 @@ class Macs:
     enlargement: float
     smoothing: float
     colour: float
+
+    @property
+    def total(self) -> float:
+        """Of all parts."""
+        return self.low_rank + self.enlargement + self.smoothing + self.colour
 
 
 class Graph:
@@ -49,35 +60,63 @@ class Graph:
         options.log_severity_level = 3
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
+        self._factors: dict[int, dict[str, np.ndarray]] = {}
         graph = pack.graph(colour, smoothing)
         try:
             self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds, and documents none
             raise UnsupportedError(f"model {pack.name} has a broken graph: {error}") from None
 
-    def run(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> np.ndarray:
-        """uint8 pixels (count, height, width[, 3]) from index planes (count, rows, columns, iterations)."""
-        inputs = dict(self.pack.factors(rank, self.channels))
-        for scale, plane in zip(self.pack.scales, planes, strict=True):
-            inputs |= _by_depth(scale, plane)
+    def run(
+        self, planes: list[np.ndarray], rank: int, height: int, width: int, rows: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Draw images, or the rows of pixels [top, bottom) of them.
+
+        planes: index planes (count, rows, columns, iterations) of every scale; of all rows that the image has, or of
+        those that `grid.window` names. Returns uint8 (count, height or bottom - top, width[, 3]).
+        """
+        top, bottom = rows or (0, height)
+        ranges = grid.window(self.pack.scales, height, top, bottom)
+        inputs = dict(self._inputs(rank))
+        above = 0
+        for i, (scale, plane, (first, _)) in enumerate(zip(self.pack.scales, planes, ranges, strict=True)):
+            inputs |= _by_depth(scale, plane, rank)
+            start = first * scale.patch
+            if i:
+                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
+            above = start
         polyphase = self.session.run(["pixels"], inputs)[0]
-        count, channels, _, rows, columns = polyphase.shape
-        pixels = polyphase.reshape(count, channels, 2, 2, rows, columns).transpose(0, 4, 3, 5, 2, 1)
-        pixels = pixels.reshape(count, 2 * rows, 2 * columns, channels)[:, :height, :width]
-        return np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+        count, _, h, w = polyphase.shape
+        phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
+        pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
+        for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
+            pixels[:, :, y, :, x, c] = phases[:, c, y, x]
+        pixels = pixels.reshape(count, 2 * h, 2 * w, self.channels)[:, top - above : bottom - above, :width]
+        return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
+
+    def _inputs(self, rank: int) -> dict[str, np.ndarray]:
+        """The graph's inputs u{s} and v{s}: every row one column of U or one row of V, as float32. Made once."""
+        if rank not in self._factors:
+            unit = {"u": 2.0 ** (PLANE_BITS - FACTOR_BITS), "v": 1.0}
+            self._factors[rank] = {
+                name: factor.reshape(-1, factor.shape[2]).astype(np.float32) * np.float32(unit[name[0]])
+                for name, factor in self.pack.factors(rank, self.channels).items()
+            }
+        return self._factors[rank]
 
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
         """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""
-        c, low_rank, enlargement, rows, columns = self.channels, 0.0, 0, 0, 0
+        low_rank, enlargement, rows, columns = 0.0, 0, 0, 0
         for scale, plane in zip(self.pack.scales, planes, strict=True):
-            p = scale.patch
-            # On the coarser plane five taps across give two phases, in its padding of four rows too; five down, four.
-            enlargement += c * 5 * columns * (2 * (rows + 4) + 4 * rows)
+            p, c = scale.patch, scale.channels(self.channels)
+            # On the coarser plane five taps down give two phases, four padding columns included; five across give four.
+            enlargement += c * 5 * rows * (2 * (columns + 4) + 4 * columns)
             rows, columns = plane.shape[1] * p, plane.shape[2] * p
             low_rank += np.count_nonzero(plane) / len(plane) * rank * p * p * c
-        area, pixels = rows * columns, height * width
-        smoothing = area // 4 * self.pack.smoothing_weights(c) if self.smoothing else 0
-        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, area * 4 * c * c / pixels)
+        blocks, pixels = rows * columns // 4, height * width
+        smoothing = blocks * self.pack.smoothing_weights(self.channels) if self.smoothing else 0
+        colour = blocks * 4 * self.channels * self.pack.inputs(self.channels)
+        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, colour / pixels)
 
 
 class Decoder:
@@ -85,13 +124,14 @@ class Decoder:
 
     models: folders of packs to know beside the shipped ones.
     max_pixels: larger images are refused before anything is allocated.
-    threads: threads of ONNX Runtime (0: as many as cores).
+    threads: how many work on an image (0: as many as there are cores).
     """
 
     def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = container.MAX_PIXELS, threads: int = 0):
-        self.models, self.max_pixels, self.threads = tuple(models), max_pixels, threads
+        self.models, self.max_pixels = tuple(models), max_pixels
+        self.threads = threads or os.cpu_count() or 1
         self._packs: dict[bytes, Pack] = {}
-        self._graphs: dict[tuple[bytes, int, int], Graph] = {}
+        self._graphs: dict[tuple[bytes, int, int, int], Graph] = {}
 
     def decode(self, data: bytes) -> np.ndarray:
         """Pixels of a .lrq file: uint8, (height, width, 3) or, for grey, (height, width).
@@ -106,11 +146,76 @@ class Decoder:
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
         """
         out: list[np.ndarray] = [np.empty(0)] * len(files)
-        for header, members, planes in self.batches(files):
+        small = []
+        for number, (header, payloads) in enumerate(map(self._read, files)):
+            if len(payloads) == 1:
+                small.append((number, header, payloads[0]))
+                continue
+            shape = (header.height, header.width) + (3,) * (header.colour == container.RGB)
+            out[number], row = np.empty(shape, np.uint8), 0
+            for strip in self._strips(header, payloads, (0, header.height)):
+                out[number][row : row + len(strip)] = strip
+                row += len(strip)
+        for header, numbers, planes in self._batches(small):
             pixels = self.graph(header).run(planes, header.rank, header.height, header.width)
-            for member, image in zip(members, pixels, strict=True):
-                out[member] = image
+            for number, image in zip(numbers, pixels, strict=True):
+                out[number] = image
         return out
+
+    def strips(self, data: bytes, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+        """`decode` from top to bottom, a strip at a time: uint8 (its rows, width[, 3]), in bounded memory.
+
+        rows: only the pixels from row rows[0] up to, but without, rows[1]; strips far from them are not decoded.
+        Raises as `decode` does, UsageError if there are no such rows.
+        """
+        header, payloads = self._read(data)
+        rows = rows or (0, header.height)
+        if not 0 <= rows[0] < rows[1] <= header.height:
+            raise UsageError(f"rows {rows[0]} to {rows[1]} of an image with {header.height}")
+        return self._strips(header, payloads, rows)
+
+    def _strips(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
+        top, bottom = rows
+        scales = self.pack(header).scales
+        bounds = grid.strips(scales, header.height, header.width)
+        # Many strips keep the threads busy, each with its own; of one, the graph shares out the work.
+        workers = min(self.threads, MAX_STRIPS)
+        graph = self.graph(header, self.threads if len(bounds) == 1 else 1)
+        high = bounds[0][1]
+
+        def indices(number: int) -> list[np.ndarray]:
+            start, end = bounds[number]
+            return entropy.decode([payloads[number]], self.pack(header), header, end - start)
+
+        def draw(first: int, parts: list[Future], start: int, end: int) -> np.ndarray:
+            ranges = grid.window(scales, header.height, start, end)
+            planes = []
+            for i, (scale, (low, stop)) in enumerate(zip(scales, ranges, strict=True)):
+                skipped = bounds[first][0] // scale.span
+                whole = np.concatenate([part.result()[i] for part in parts], axis=1)
+                planes.append(whole[:, low - skipped : stop - skipped])
+            return graph.run(planes, header.rank, header.height, header.width, (start, end))[0]
+
+        with ThreadPoolExecutor(workers) as pool:
+            known: dict[int, Future] = {}
+            drawn: deque[Future] = deque()
+            for start, end in bounds:
+                start, end = max(start, top), min(end, bottom)
+                if start >= end:
+                    continue
+                low, stop = (row * scales[0].span for row in grid.window(scales, header.height, start, end)[0])
+                first, last = low // high, (min(stop, header.height) - 1) // high
+                # Submitted before what waits for them, so that the pool cannot starve.
+                for number in range(first, last + 1):
+                    if number not in known:
+                        known[number] = pool.submit(indices, number)
+                known = {number: part for number, part in known.items() if number >= first}
+                parts = [known[number] for number in range(first, last + 1)]
+                drawn.append(pool.submit(draw, first, parts, start, end))
+                if len(drawn) > workers:
+                    yield drawn.popleft().result()
+            while drawn:
+                yield drawn.popleft().result()
 
     def macs(self, data: bytes) -> Macs:
         """What decoding this file multiplies and accumulates, per pixel."""
@@ -119,23 +224,45 @@ class Decoder:
 
     def indices(self, data: bytes) -> tuple[Header, list[np.ndarray]]:
         """Header and index planes: a list, one a scale, of int64 (1, rows, columns, iterations)."""
-        header, _, planes = next(self.batches([data]))
-        return header, planes
+        header, payloads = self._read(data)
+        pack = self.pack(header)
+        bounds = grid.strips(pack.scales, header.height, header.width)
+        parts = [
+            entropy.decode([payload], pack, header, bottom - top)
+            for payload, (top, bottom) in zip(payloads, bounds, strict=True)
+        ]
+        return header, [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
 
     def batches(self, files: Sequence[bytes]) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
-        """Headers, numbers of the files that share them, and the files' index planes, in batches of bounded size."""
+        """Headers, numbers of the files that share them, and the files' index planes, in batches of bounded size.
+
+        The files must be of one strip each.
+        """
+        read = map(self._read, files)
+        yield from self._batches([(number, header, payload) for number, (header, (payload,)) in enumerate(read)])
+
+    def _batches(
+        self, files: Sequence[tuple[int, Header, bytes]]
+    ) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
         alike: dict[Header, list[tuple[int, bytes]]] = {}
-        for number, data in enumerate(files):
-            header, chunks = container.unpack(data)
-            if header.width * header.height > self.max_pixels:
-                raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
-            payload = next(chunk.payload for chunk in chunks if chunk.tag == container.INDICES)
+        for number, header, payload in files:
             alike.setdefault(header, []).append((number, payload))
         for header, entries in alike.items():
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(entries), count):
-                numbers, payloads = zip(*entries[start : start + count], strict=True)
-                yield header, list(numbers), entropy.decode(payloads, self.pack(header), header)
+                numbers, batch = zip(*entries[start : start + count], strict=True)
+                yield header, list(numbers), entropy.decode(batch, self.pack(header), header, header.height)
+
+    def _read(self, data: bytes) -> tuple[Header, list[bytes]]:
+        """Header and the payloads of the strips, as many as the image must have."""
+        header, chunks = container.unpack(data)
+        if header.width * header.height > self.max_pixels:
+            raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
+        payloads = [chunk.payload for chunk in chunks if chunk.tag == container.INDICES]
+        wanted = len(grid.strips(self.pack(header).scales, header.height, header.width))
+        if len(payloads) != wanted:
+            raise FormatError(f"{len(payloads)} chunks of indices instead of {wanted}")
+        return header, payloads
 
     def pack(self, header: Header) -> Pack:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
@@ -145,15 +272,16 @@ class Decoder:
         pack.check(header)
         return pack
 
-    def graph(self, header: Header) -> Graph:
-        """The graph for the header's model, colour kind and smoothing, loaded once."""
-        key = header.model, header.colour, header.smoothing
+    def graph(self, header: Header, threads: int | None = None) -> Graph:
+        """The graph for the header's model, colour kind and smoothing, loaded once. threads: of ONNX Runtime."""
+        threads = threads or self.threads
+        key = header.model, header.colour, header.smoothing, threads
         if key not in self._graphs:
-            self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), self.threads)
+            self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), threads)
         return self._graphs[key]
 
 
-def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
+def _by_depth(scale: Scale, plane: np.ndarray, rank: int) -> dict[str, np.ndarray]:
     """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
     s, depths = scale.scale, len(scale.codewords)
     flat = plane.reshape(-1, depths)
@@ -165,5 +293,6 @@ def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
     inputs = {f"place{s}": place.reshape(plane.shape[:3])}
     starts = np.array(scale.starts) - 1  # index 1 is the first row of its iteration
     for d in range(1, depths + 1):
-        inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
+        rows = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
+        inputs[f"d{s}_{d}"] = (rows[:, :, None] * rank + np.arange(rank)).reshape(-1, d * rank)
     return inputs

@@ -1,13 +1,13 @@
 """Index planes <-> bytes: context classes, integer frequency tables and constriction's range coder.
 
-SPEC.md, "Entropy coding", is the normative text. Every index is two symbols: its cluster (0 = stop), whose
-table depends on a context class computed in integers from indices that are already coded, and its place
-within the cluster. Patches of one iteration and one checkerboard phase form a group that one call codes.
+SPEC.md, "Entropy coding", is the normative text. Scale by scale, the depths of all patches come first, in two
+checkerboard phases, then their indices, one iteration after the other. The symbols of a group are coded class by
+class, so that one call codes all that share a table. Tables depend on context classes, which are computed in
+integers from depths and indices that are already coded.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import NamedTuple
 
 import constriction
@@ -21,34 +21,36 @@ from .zoo import Pack
 TOTAL = 2**24
 COST_STEP = 8
 """Costs in tables.npz are eighths of a bit."""
-FEATURES = 4
 LEVELS = 8
-"""Each of the FEATURES of a context is quantised to this many levels."""
+"""Each feature of a context is quantised to this many levels."""
+DEPTH_FEATURES, INDEX_FEATURES = 3, 4
 _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 9147842], np.int64)
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
 
 
 class Group(NamedTuple):
-    """The patches of one scale, iteration and phase that are still going, in all images of a batch."""
+    """Symbols that are coded together, of all images of a batch: the depths of a phase or the indices of an iteration.
+
+    position: of the scale in the model's list. iteration: None for depths. phase: of the checkerboard, 0 for indices.
+    at: int64 (n,), places of the patches in the grids of all images, one after the other, each in raster order.
+    features: arrays (n,) of 0..255, DEPTH_FEATURES or INDEX_FEATURES of them.
+    """
 
     position: int
-    """Of the scale in the model's list."""
-    iteration: int
+    iteration: int | None
     phase: int
     at: np.ndarray
-    """(n,) places of the patches in the grids of all images, one after the other, each in raster order."""
     features: tuple[np.ndarray, ...]
-    """FEATURES arrays (n,), 0..255."""
 
 
 Coder = Callable[[Group], np.ndarray]
-"""Turns a group into its indices (n,)."""
+"""Turns a group into its depths, or its indices from 1, (n,)."""
 
 
 def frequencies(costs: np.ndarray) -> np.ndarray:
-    """Costs uint8 (..., symbols), in eighths of a bit -> int64 frequencies, each at least 1, that sum to TOTAL."""
+    """Costs (..., symbols), in eighths of a bit -> int64 frequencies, each at least 1, that sum to TOTAL."""
     costs = costs.astype(np.int64)
-    weights = np.maximum(_EIGHTHS[costs % COST_STEP] >> (costs // COST_STEP), 1)
+    weights = np.maximum(_EIGHTHS[costs % COST_STEP] >> np.minimum(costs // COST_STEP, 63), 1)
     freq = 1 + weights * (TOTAL - weights.shape[-1]) // weights.sum(-1, keepdims=True)
     largest = freq.argmax(-1)[..., None]
     missing = TOTAL - freq.sum(-1, keepdims=True)
@@ -61,40 +63,59 @@ class Tables:
 
     def __init__(self, pack: Pack, scale: Scale, band: int):
         s = scale.scale
-        edges = pack.tables[f"edges{s}"]
-        # levels[iteration, phase, feature, value]: the number of edges below the value, as a digit of the cell.
-        levels = (edges[..., None] < np.arange(256)).sum(-2)
-        self.levels = levels * LEVELS ** np.arange(FEATURES)[:, None]
-        self.classes_of_cells = pack.tables[f"classes{s}"]
+        self.depth_levels = [_levels(edges) for edges in pack.tables[f"depth_edges{s}"]]
+        self.depth_classes = pack.tables[f"depth_classes{s}"]
+        self.depth_costs = pack.tables[f"depths{s}"][band]
+        """uint8 (phases, classes, D + 1)."""
+        self.levels = _levels(pack.tables[f"edges{s}"])
+        self.index_classes = pack.tables[f"classes{s}"]
         self.costs = [
             (pack.tables[f"clusters{s}_{i}"][band], pack.tables[f"members{s}_{i}"][band])
             for i in range(len(scale.codewords))
         ]
-        """For each iteration uint8 costs of clusters (classes, A + 1) and of members (A, B)."""
-        self._models: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """For each iteration uint8 costs of clusters (classes, A) and of members (A, B)."""
+        self._models: dict[tuple[int | None, int, int], constriction.stream.model.Categorical] = {}
 
     def classes(self, group: Group) -> np.ndarray:
         """uint8 (n,): context classes of a group."""
-        levels = self.levels[group.iteration, group.phase]
-        cells = sum(level.take(feature) for level, feature in zip(levels, group.features, strict=True))
-        return self.classes_of_cells[group.iteration, group.phase].take(cells)
+        if group.iteration is None:
+            levels, classes = self.depth_levels[group.phase], self.depth_classes[group.phase]
+        else:
+            levels, classes = self.levels, self.index_classes[group.iteration]
+        cells = levels[0].take(group.features[0])
+        for level, feature in zip(levels[1:], group.features[1:], strict=True):
+            cells += level.take(feature)
+        return classes.take(cells)
 
-    def models(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 frequencies - 1 of clusters (classes, A + 1) and of members (A, B), as constriction takes them."""
-        if iteration not in self._models:
-            clusters, members = ((frequencies(cost) - 1).astype(np.float32) for cost in self.costs[iteration])
-            self._models[iteration] = clusters, members
-        return self._models[iteration]
+    def frequencies(self, iteration: int | None, phase: int, label: int) -> np.ndarray:
+        """int64 frequencies of the depths 0..D or, of an iteration, of the indices 1..K in a context class."""
+        if iteration is None:
+            return frequencies(self.depth_costs[phase, label])
+        clusters, members = self.costs[iteration]
+        return frequencies((clusters[label, :, None].astype(np.int64) + members).reshape(-1))
+
+    def model(self, group: Group, label: int) -> constriction.stream.model.Categorical:
+        """What constriction codes a group's symbols of a context class with, made once."""
+        key = group.iteration, group.phase, label
+        if key not in self._models:
+            freq = (self.frequencies(*key) - 1).astype(np.float64)
+            self._models[key] = constriction.stream.model.Categorical(freq, perfect=False)
+        return self._models[key]
 
     @cached_property
-    def bits(self) -> list[np.ndarray]:
-        """For each iteration float32 (classes, K + 1): bits that each index costs, stop first."""
-        out = []
-        for cost in self.costs:
-            cluster, member = (-np.log2(frequencies(c) / TOTAL) for c in cost)
-            inside = (cluster[:, 1:, None] + member[None]).reshape(len(cluster), -1)
-            out.append(np.hstack([cluster[:, :1], inside]).astype(np.float32))
-        return out
+    def bits(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """What everything costs, float32: depths (phases, classes, D + 1), and for each iteration (classes, K)."""
+        depths = -np.log2(frequencies(self.depth_costs) / TOTAL)
+        indices = []
+        for clusters, members in self.costs:
+            costs = (clusters[:, :, None].astype(np.int64) + members).reshape(len(clusters), -1)
+            indices.append(-np.log2(frequencies(costs) / TOTAL).astype(np.float32))
+        return depths.astype(np.float32), indices
+
+
+def _levels(edges: np.ndarray) -> np.ndarray:
+    """edges (features, 7) -> (features, 256): the number of edges below each value, as a digit of the cell."""
+    return (edges[..., None] < np.arange(256)).sum(-2) * LEVELS ** np.arange(len(edges))[:, None]
 
 
 def tables(pack: Pack, header: Header) -> list[Tables]:
@@ -107,88 +128,117 @@ def tables(pack: Pack, header: Header) -> list[Tables]:
 def walk(
     scales: Sequence[Scale],
     energies: Sequence[np.ndarray],
-    size: tuple[int, int],
-    iterations: int,
+    grids: Sequence[tuple[int, int]],
     count: int,
     coder: Coder,
+    everywhere: bool = False,
 ) -> list[np.ndarray]:
-    """Visit all groups of `count` images of one size (height, width) in the order of a file.
+    """Visit all groups of `count` images in the order of a file.
 
-    energies: for each scale uint8 (rows,), the energy level of every codeword. coder: turns a group into indices.
+    grids: rows and columns of every scale. energies: for each scale uint8 (rows,), the energy level of every codeword.
+    coder: turns a group into depths or indices. everywhere: visit every patch at every iteration, to learn what context
+    it would have there; the coder then returns 0 where there is no index.
     Returns the index planes: a list, one a scale, of int64 (count, rows, columns, iterations).
     """
     planes = []
     parent = np.zeros((count, 1, 1), np.int64)
-    for position, (scale, energy_levels) in enumerate(zip(scales, energies, strict=True)):
-        rows, columns = scale.grid(*size)
-        plane = np.zeros((count * rows * columns, len(scale.codewords)), np.int64)
-        # Energy levels of the latest and of all indices of each patch, flat, each image with a border of zeros.
-        latest, total = np.zeros((2, count * (rows + 2) * (columns + 2)), np.int64)
-        above = np.zeros((count, rows, columns), np.int64)
+    for position, (scale, energy_levels, (rows, columns)) in enumerate(zip(scales, energies, grids, strict=True)):
+        above = around = np.zeros(count * rows * columns, np.int64)
         if position:
-            repeat = scales[position - 1].span // scale.span
-            above = np.minimum(parent.repeat(repeat, 1).repeat(repeat, 2)[:, :rows, :columns], 255)
-        image, y, x = np.indices((count, rows, columns)).reshape(3, -1)
-        # For each phase the patches that go on: places in the grid, and in the bordered arrays.
-        going = [np.flatnonzero((y + x) % 2 == phase) for phase in (0, 1)]
-        bordered = [(image[at] * (rows + 2) + y[at] + 1) * (columns + 2) + x[at] + 1 for at in going]
-        for i in range(min(len(scale.codewords), iterations)):
-            for phase in (0, 1):
-                at, spot = going[phase], bordered[phase]
-                if not len(at):
-                    continue
-                neighbours = spot - 1, spot + 1, spot - (columns + 2), spot + (columns + 2)
-                features = (
-                    sum(latest.take(n) for n in neighbours),
-                    latest.take(spot),
-                    sum(total.take(n) for n in neighbours),
-                    above.take(at),
-                )
-                index = coder(Group(position, i, phase, at, tuple(np.minimum(f, 255) for f in features)))
-                plane[at, i] = index
-                energy = np.where(index > 0, energy_levels.take(scale.starts[i] + index - 1, mode="clip"), 0)
-                latest[spot] = energy
-                total[spot] += energy
-                goes_on = np.flatnonzero(index)
-                going[phase], bordered[phase] = at.take(goes_on), spot.take(goes_on)
+            times = scales[position - 1].span // scale.span
+            above, around = (_repeat(feature, times, rows, columns) for feature in (parent, _neighbours(parent)))
+        depth = np.zeros((count, rows, columns), np.int64)
+        colour = np.tile((np.arange(rows)[:, None] + np.arange(columns)) % 2, (count, 1, 1)).reshape(-1)
+        for phase in (0, 1):
+            at = np.flatnonzero(colour == phase)
+            if len(at):
+                beside = np.minimum(_neighbours(depth).take(at), 255)
+                group = Group(position, None, phase, at, (beside, above.take(at), around.take(at)))
+                depth.put(at, coder(group))
+        beside = np.minimum(_neighbours(depth), 255).reshape(-1)
+        left, previous = depth.reshape(-1), around
+        plane = np.zeros((depth.size, len(scale.codewords)), np.int64)
+        total = np.zeros(depth.size, np.int64)
+        at = np.arange(depth.size)
+        for i in range(len(scale.codewords)):
+            if not everywhere:
+                going = np.flatnonzero(left > 0)
+                at, left, beside, above, previous = (a.take(going) for a in (at, left, beside, above, previous))
+            if not len(at):
+                break
+            index = coder(Group(position, i, 0, at, (np.maximum(left, 1), beside, above, previous)))
+            plane[at, i] = index
+            energy = energy_levels.take(scale.starts[i] + np.maximum(index, 1) - 1).astype(np.int64)
+            previous = np.where(index > 0, energy, previous)
+            total[at] += np.where(index > 0, energy, 0)
+            left = left - 1
         planes.append(plane.reshape(count, rows, columns, -1))
-        parent = total.reshape(count, rows + 2, columns + 2)[:, 1:-1, 1:-1]
+        parent = total.reshape(count, rows, columns)
     return planes
 
 
-def _walk(pack: Pack, header: Header, count: int, coder: Coder) -> list[np.ndarray]:
+def _neighbours(values: np.ndarray) -> np.ndarray:
+    """Sums over the four neighbours in grids (count, rows, columns), nothing outside them."""
+    out = np.zeros_like(values)
+    out[:, 1:] += values[:, :-1]
+    out[:, :-1] += values[:, 1:]
+    out[:, :, 1:] += values[:, :, :-1]
+    out[:, :, :-1] += values[:, :, 1:]
+    return out
+
+
+def _repeat(values: np.ndarray, times: int, rows: int, columns: int) -> np.ndarray:
+    """Each value of grids (count, ., .) for all the patches under it, at most 255, flat."""
+    return np.minimum(values, 255).repeat(times, 1).repeat(times, 2)[:, :rows, :columns].reshape(-1)
+
+
+def _walk(
+    pack: Pack, grids: Sequence[tuple[int, int]], count: int, coder: Coder, everywhere: bool = False
+) -> list[np.ndarray]:
     energies = [pack.tables[f"energy{scale.scale}"] for scale in pack.scales]
-    return walk(pack.scales, energies, (header.height, header.width), header.iterations, count, coder)
+    return walk(pack.scales, energies, grids, count, coder, everywhere)
 
 
-def _by_image(at: np.ndarray, group: Group, pack: Pack, header: Header, count: int) -> list[tuple[int, slice]]:
-    """Numbers of the images that have patches among `at`, in ascending order, and where these are in it."""
-    rows, columns = pack.scales[group.position].grid(header.height, header.width)
-    ends = np.searchsorted(at, np.arange(1, count + 1) * (rows * columns)).tolist()
-    return [(i, slice(start, end)) for i, (start, end) in enumerate(pairwise([0, *ends])) if start < end]
+class _Run(NamedTuple):
+    """Symbols of one image and one context class: where they start and end in the order of the file."""
+
+    image: int
+    label: int
+    start: int
+    end: int
+
+
+def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, list[_Run]]:
+    """The order (n,) of a group's symbols in the file, and its runs: by image, by class, then as in the group.
+
+    patches: in the grid of an image.
+    """
+    keys = group.at // patches * 256 + classes
+    order = np.argsort(keys, kind="stable")
+    ordered = keys.take(order)
+    starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
+    labels = ordered[starts].tolist()
+    ends = [*starts[1:], len(order)]
+    return order, [
+        _Run(key // 256, key % 256, start, end) for key, start, end in zip(labels, starts, ends, strict=True)
+    ]
 
 
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
     queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
-    family = constriction.stream.model.Categorical(perfect=False)
     by_scale = tables(pack, header)
 
     def coder(group: Group) -> np.ndarray:
-        clusters, members = by_scale[group.position].models(group.iteration)
-        index = known(planes, group)
-        inside = np.flatnonzero(index)
-        cluster = (-(-index // members.shape[1])).astype(np.int32)
-        member = ((index[inside] - 1) % members.shape[1]).astype(np.int32)
-        of_clusters = clusters.take(by_scale[group.position].classes(group), 0)
-        of_members = members.take(cluster[inside] - 1, 0)
-        for i, part in _by_image(group.at, group, pack, header, len(queues)):
-            queues[i].encode(cluster[part], family, of_clusters[part])
-        for i, part in _by_image(group.at[inside], group, pack, header, len(queues)):
-            queues[i].encode(member[part], family, of_members[part])
-        return index
+        own, symbols = by_scale[group.position], known(planes, group)
+        # Symbols count from 0: depths do, indices start at 1.
+        order, runs = _runs(group, own.classes(group), planes[group.position][0, ..., 0].size)
+        ordered = (symbols.take(order) - (group.iteration is not None)).astype(np.int32)
+        for image, label, start, end in runs:
+            queues[image].encode(ordered[start:end], own.model(group, label))
+        return symbols
 
-    _walk(pack, header, len(queues), coder)
+    _walk(pack, [plane.shape[1:3] for plane in planes], len(queues), coder)
     return [_finish(queue) for queue in queues]
 
 
@@ -209,51 +259,67 @@ def _finish(queue: constriction.stream.queue.RangeEncoder) -> bytes:
     raise AssertionError("an interval always holds its own lower end")
 
 
-def decode(payloads: Sequence[bytes], pack: Pack, header: Header) -> list[np.ndarray]:
-    """Index planes from the payloads of images with the same header. Raises FormatError if one does not fit it."""
+def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -> list[np.ndarray]:
+    """Index planes from the payloads of images, or strips, with the same header and height in pixels.
+
+    Raises FormatError if a payload does not fit.
+    """
     queues = []
     for payload in payloads:
         words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
         queues.append(constriction.stream.queue.RangeDecoder(words))
-    family = constriction.stream.model.Categorical(perfect=False)
     by_scale = tables(pack, header)
+    grids = [scale.grid(height, header.width) for scale in pack.scales]
 
     def coder(group: Group) -> np.ndarray:
-        clusters, members = by_scale[group.position].models(group.iteration)
-        of_clusters = clusters.take(by_scale[group.position].classes(group), 0)
-        index = np.empty(len(group.at), np.int64)
-        for i, part in _by_image(group.at, group, pack, header, len(queues)):
-            index[part] = queues[i].decode(family, of_clusters[part])
-        inside = np.flatnonzero(index)
-        cluster = index[inside] - 1
-        of_members = members.take(cluster, 0)
-        member = np.empty(len(inside), np.int64)
-        for i, part in _by_image(group.at[inside], group, pack, header, len(queues)):
-            member[part] = queues[i].decode(family, of_members[part])
-        index[inside] = 1 + cluster * members.shape[1] + member
-        return index
+        own, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
+        rows, columns = grids[group.position]
+        order, runs = _runs(group, own.classes(group), rows * columns)
+        parts = [queues[image].decode(own.model(group, label), end - start) for image, label, start, end in runs]
+        symbols[order] = np.concatenate(parts)
+        if group.iteration is not None:
+            return symbols + 1
+        if symbols.max() > header.iterations:
+            raise FormatError(
+                f"the indices are damaged: {symbols.max()} iterations where {header.iterations} is the cap"
+            )
+        return symbols
 
     try:
-        return _walk(pack, header, len(queues), coder)
+        return _walk(pack, grids, len(queues), coder)
     except (ValueError, AssertionError) as error:
         raise FormatError(f"the indices are damaged: {error}") from None
 
 
-def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[np.ndarray]:
-    """The context class of every index of `planes`: uint8 arrays of the same shapes (0 where none is coded)."""
-    out = [np.zeros(plane.shape, np.uint8) for plane in planes]
+class Classes(NamedTuple):
+    """Context classes in one scale of a batch: int16, of every patch's depth, (count, rows, columns), with the phase
+    as its lowest bit, and of every index, (count, rows, columns, iterations), coded or not."""
+
+    depths: np.ndarray
+    indices: np.ndarray
+
+
+def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Classes]:
+    """The context classes that `planes` make, in every scale."""
+    out = [Classes(np.zeros(plane.shape[:3], np.int16), np.zeros(plane.shape, np.int16)) for plane in planes]
     by_scale = tables(pack, header)
 
     def coder(group: Group) -> np.ndarray:
-        classes = by_scale[group.position].classes(group)
-        out[group.position].reshape(-1, planes[group.position].shape[3])[group.at, group.iteration] = classes
+        classes, own = by_scale[group.position].classes(group), out[group.position]
+        if group.iteration is None:
+            own.depths.reshape(-1)[group.at] = 2 * classes.astype(np.int16) + group.phase
+        else:
+            own.indices.reshape(-1, own.indices.shape[3])[group.at, group.iteration] = classes
         return known(planes, group)
 
-    _walk(pack, header, len(planes[0]), coder)
+    _walk(pack, [plane.shape[1:3] for plane in planes], len(planes[0]), coder, everywhere=True)
     return out
 
 
 def known(planes: list[np.ndarray], group: Group) -> np.ndarray:
-    """The indices (n,) of a group in planes that are whole already."""
+    """The symbols (n,) of a group in planes that are whole already."""
     plane = planes[group.position]
-    return plane.reshape(-1, plane.shape[3])[group.at, group.iteration]
+    flat = plane.reshape(-1, plane.shape[3])
+    if group.iteration is None:
+        return np.count_nonzero(flat[group.at], axis=1)
+    return flat[group.at, group.iteration]

@@ -1,7 +1,15 @@
-"""Image size <-> patch grids, in integers. SPEC.md, "Grids", is the normative text."""
+"""Image size <-> patch grids and strips, in integers. SPEC.md, "Grids" and "Strips", are the normative text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+
+STRIP_PIXELS = 2**20
+"""A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
+ENLARGE_REACH = 2
+"""How many pixels of a scale beside its own place a pixel of the next finer one depends on."""
+SMOOTHING_REACH = 4
+"""How many pixels of the finest scale beside its own 2 x 2 block a decoded pixel depends on."""
 
 
 @dataclass(frozen=True)
@@ -12,12 +20,18 @@ class Scale:
     patch: side of a patch in pixels of this scale, even.
     codewords: K of each iteration, without the stop index 0.
     shared: whether all iterations pick from one codebook; then all K are equal.
+    luma_only: whether the scale has no chroma. Only the finest may, of several: chroma then ends at half resolution.
     """
 
     scale: int
     patch: int
     codewords: tuple[int, ...]
     shared: bool = False
+    luma_only: bool = False
+
+    def channels(self, of_image: int) -> int:
+        """How many planes of an image of 1 (grey) or 3 channels the scale codes."""
+        return 1 if self.luma_only else of_image
 
     @property
     def span(self) -> int:
@@ -49,5 +63,26 @@ def check_scales(scales: tuple[Scale, ...]) -> None:
             raise ValueError("scales must halve, and the span of each must be a multiple of the next")
     if any(s.patch % 2 or not s.codewords for s in scales):
         raise ValueError("patch sides must be even, and every scale needs an iteration")
+    if any(s.luma_only for s in scales[:-1]) or (len(scales) == 1 and scales[0].luma_only):
+        raise ValueError("only the finest of several scales may be without chroma")
     if any(s.shared and len(set(s.codewords)) > 1 for s in scales):
         raise ValueError("iterations that share a codebook have the same number of codewords")
+
+
+def strips(scales: Sequence[Scale], height: int, width: int) -> list[tuple[int, int]]:
+    """First row of pixels and the one after the last of every strip, from top to bottom."""
+    span = scales[0].span
+    rows = max(1, STRIP_PIXELS // (span * span * -(-width // span)))
+    return [(top, min(top + rows * span, height)) for top in range(0, height, rows * span)]
+
+
+def window(scales: Sequence[Scale], height: int, top: int, bottom: int) -> list[tuple[int, int]]:
+    """First row of patches and the one after the last, at every scale, that rows [top, bottom) of pixels depend on."""
+    ranges = []
+    low, high = top - SMOOTHING_REACH, bottom + SMOOTHING_REACH
+    for scale in reversed(scales):
+        first = max(0, low // scale.patch)
+        last = min(scale.grid(height, 1)[0], -(-high // scale.patch))
+        ranges.append((first, last))
+        low, high = first * scale.patch // 2 - ENLARGE_REACH, last * scale.patch // 2 + ENLARGE_REACH
+    return ranges[::-1]

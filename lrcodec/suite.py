@@ -189,8 +189,7 @@ def _point(
     for header, numbers, planes in decoder.batches(files):
         graph = decoder.graph(header)
         decoded[numbers] = graph.run(planes, header.rank, header.height, header.width)
-        cost = graph.macs(planes, header.rank, header.height, header.width)
-        macs += len(numbers) / len(test) * (cost.low_rank + cost.enlargement + cost.smoothing + cost.colour)
+        macs += len(numbers) / len(test) * graph.macs(planes, header.rank, header.height, header.width).total
         used |= set(np.unique(planes[0]).tolist()) - {0}
     scale = decoder.pack(header).scales[0]
     usage, count = None, None

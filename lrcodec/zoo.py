@@ -43,8 +43,9 @@ class Pack:
         with np.load(io.BytesIO(blobs["tables.npz"]), allow_pickle=False) as tables:
             self.tables = {key: tables[key] for key in tables.files}
         shared = bool(self.tables["shared"])
+        luma_only = bool(self.tables["luma_only"])
         self.scales = tuple(
-            Scale(int(s), int(p), tuple(map(int, self.tables[f"codewords{s}"])), shared)
+            Scale(int(s), int(p), tuple(map(int, self.tables[f"codewords{s}"])), shared, luma_only and int(s) == 1)
             for s, p in self.tables["scales"]
         )
         check_scales(self.scales)
@@ -72,7 +73,13 @@ class Pack:
 
     def smoothing_weights(self, channels: int) -> int:
         """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels of this many channels."""
-        return 2 * self.tables["smooth_w1"][:, : 4 * channels].size
+        hidden = len(self.tables["smooth_w1"])
+        return 9 * hidden * (self.inputs(channels) + 4 * channels)
+
+    def inputs(self, channels: int) -> int:
+        """Planes at half resolution that smoothing and colour transform start from, for this many channels."""
+        fine = self.scales[-1].channels(channels)
+        return 4 * fine + channels - fine
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} int8 (rows, rank, p) and v{s} int16 (rows, rank, channels * p)."""
@@ -80,7 +87,9 @@ class Pack:
         if key not in self._factors:
             self._factors[key] = {
                 f"{factor}{s.scale}": np.ascontiguousarray(
-                    self.tables[f"{factor}{s.scale}"][:, :rank, : s.patch * (channels if factor == "v" else 1)]
+                    self.tables[f"{factor}{s.scale}"][
+                        :, :rank, : s.patch * (s.channels(channels) if factor == "v" else 1)
+                    ]
                 )
                 for s in self.scales
                 for factor in "uv"

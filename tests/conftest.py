@@ -28,59 +28,71 @@ def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-@pytest.fixture(scope="session", params=[False, True], ids=["own", "shared"])
+@pytest.fixture(scope="session", params=["luma", "own", "shared"])
 def random_pack(request: pytest.FixtureRequest):
     """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.
 
-    In two forms: each iteration with its own codebook, and one that the iterations of a scale share.
+    In three forms: with a finest scale without chroma, as the shipped photo model; with chroma in every scale; and
+    that with one codebook for all iterations of a scale.
     """
     import io
 
-    from lrcodec.encoder.export import build_graph, check_exact
+    from lrcodec.encoder.export import build_graph, check_exact, grey_smoothing
     from lrcodec.grid import Scale
     from lrcodec.zoo import Pack
 
     random = np.random.default_rng(7)
-    shared = request.param
+    luma_only, shared = request.param == "luma", request.param == "shared"
     finest = (16, 16, 16) if shared else (64, 16, 16)
-    scales = (Scale(4, 4, (16, 16), shared), Scale(2, 8, (64,), shared), Scale(1, 8, finest, shared))
+    scales = (
+        Scale(4, 4, (16, 16), shared),
+        Scale(2, 8, (64,), shared),
+        Scale(1, 8, finest, shared, luma_only),
+    )
+    bands, depth_classes, classes = 2, 4, 3
     arrays = {
         "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
         "channels": np.array(3, np.int32),
         "shared": np.array(shared, np.int32),
-        "bands": np.array(2, np.int32),
+        "luma_only": np.array(luma_only, np.int32),
+        "bands": np.array(bands, np.int32),
     }
     for s in scales:
-        rows, p = s.rows, s.patch
+        rows, p, c, depth = s.rows, s.patch, s.channels(3), len(s.codewords)
+        # Where the features lie, roughly: sums of four depths, totals of a patch and of four, and what is left.
+        depth_edges = random.integers(0, [[[9], [50], [200]]], (2, 3, 7))
+        edges = random.integers(0, [[3], [9], [50], [100]], (4, 7))
         arrays |= {
             f"codewords{s.scale}": np.array(s.codewords, np.int32),
             f"u{s.scale}": random.integers(-127, 128, (rows, 4, p), np.int8),
-            f"v{s.scale}": random.integers(-2500, 2500, (rows, 4, 3 * p), np.int16),
+            f"v{s.scale}": random.integers(-2500, 2500, (rows, 4, c * p), np.int16),
             f"energy{s.scale}": random.integers(1, 25, rows).astype(np.uint8),
-            f"edges{s.scale}": np.sort(random.integers(0, 100, (len(s.codewords), 2, 4, 7)), -1).astype(np.uint8),
-            f"classes{s.scale}": random.integers(0, 3, (len(s.codewords), 2, 4096)).astype(np.uint8),
+            f"depth_edges{s.scale}": np.sort(depth_edges).astype(np.uint8),
+            f"depth_classes{s.scale}": random.integers(0, depth_classes, (2, 512)).astype(np.uint8),
+            f"depths{s.scale}": random.integers(0, 100, (bands, 2, depth_classes, depth + 1)).astype(np.uint8),
+            f"edges{s.scale}": np.sort(edges).astype(np.uint8),
+            f"classes{s.scale}": random.integers(0, classes, (depth, 4096)).astype(np.uint8),
         }
         for i, k in enumerate(s.codewords):
             clusters = {16: 4, 64: 8}[k]
-            arrays[f"clusters{s.scale}_{i}"] = random.integers(0, 100, (2, 3, clusters + 1)).astype(np.uint8)
-            arrays[f"members{s.scale}_{i}"] = random.integers(0, 256, (2, clusters, k // clusters)).astype(np.uint8)
+            arrays[f"clusters{s.scale}_{i}"] = random.integers(0, 256, (bands, classes, clusters)).astype(np.uint8)
+            arrays[f"members{s.scale}_{i}"] = random.integers(0, 256, (bands, clusters, k // clusters)).astype(np.uint8)
+    inputs = 6 if luma_only else 12
     smoothing = (
-        random.integers(-70, 71, (6, 12, 3, 3)),
+        random.integers(-70, 71, (6, inputs, 3, 3)),
         random.integers(-9, 10, 6),
-        random.integers(-90, 91, (12, 6, 3, 3)),
+        random.integers(-150, 151, (12, 6, 3, 3)),
         random.integers(-9, 10, 12),
     )
     arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
     factors = {s.scale: (arrays[f"u{s.scale}"], arrays[f"v{s.scale}"]) for s in scales}
-    check_exact(scales, factors, smoothing)
+    check_exact(scales, 3, factors, smoothing)
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     blobs = {"tables.npz": file.getvalue()}
-    for channels, name in ((1, "grey"), (3, "rgb")):
-        w1, b1, w2, b2 = smoothing
-        cut = w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]
+    for channels, name, own in ((1, "grey", grey_smoothing(smoothing)), (3, "rgb", smoothing)):
         blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, None)
-        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, cut)
+        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, own)
     return Pack("random", blobs), smoothing
 
 

@@ -1,9 +1,74 @@
 """A reference decoder written from SPEC.md: integers only, no constriction, no ONNX Runtime, no float."""
 
+import zlib
+from typing import NamedTuple
+
 import numpy as np
 
+STRIP_PIXELS = 2**20
 TAPS = np.array([[-3, 29, 111, -9, 0], [0, -9, 111, 29, -3]], np.int64)
 EIGHTHS = [16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 9147842]
+MATRIX = np.array([[591, 724, 418], [591, 0, -836], [591, -724, 418]], np.int64)
+
+
+def decode(data: bytes, t: dict) -> np.ndarray:
+    """Pixels of a file; t: the arrays of its model's tables.npz."""
+    head, payloads = container(data)
+    return pixels(indices(payloads, t, head), t, head)
+
+
+class Header(NamedTuple):
+    width: int
+    height: int
+    colour: int
+    smoothing: int
+    rank: int
+    iterations: int
+    band: int
+    model: bytes
+
+
+def container(data: bytes) -> tuple[Header, list[bytes]]:
+    """SPEC.md, "Container": the header, and the payloads of the chunks of indices."""
+    at = 0
+
+    def take(count: int) -> bytes:
+        nonlocal at
+        at += count
+        assert at <= len(data)
+        return data[at - count : at]
+
+    def varint() -> int:
+        value, shift, byte = 0, 0, 128
+        while byte & 128:
+            (byte,) = take(1)
+            value |= (byte & 127) << shift
+            shift += 7
+        assert shift <= 35 and (byte or shift == 7)
+        return value
+
+    def check(start: int) -> None:
+        crc = zlib.crc32(data[start:at])
+        assert int.from_bytes(take(4), "little") == crc
+
+    assert take(5) == b"\x8cLRQ\x01"
+    width, height = varint(), varint()
+    options = int.from_bytes(take(2), "little")
+    model = take(8)
+    check(0)
+    assert 1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**13
+    payloads = []
+    while at < len(data):
+        start = at
+        tag = take(1)
+        payload = take(varint())
+        check(start)
+        if tag == b"I":
+            payloads.append(payload)
+        else:
+            assert tag.islower()
+    bits = options & 1, options >> 1 & 1, 1 + (options >> 2 & 3), 1 + (options >> 4 & 31), options >> 9
+    return Header(width, height, *bits, model), payloads
 
 
 class RangeDecoder:
@@ -49,109 +114,144 @@ def starts(codewords: list[int], t: dict) -> list[int]:
     return [0 if t["shared"] else sum(codewords[:i]) for i in range(len(codewords))]
 
 
-def indices(payload: bytes, t: dict, header) -> list[np.ndarray]:
-    """Index planes of the chunk of indices; t: the arrays of tables.npz."""
-    coder = RangeDecoder(payload)
-    planes, coarser = [], None
+def strip_heights(t: dict, head) -> list[int]:
+    """SPEC.md, "Strips": their rows of pixels."""
+    s, p = t["scales"][0].tolist()
+    span = s * p
+    rows = max(1, STRIP_PIXELS // (span * span * -(-head.width // span)))
+    return [min(rows * span, head.height - top) for top in range(0, head.height, rows * span)]
+
+
+def indices(payloads: list[bytes], t: dict, head) -> list[np.ndarray]:
+    """Index planes of an image, from the payloads of its strips."""
+    heights = strip_heights(t, head)
+    assert len(payloads) == len(heights)
+    strips = [strip(payload, height, t, head) for payload, height in zip(payloads, heights, strict=True)]
+    return [np.concatenate(planes) for planes in zip(*strips, strict=True)]
+
+
+def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
+    """SPEC.md, "Entropy coding": index planes (rows, columns, D) of a strip."""
+    coder, band = RangeDecoder(payload), head.band
+    planes: list[np.ndarray] = []
+    parents, parent_span = np.zeros((1, 1), int), 2**40
     for s, p in t["scales"].tolist():
         ks, span = t[f"codewords{s}"].tolist(), s * p
-        rows, cols = -(-header.height // span), -(-header.width // span)
+        rows, cols = -(-height // span), -(-head.width // span)
+        patches = [(y, x) for y in range(rows) for x in range(cols)]
         plane = np.zeros((rows, cols, len(ks)), np.int64)
-        latest, total = np.zeros((rows, cols), int), np.zeros((rows, cols), int)
+        depth, total = np.zeros((rows, cols), int), np.zeros((rows, cols), int)
 
-        def around(levels, y, x):
+        def around(grid, y, x):
             places = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
-            return sum(int(levels[a, b]) for a, b in places if 0 <= a < levels.shape[0] and 0 <= b < levels.shape[1])
+            return sum(int(grid[a, b]) for a, b in places if 0 <= a < grid.shape[0] and 0 <= b < grid.shape[1])
 
-        for i in range(min(len(ks), header.iterations)):
-            cluster_costs = t[f"clusters{s}_{i}"][header.band]
-            member_costs = t[f"members{s}_{i}"][header.band]
-            b = member_costs.shape[1]
-            for phase in (0, 1):
-                group = [
-                    (y, x)
-                    for y in range(rows)
-                    for x in range(cols)
-                    if (y + x) % 2 == phase and (i == 0 or plane[y, x, i - 1])
-                ]
-                classes = []
-                for y, x in group:
-                    above = int(coarser[0][y * span // coarser[1], x * span // coarser[1]]) if coarser else 0
-                    features = (around(latest, y, x), int(latest[y, x]), around(total, y, x), above)
-                    cell = 0
-                    for f, value in enumerate(features):
-                        edges = t[f"edges{s}"][i, phase, f].tolist()
-                        cell += 8**f * sum(edge < min(value, 255) for edge in edges)
-                    classes.append(t[f"classes{s}"][i, phase, cell])
-                symbols = [coder.symbol(frequencies(cluster_costs[c])) for c in classes]
-                for (y, x), a in zip(group, symbols, strict=True):
-                    if a:
-                        plane[y, x, i] = 1 + (a - 1) * b + coder.symbol(frequencies(member_costs[a - 1]))
-                for y, x in group:
-                    k = int(plane[y, x, i])
-                    latest[y, x] = t[f"energy{s}"][starts(ks, t)[i] + k - 1] if k else 0
-                    total[y, x] += latest[y, x]
+        def cell(edges, features):
+            return sum(8**f * int((edges[f] < min(int(v), 255)).sum()) for f, v in enumerate(features))
+
+        above = {(y, x): (y * span // parent_span, x * span // parent_span) for y, x in patches}
+        for phase in (0, 1):
+            group: dict[int, list] = {}
+            for y, x in patches:
+                if (y + x) % 2 == phase:
+                    beside = around(depth, y, x) if phase else 0
+                    features = beside, parents[above[y, x]], around(parents, *above[y, x])
+                    label = t[f"depth_classes{s}"][phase, cell(t[f"depth_edges{s}"][phase], features)]
+                    group.setdefault(int(label), []).append((y, x))
+            for label, members in sorted(group.items()):
+                freq = frequencies(t[f"depths{s}"][band, phase, label])
+                for y, x in members:
+                    depth[y, x] = coder.symbol(freq)
+        if depth.max() > head.iterations:
+            raise ValueError("not valid")
+        for i, k in enumerate(ks):
+            first, group = starts(ks, t)[i], {}
+            clusters, members_of = t[f"clusters{s}_{i}"][band], t[f"members{s}_{i}"][band]
+            b = members_of.shape[1]
+            for y, x in patches:
+                if depth[y, x] > i:
+                    latest = t[f"energy{s}"][starts(ks, t)[i - 1] + plane[y, x, i - 1] - 1] if i else 0
+                    last = latest if i else around(parents, *above[y, x])
+                    features = depth[y, x] - i, around(depth, y, x), parents[above[y, x]], last
+                    group.setdefault(int(t[f"classes{s}"][i, cell(t[f"edges{s}"], features)]), []).append((y, x))
+            for label, members in sorted(group.items()):
+                freq = frequencies([int(clusters[label, j // b]) + int(members_of[j // b, j % b]) for j in range(k)])
+                for y, x in members:
+                    plane[y, x, i] = coder.symbol(freq) + 1
+                    total[y, x] += t[f"energy{s}"][first + plane[y, x, i] - 1]
         planes.append(plane)
-        coarser = total, span
+        parents, parent_span = total, span
     return planes
 
 
-def pixels(planes: list[np.ndarray], t: dict, header, smoothing: tuple | None, colour: np.ndarray) -> np.ndarray:
-    """uint8 pixels; smoothing: integer w1, b1, w2, b2 for these channels; colour: integer matrix over 2^10."""
-    c = 3 if header.colour else 1
-    x = None
+def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
+    """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
+    channels = 3 if head.colour else 1
+    made: list[np.ndarray] = []
     for (s, p), plane in zip(t["scales"].tolist(), planes, strict=True):
+        c = 1 if t["luma_only"] and s == 1 else channels
         rows, cols, depth = plane.shape
         first = starts(t[f"codewords{s}"].tolist(), t)
         drawn = np.zeros((rows, cols, p, c * p), np.int64)
         for i in range(depth):
             row = first[i] + plane[:, :, i] - 1
-            u = t[f"u{s}"][row][:, :, : header.rank].astype(np.int64)
-            v = t[f"v{s}"][row][:, :, : header.rank, : c * p].astype(np.int64)
+            u = t[f"u{s}"][row][:, :, : head.rank].astype(np.int64)
+            v = t[f"v{s}"][row][:, :, : head.rank, : c * p].astype(np.int64)
             drawn += np.where((plane[:, :, i] > 0)[..., None, None], np.einsum("yxrp,yxrq->yxpq", u, v), 0)
         drawn = drawn.reshape(rows, cols, 2, p // 2, c, 2, p // 2)  # phase, place in y; channel; phase, place in x
         drawn = drawn.transpose(4, 0, 3, 2, 1, 6, 5).reshape(c, rows * p, cols * p)
-        if x is None:
-            x = drawn + 256 >> 9
-        else:
-            x = enlarge(x)[:, : rows * p, : cols * p] * 4 + drawn  # both over 2^9
-            x = x + 256 >> 9
-        x = np.clip(x, -2047, 2047)
-    if smoothing is not None:
-        x = smooth(x, *smoothing)
-    levels = np.einsum("ij,jhw->hwi", colour, x) + (257 << 12) >> 13
-    out = np.clip(levels, 0, 255).astype(np.uint8)[: header.height, : header.width]
-    return out if c == 3 else out[:, :, 0]
+        if made:
+            drawn += enlarge(made[-1][:c])[:, : rows * p, : cols * p] * 4  # both over 2^9
+        made.append(np.clip(drawn + 256 >> 9, -2047, 2047))
+    fine, h, w = made[-1].shape
+    value = made[-1]
+    if fine < channels:
+        chroma = made[-2][fine:, : h // 2, : w // 2]
+        value = np.concatenate([value, chroma.repeat(2, 1).repeat(2, 2)])
+    level = np.einsum("jc,cyx->jyx", MATRIX[:channels, :channels], value)
+    if head.smoothing:
+        inputs = made[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
+        if fine < channels:
+            inputs = np.concatenate([inputs, chroma])
+        change = smoothing(inputs, *weights(t, channels))
+        level += change.reshape(channels, 2, 2, h // 2, w // 2).transpose(0, 3, 1, 4, 2).reshape(channels, h, w)
+    out = np.clip(level + (257 << 12) >> 13, 0, 255).astype(np.uint8)[:, : head.height, : head.width]
+    return out.transpose(1, 2, 0) if channels == 3 else out[0]
 
 
 def enlarge(x: np.ndarray) -> np.ndarray:
     """Twice the size; the result is over 2^7 of the input's unit."""
     c, h, w = x.shape
-    wide = np.pad(x, [(0, 0), (2, 2), (2, 2)], mode="edge")
-    across = np.zeros((c, h + 4, 2 * w), np.int64)
+    padded = np.pad(x, [(0, 0), (2, 2), (2, 2)], mode="edge")
+    down = np.zeros((c, 2 * h, w + 4), np.int64)
     for phase in (0, 1):
-        across[:, :, phase::2] = sum(TAPS[phase, k] * wide[:, :, k : k + w] for k in range(5)) + 64 >> 7
+        down[:, phase::2] = sum(TAPS[phase, k] * padded[:, k : k + h] for k in range(5)) + 64 >> 7
     out = np.zeros((c, 2 * h, 2 * w), np.int64)
     for phase in (0, 1):
-        out[:, phase::2] = sum(TAPS[phase, k] * across[:, k : k + h] for k in range(5))
+        out[:, :, phase::2] = sum(TAPS[phase, k] * down[:, :, k : k + w] for k in range(5))
     return out
 
 
-def smooth(x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> np.ndarray:
-    c, h, w = x.shape
-    blocks = x.reshape(c, h // 2, 2, w // 2, 2).transpose(0, 4, 2, 1, 3).reshape(4 * c, h // 2, w // 2)
-    hidden = np.clip(convolve(blocks, w1, b1), 0, 2047)
-    blocks = np.clip(blocks + convolve(hidden, w2, b2), -2047, 2047)
-    return blocks.reshape(c, 2, 2, h // 2, w // 2).transpose(0, 3, 2, 4, 1).reshape(c, h, w)
+def weights(t: dict, channels: int) -> tuple[np.ndarray, ...]:
+    """w1, b1, w2 and b2 for images of these channels."""
+    w1, b1, w2, b2 = (t[f"smooth_{name}"].astype(np.int64) for name in ("w1", "b1", "w2", "b2"))
+    if channels == 1 and t["channels"] == 3:
+        w1, w2, b2 = w1[:, :4], (w2[:4] + w2[4:8] + w2[8:] + 1) // 3, (b2[:4] + b2[4:8] + b2[8:] + 1) // 3
+    return w1, b1, w2, b2
 
 
-def convolve(x: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """3 x 3 with a border of zeros; weights over 2^9; rounded."""
+def smoothing(x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> np.ndarray:
+    """SPEC.md, "Smoothing": what it adds, over 2^13."""
+    hidden = np.clip(convolve(x, w1) + (b1[:, None, None] << 9) + 256 >> 9, 0, 2047)
+    return convolve(hidden, w2) + (b2[:, None, None] << 10)
+
+
+def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """3 x 3 with a border of zeros."""
     h, w = x.shape[1:]
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1)])
-    total = sum(
-        np.einsum("oi,ihw->ohw", weights[:, :, dy, dx], padded[:, dy : dy + h, dx : dx + w])
+    return sum(
+        np.einsum("oi,ihw->ohw", kernel[:, :, dy, dx], padded[:, dy : dy + h, dx : dx + w])
         for dy in range(3)
         for dx in range(3)
     )
-    return total + (bias[:, None, None] << 9) + 256 >> 9

@@ -4,6 +4,9 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lrcodec import decoder, zoo
-from lrcodec.container import GREY, RGB, Header
+from lrcodec import container, decoder, entropy, grid, zoo
+from lrcodec.container import GREY, RGB, Chunk, Header
 from lrcodec.encoder import export
 from lrcodec.errors import FormatError, LimitError, UnsupportedError, UsageError
 from lrcodec.grid import Scale
@@ -31,20 +36,17 @@ def header(width: int, height: int, **changes) -> Header:
     return Header(width=width, height=height, **fields)
 
 
-def expected(pack, smoothing, planes, head: Header) -> np.ndarray:
+def expected(pack, planes, head: Header) -> np.ndarray:
     """Pixels (count, h, w[, 3]) of index planes (count, ...), image by image."""
-    channels = 3 if head.colour == RGB else 1
-    w1, b1, w2, b2 = smoothing
-    cut = (w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]) if head.smoothing else None
-    colour = export.colour_matrix(channels)
-    return np.stack([reference.pixels(list(one), pack.tables, head, cut, colour) for one in zip(*planes, strict=True)])
+    return np.stack([reference.pixels(list(one), pack.tables, head) for one in zip(*planes, strict=True)])
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_graph_equals_integer_reference(random_pack, random_planes, rank, level, threads):
-    pack, smoothing = random_pack
+    """And a window of rows is that of the whole, whatever part of the index planes it takes."""
+    pack, _ = random_pack
     for colour, smooth, (width, height), count in (
         (RGB, 1, (97, 61), 1),
         (RGB, 0, (16, 40), 3),
@@ -53,9 +55,15 @@ def test_graph_equals_integer_reference(random_pack, random_planes, rank, level,
     ):
         head = header(width, height, rank=rank, colour=colour, smoothing=smooth)
         planes = random_planes(pack, head, rank + width, count)
-        got = decoder.Graph(pack, colour, bool(smooth), threads, level).run(planes, rank, height, width)
+        graph = decoder.Graph(pack, colour, bool(smooth), threads, level)
+        got = graph.run(planes, rank, height, width)
         assert got.dtype == np.uint8
-        np.testing.assert_array_equal(got, expected(pack, smoothing, planes, head))
+        np.testing.assert_array_equal(got, expected(pack, planes, head))
+        top, bottom = height // 2, height - height // 5
+        ranges = grid.window(pack.scales, height, top, bottom)
+        cut = [plane[:, first:last] for plane, (first, last) in zip(planes, ranges, strict=True)]
+        part = graph.run(cut, rank, height, width, (top, bottom))
+        np.testing.assert_array_equal(part, got[:, top:bottom])
 
 
 def test_every_patch_stopped_gives_mid_grey(random_pack):
@@ -77,11 +85,11 @@ def test_export_refuses_inexact_tables():
     scale = Scale(1, 8, (2,))
     u, v = np.full((2, 4, 8), 127, np.int8), np.full((2, 4, 24), 32767, np.int16)
     with pytest.raises(ValueError, match="not exact"):
-        export.check_exact((scale,), {1: (u, v)}, None)
-    export.check_exact((scale,), {1: (u, v // 4)}, None)
+        export.check_exact((scale,), 3, {1: (u, v)}, None)
+    export.check_exact((scale,), 3, {1: (u, v // 4)}, None)
     # Four iterations that share the codebook may all pick its largest codeword.
     with pytest.raises(ValueError, match="not exact"):
-        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), {1: (u, v // 4)}, None)
+        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {1: (u, v // 4)}, None)
 
 
 def test_macs_count_executed_products_only(random_pack):
@@ -90,9 +98,12 @@ def test_macs_count_executed_products_only(random_pack):
     graph = decoder.Graph(pack, RGB, smoothing=True)
     still = graph.macs(planes, 2, 64, 64)
     assert still.low_rank == 0
-    planes[2][0, 0, 0, :2] = 1  # two iterations of one 8 x 8 patch, rank 2, three channels
+    planes[1][0, 0, 0, :1] = 1  # one iteration of one 8 x 8 patch, rank 2, three channels
+    planes[2][0, 0, 0, :2] = 1  # two, of the channels of the finest scale
     moved = graph.macs(planes, 2, 64, 64)
-    assert moved.low_rank == pytest.approx(2 * 2 * 64 * 3 / 64**2)
+    finest = 1 if pack.scales[2].luma_only else 3
+    assert moved.low_rank == pytest.approx((2 * 64 * 3 + 2 * 2 * 64 * finest) / 64**2)
+    assert moved.total == pytest.approx(still.total + moved.low_rank)
 
 
 def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes):
@@ -106,15 +117,17 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes)
     for node in convolutions:
         model.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
     graph.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    inputs = dict(pack.factors(2, 3))
+    inputs = dict(graph._inputs(2))
     for scale, plane in zip(pack.scales, planes, strict=True):
-        inputs |= decoder._by_depth(scale, plane)
+        inputs |= decoder._by_depth(scale, plane, 2)
+    inputs |= {f"crop{scale.scale}": np.zeros(1, np.int64) for scale in pack.scales[1:]}
     counted = {"enlargement": 0.0, "smoothing": 0.0, "colour": 0.0}
     for node, made in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):
         part = {"enlarge": "enlargement", "smooth1": "smoothing", "smooth2": "smoothing", "colour": "colour"}
         name = part[node.name.split("_")[0]]
         counted[name] += made.size * weights[node.input[1]][0].size / (2 * 97 * 61)
     macs = graph.macs(planes, 2, 61, 97)
+    assert min(counted.values()) > 0
     assert counted == {name: pytest.approx(getattr(macs, name)) for name in counted}
 
 
@@ -164,12 +177,203 @@ def test_a_wrong_file_stops_the_batch(photo_file: Path):
     assert decoder.Decoder().decode_batch([]) == []
 
 
+# Strips
+
+
+def reader_of(pack, threads: int = 2) -> decoder.Decoder:
+    """A decoder that knows a pack which is in no folder, with its graphs loaded once."""
+    if threads not in (readers := READERS.setdefault(pack, {})):
+        readers[threads] = decoder.Decoder(threads=threads)
+        readers[threads]._packs[pack.fingerprint] = pack
+    return readers[threads]
+
+
+READERS: dict[zoo.Pack, dict[int, decoder.Decoder]] = {}
+
+
+def file_of(pack, planes: list[np.ndarray], head: Header) -> bytes:
+    """The file of an image's index planes (1, ...), cut into strips of `grid.STRIP_PIXELS`."""
+    payloads = []
+    for top, bottom in grid.strips(pack.scales, head.height, head.width):
+        own = [plane[:, top // s.span : -(-bottom // s.span)] for s, plane in zip(pack.scales, planes, strict=True)]
+        payloads += entropy.encode(own, pack, head)
+    return container.pack(head, [Chunk(container.INDICES, payload) for payload in payloads])
+
+
+@contextmanager
+def strips_of(pixels: int) -> Iterator[None]:
+    """Another size of strips, also for the reference."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "STRIP_PIXELS", pixels)
+        patch.setattr(reference, "STRIP_PIXELS", pixels)
+        yield
+
+
+def pieces(data: bytes) -> list[Chunk]:
+    return container.unpack(data)[1]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("pixels", "count"), [(1, 9), (80 * 16, 9), (2 * 80 * 16, 5), (80 * 80, 2), (2**20, 1)])
+def test_strips_are_drawn_as_one_image(random_pack, random_planes, threads, pixels, count):
+    """Only the bytes know the strips: the pixels are those of the whole, by graph and by reference."""
+    pack, _ = random_pack
+    head = header(70, 139, model=pack.fingerprint, band=1)
+    planes = random_planes(pack, head, 21)
+    whole = expected(pack, planes, head)[0]
+    reader = reader_of(pack, threads)
+    with strips_of(pixels):
+        data = file_of(pack, planes, head)
+        assert len(pieces(data)) == count
+        np.testing.assert_array_equal(reference.decode(data, pack.tables), whole)
+        np.testing.assert_array_equal(reader.decode(data), whole)
+        parts = list(reader.strips(data))
+        bounds = grid.strips(pack.scales, 139, 70)
+        assert [len(part) for part in parts] == [bottom - top for top, bottom in bounds] and len(parts) == count
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        for got, want in zip(reader.indices(data)[1], planes, strict=True):
+            np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(reader.decode_batch([data, data])[1], whole)
+        assert reader.macs(data) == reader.graph(head).macs(planes, 2, 139, 70)
+
+
+def test_strips_of_the_normative_size(random_pack, random_planes):
+    """2^20 pixels: 65,535 columns leave one row of patches, 16 rows of pixels."""
+    pack, _ = random_pack
+    head = header(65535, 20, model=pack.fingerprint, colour=GREY)
+    planes = random_planes(pack, head, 22)
+    data = file_of(pack, planes, head)
+    assert len(pieces(data)) == 2
+    np.testing.assert_array_equal(reader_of(pack).decode(data), expected(pack, planes, head)[0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_rows_are_those_of_the_whole(random_pack, random_planes, data):
+    pack, _ = random_pack
+    height = data.draw(st.integers(1, 150), "height")
+    top = data.draw(st.integers(0, height - 1), "top")
+    bottom = data.draw(st.integers(top + 1, height), "bottom")
+    fields = {name: data.draw(st.integers(0, 1), name) for name in ("colour", "smoothing")}
+    head = header(data.draw(st.integers(1, 50), "width"), height, model=pack.fingerprint, **fields)
+    planes = random_planes(pack, head, 23)
+    reader = reader_of(pack, data.draw(st.sampled_from([1, 2]), "threads"))
+    whole = reader.graph(head).run(planes, head.rank, height, head.width)[0]
+    with strips_of(data.draw(st.sampled_from([1, 64 * 32, 64 * 48, 2**20]), "pixels")):
+        file = file_of(pack, planes, head)
+        np.testing.assert_array_equal(np.concatenate(list(reader.strips(file))), whole)
+        parts = list(reader.strips(file, (top, bottom)))
+        bounds = grid.strips(pack.scales, height, head.width)
+        cut = [(max(top, a), min(bottom, b)) for a, b in bounds if a < bottom and top < b]
+    assert [len(part) for part in parts] == [b - a for a, b in cut]
+    np.testing.assert_array_equal(np.concatenate(parts), whole[top:bottom])
+
+
+def test_no_such_rows(random_pack, random_planes):
+    pack, _ = random_pack
+    head = header(20, 30, model=pack.fingerprint)
+    data = file_of(pack, random_planes(pack, head, 24), head)
+    for rows in ((0, 0), (5, 5), (6, 5), (-1, 5), (0, 31), (30, 31)):
+        with pytest.raises(UsageError, match="rows"):
+            list(reader_of(pack).strips(data, rows))
+
+
+def test_far_strips_are_not_decoded(random_pack, random_planes, monkeypatch):
+    pack, _ = random_pack
+    head = header(40, 400, model=pack.fingerprint)
+    planes = random_planes(pack, head, 25)
+    decoded = []
+    decode = entropy.decode
+
+    def spy(payloads, *arguments):
+        decoded.extend(payloads)
+        return decode(payloads, *arguments)
+
+    monkeypatch.setattr(entropy, "decode", spy)
+    with strips_of(1):
+        data = file_of(pack, planes, head)
+        payloads = [chunk.payload for chunk in pieces(data)]
+        part = np.concatenate(list(reader_of(pack).strips(data, (200, 230))))
+    np.testing.assert_array_equal(part, expected(pack, planes, head)[0, 200:230])
+    assert sorted(decoded) == sorted(payloads[10:17])  # rows 160 to 272: the coarsest patches reach that far
+
+
+def test_wrong_numbers_of_strips(random_pack, random_planes):
+    pack, _ = random_pack
+    head = header(30, 75, model=pack.fingerprint)
+    reader = reader_of(pack)
+    with strips_of(1):
+        chunks = pieces(file_of(pack, random_planes(pack, head, 26), head))
+        assert len(chunks) == 5
+        for wrong in (chunks[:1], chunks[:4], [*chunks, chunks[0]], chunks * 2):
+            data = container.pack(head, wrong)
+            for use in (reader.decode, reader.indices, reader.macs, lambda d: reader.decode_batch([d])):
+                with pytest.raises(FormatError, match=f"{len(wrong)} chunks of indices instead of 5"):
+                    use(data)
+            with pytest.raises(FormatError, match="instead of 5"):
+                next(reader.strips(data))
+        # Chunks that are not of indices may come anywhere.
+        between = [Chunk(b"x", b"?"), *chunks[:2], Chunk(b"z", b""), *chunks[2:]]
+        np.testing.assert_array_equal(
+            reader.decode(container.pack(head, between)), reader.decode(container.pack(head, chunks))
+        )
+
+
+def test_strips_in_disorder_or_damaged(random_pack, random_planes):
+    """They give other pixels or an error, as for damage behind a CRC-32 that matches."""
+    pack, _ = random_pack
+    head = header(40, 75, model=pack.fingerprint, iterations=2)
+    reader, random, refused = reader_of(pack), np.random.default_rng(0), 0
+    with strips_of(40 * 32):
+        chunks = pieces(file_of(pack, random_planes(pack, head, 27), head))
+        assert len(chunks) == 5
+        for attempt in range(60):
+            wrong = list(chunks)
+            if attempt < 4:  # the last strip is of another height
+                wrong[attempt], wrong[4] = wrong[4], wrong[attempt]
+            else:
+                at = random.integers(5)
+                hurt = bytearray(wrong[at].payload)
+                hurt[random.integers(len(hurt))] ^= 1 << random.integers(8)
+                wrong[at] = Chunk(b"I", bytes(hurt))
+            data = container.pack(head, wrong)
+            try:
+                want = reference.decode(data, pack.tables)
+            except ValueError:
+                refused += 1
+                for use in (reader.decode, reader.indices, lambda d: list(reader.strips(d))):
+                    with pytest.raises(FormatError, match="damaged"):
+                        use(data)
+            else:
+                np.testing.assert_array_equal(reader.decode(data), want)
+        assert 0 < refused < 60
+
+
+def test_a_depth_above_the_cap_is_refused_in_any_strip(random_pack, random_planes):
+    pack, _ = random_pack
+    head = header(40, 75, model=pack.fingerprint, iterations=1)
+    deep = replace(head, iterations=3)
+    planes = random_planes(pack, head, 28)
+    planes[2][0, -1, 0] = 1  # all three iterations, in the last strip alone
+    with strips_of(1):
+        chunks = pieces(file_of(pack, planes, deep))
+        reader = reader_of(pack)
+        assert reader.decode(container.pack(deep, chunks)).shape == (75, 40, 3)
+        data = container.pack(head, chunks)
+        with pytest.raises(FormatError, match="cap"):
+            reader.decode(data)
+        made = []
+        with pytest.raises(FormatError, match="cap"):
+            made.extend(reader.strips(data))
+        top = np.concatenate(list(reader.strips(data, (0, 20))))
+        np.testing.assert_array_equal(top, expected(pack, planes, head)[0, :20])
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("model", [entry.name for entry in zoo.packs()])
 def test_shipped_model_equals_integer_reference(model, photo, rank, grey):
     """The whole path on a real photograph: file, range coder, graph, against the reference written from SPEC.md."""
-    from lrcodec import container
     from lrcodec.encoder import Encoder
 
     encoder = Encoder(model, device="cpu")
@@ -179,15 +383,7 @@ def test_shipped_model_equals_integer_reference(model, photo, rank, grey):
             encoder.encode(image)
         return
     data = encoder.encode(image, quality=70, rank=rank, effort=0)
-    reader = decoder.Decoder()
-    head, chunks = container.unpack(data)
-    pack = reader.pack(head)
-    planes = reference.indices(chunks[0].payload, pack.tables, head)
-    channels = 1 if grey else 3
-    w1, b1, w2, b2 = (pack.tables[f"smooth_{name}"].astype(np.int64) for name in ("w1", "b1", "w2", "b2"))
-    smoothing = w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]
-    colour = export.colour_matrix(channels)
-    np.testing.assert_array_equal(reader.decode(data), reference.pixels(planes, pack.tables, head, smoothing, colour))
+    np.testing.assert_array_equal(decoder.Decoder().decode(data), reference.decode(data, encoder.pack.tables))
 
 
 def test_decoding_needs_no_torch(photo_file: Path):

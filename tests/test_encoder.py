@@ -1,15 +1,24 @@
 """The encoder: quality is a knob, efforts and ranks do what they say, bad arguments are refused."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
+import reference
+import torch
 
 from lrcodec import decode, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.encoder.export import colour_matrix
-from lrcodec.encoder.pyramid import enlarge, from_patches, to_patches, to_planes
-from lrcodec.encoder.search import beam_search, plain_costs, reconstruct
+from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
+from lrcodec.encoder.quantizer import pack_bits, unpack_bits
+from lrcodec.encoder.search import BLOCK, Bits, Labels, _least, beam_search, reconstruct
+from lrcodec.encoder.train import _integer_smoothing
+from lrcodec.encoder.transformer import Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
+from lrcodec.grid import Scale
 from lrcodec.metrics import psnr
 
 
@@ -103,47 +112,150 @@ def test_bad_arguments(encoder):
 
 
 def test_transforms_invert():
-    import torch
-
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3)).astype(np.uint8)
     planes = to_planes(image)
     pixels = np.einsum("ij,jhw->hwi", colour_matrix(3) / 1024, planes.numpy()) + 128
     assert np.abs(pixels - image).max() < 0.5
+    assert (to_pixels(planes[None])[0] + 128 - torch.from_numpy(image).movedim(-1, 0)).abs().max() < 0.5
     assert torch.equal(from_patches(to_patches(planes, 8), 8, 3, 32, 48), planes)
     # Orthonormal: squared error in planes is squared error in pixels.
     assert planes.square().sum().item() == pytest.approx(np.square(image - 128.0).sum(), rel=1e-3)
     flat = torch.full((3, 5, 7), 9.0)
     assert torch.allclose(enlarge(flat), torch.full((3, 10, 14), 9.0))
+    # A scale without chroma starts from the luma of the coarser one.
+    target = torch.zeros(1, 1, 8, 10)
+    assert torch.equal(guess_from(planes[None, :, :5, :7], target), enlarge(planes[None, :1, :5, :7])[..., :8, :10])
 
 
-def test_beam_search_finds_the_best_path():
+@pytest.mark.parametrize(("fine", "channels"), [(1, 3), (3, 3), (1, 1)], ids=["luma", "rgb", "grey"])
+def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
+    """`Smoothing`, in float, against the integers of SPEC.md: the same but for the rounding of hidden values."""
+    torch.manual_seed(0)
+    scales = (Scale(2, 8, (2,)), Scale(1, 8, (2,), luma_only=fine < channels))
+    network = Smoothing(scales, channels, 4)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    finest = torch.randint(-500, 500, (2, fine, 16, 24)) / 8  # small enough that no hidden value is clipped
+    coarser = torch.randint(-500, 500, (2, channels, 16, 16)) / 8
+    weights = _integer_smoothing(network)
+    for parameter, integers, bits in zip(network.parameters(), weights, (9, 3, 10, 3), strict=True):
+        parameter.data = torch.from_numpy(integers / 2**bits).float()
+    got = network(finest, coarser).detach().numpy() + 128
+    assert got.shape == (2, channels, 16, 24)
+    for image, fine_plane, coarse_plane in zip(got, finest.numpy(), coarser.numpy(), strict=True):
+        x, chroma = (8 * fine_plane).astype(np.int64), (8 * coarse_plane[fine:, :8, :12]).astype(np.int64)
+        inputs = np.concatenate([x[:, i // 2 :: 2, i % 2 :: 2] for i in range(4)])
+        inputs = inputs.reshape(4, fine, 8, 12).swapaxes(0, 1).reshape(-1, 8, 12)
+        change = reference.smoothing(np.concatenate([inputs, chroma]), *weights)
+        value = np.concatenate([x, chroma.repeat(2, 1).repeat(2, 2)])
+        level = np.einsum("jc,cyx->jyx", reference.MATRIX[:channels, :channels], value)
+        for i in range(4):
+            level[:, i // 2 :: 2, i % 2 :: 2] += change[i::4]
+        np.testing.assert_allclose(image, level / 2**13 + 128, atol=0.25)
+        assert np.abs(change / 2**13).max() > 10
+
+
+def test_bits_by_name():
+    torch.manual_seed(0)
+    scales = (Scale(2, 8, (4, 4)), Scale(1, 8, (8,)))
+    bands = [
+        [Bits(torch.rand(1, len(s.codewords) + 1), [torch.rand(1, k) for k in s.codewords]) for s in scales]
+        for _ in range(2)
+    ]
+    named = [pack_bits(bits, scales) for bits in bands]
+    stacked = {key: torch.stack([made[key] for made in named]) for key in named[0]}
+    for band, bits in enumerate(bands):
+        for got, want in zip(unpack_bits(stacked, scales, band), bits, strict=True):
+            assert torch.equal(got.depths, want.depths)
+            assert all(torch.equal(a, b) for a, b in zip(got.indices, want.indices, strict=True))
+
+
+def all_costs(target, books, bits, lam, depth_class, index_classes) -> dict[tuple[int, ...], float]:
+    """J of every path of every depth, without what its depth costs."""
+    out = {}
+    for depth in range(len(books) + 1):
+        for path in itertools.product(*(range(1, len(book) + 1) for book in books[:depth])):
+            drawn = sum((book[k - 1] for book, k in zip(books, path, strict=False)), torch.zeros_like(target))
+            spent = sum(float(bits.indices[i][index_classes[i], k - 1]) for i, k in enumerate(path))
+            out[path] = (target - drawn).square().sum().item() + lam * spent
+    return out
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_beam_search_finds_the_best_path(labelled, seed):
     """Against all paths of a tiny problem, with a beam wide enough to be exhaustive.
 
-    Only a path whose first step does not pay for itself may be missed: that is where the search gives up.
+    It gives a patch up where going on cannot yet pay at the cheapest depth, so a path may be missed that only pays
+    one iteration later: then it is the best of those before.
     """
-    import itertools
-
-    import torch
-
-    torch.manual_seed(0)
-    books = [torch.randn(3, 4) for _ in range(2)]
-    bits = [torch.rand(4) * 3 for _ in range(2)]
-    targets, lam, checked = torch.randn(20, 4) * 1.5, 0.4, 0
-    indices, cost = beam_search(targets, books, plain_costs(bits, 20), lam, beam=9)
-    for target, path, found in zip(targets, indices, cost, strict=True):
-        costs = {}
-        for option in itertools.product(range(4), repeat=2):
-            if option[0] == 0 and option[1]:
-                continue
-            drawn = sum((b[k - 1] for b, k in zip(books, option, strict=True) if k), torch.zeros(4))
-            spent = bits[0][option[0]] + (bits[1][option[1]] if option[0] else 0)
-            costs[option] = ((target - drawn).square().sum() + lam * spent).item()
-        codewords = [b[k - 1] for b, k in zip(books, path.tolist(), strict=True) if k]
+    torch.manual_seed(seed)
+    count, iterations, lam = 40, 3, 0.15
+    classes = (3, 2) if labelled else (1, 1)
+    books = [torch.randn(3, 4) * (0.8**i) for i in range(iterations)]
+    bits = Bits(torch.rand(classes[0], iterations + 1) * 4, [torch.rand(classes[1], 3) * 4 for _ in books])
+    labels = Labels(torch.randint(classes[0], (count,)), torch.randint(classes[1], (count, iterations)))
+    targets = torch.randn(count, 4) * 1.5
+    indices, cost = beam_search(targets, books, bits, lam, 27, labels if labelled else None)
+    best, depths = 0, set()
+    for target, path, found, a, b in zip(targets, indices, cost, labels.depths, labels.indices, strict=True):
+        own = all_costs(target, books, bits, lam, a, b)
+        of_depth = (lam * bits.depths[a]).tolist()
+        depth = int((path > 0).sum())
+        assert (path[:depth] > 0).all() and not path[depth:].any()
+        codewords = [book[k - 1] for book, k in zip(books, path.tolist(), strict=True) if k]
         assert torch.allclose(reconstruct(path[None], books)[0], sum(codewords, torch.zeros(4)))
-        assert costs[tuple(path.tolist())] == pytest.approx(found.item(), abs=1e-4)
-        stopped = costs[0, 0]
-        pays = any(costs[a, 0] - lam * bits[1][0].item() < stopped for a in range(1, 4))
-        if pays:
-            assert found.item() == pytest.approx(min(costs.values()), abs=1e-4)
-            checked += 1
-    assert checked > 5
+        assert own[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
+        least = [min(j for p, j in own.items() if len(p) == d) for d in range(iterations + 1)]
+        wanted = least[0] + of_depth[0]
+        for d in range(1, iterations + 1):
+            if least[d] + min(of_depth[d:]) >= wanted:
+                break
+            wanted = min(wanted, least[d] + of_depth[d])
+        assert found.item() == pytest.approx(wanted, abs=1e-4)
+        best += found.item() < min(map(sum, zip(least, of_depth, strict=True))) + 1e-4
+        depths.add(depth)
+    assert best > count / 3 and len(depths) > 2
+
+
+def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
+    torch.manual_seed(1)
+    books = [torch.randn(512, 12) for _ in range(3)]
+    bits = Bits(torch.rand(2, 4) * 3, [torch.rand(2, 512) * 8 for _ in books])
+    labels = Labels(torch.randint(2, (700,)), torch.randint(2, (700, 3)))
+    targets = torch.randn(700, 12) * 2
+    found = {beam: beam_search(targets, books, bits, 0.3, beam, labels) for beam in (1, 2, 4, 8)}
+    costs = [cost.mean().item() for _, cost in found.values()]
+    assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1]
+    for beam, (indices, cost) in found.items():
+        drawn = (targets - reconstruct(indices, books)).square().sum(1)
+        depth = (indices > 0).sum(1)
+        spent = bits.depths[labels.depths, depth]
+        for i in range(3):
+            spent += (indices[:, i] > 0) * bits.indices[i][labels.indices[:, i], (indices[:, i] - 1).clamp(min=0)]
+        assert torch.allclose(drawn + 0.3 * spent, cost, rtol=1e-3, atol=1e-3)
+        some = slice(300, 310)
+        part = Labels(labels.depths[some], labels.indices[some])
+        alone, _ = beam_search(targets[some], books, bits, 0.3, beam, part)
+        assert (alone == indices[some]).all(1).float().mean() > 0.8  # float sums may tip a choice over
+
+
+def test_depths_that_are_not_allowed():
+    """An infinite cost forbids a depth."""
+    torch.manual_seed(2)
+    books = [torch.randn(5, 4) for _ in range(3)]
+    for allowed in range(4):
+        depths = torch.full((1, 4), math.inf)
+        depths[0, allowed] = 0
+        indices, cost = beam_search(torch.randn(30, 4), books, Bits(depths, [torch.zeros(1, 5)] * 3), 1e-6, 2)
+        assert ((indices > 0).sum(1) == allowed).all() and cost.isfinite().all()
+
+
+@pytest.mark.parametrize("codewords", [100, 4 * BLOCK, 6 * BLOCK, 5 * BLOCK + 1])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_least_scores(codewords, count):
+    torch.manual_seed(codewords + count)
+    scores = torch.randn(50, codewords)
+    values, places = _least(scores, count)
+    assert torch.equal(values, scores.topk(count, largest=False)[0])
+    assert torch.equal(scores.gather(1, places), values)

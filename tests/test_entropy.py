@@ -1,5 +1,7 @@
 """Entropy coding: integer tables, round trips, and agreement with the reference range decoder of SPEC.md."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
@@ -11,9 +13,9 @@ from lrcodec import entropy
 from lrcodec.errors import FormatError, LrqError
 
 
-@given(st.lists(st.integers(0, 255), min_size=2, max_size=300))
+@given(st.lists(st.integers(0, 510), min_size=2, max_size=300))
 def test_frequencies_are_positive_and_sum_to_2_24(costs):
-    freq = entropy.frequencies(np.array(costs, np.uint8))
+    freq = entropy.frequencies(np.array(costs))
     assert freq.min() >= 1 and freq.sum() == 2**24
     assert freq.tolist() == reference.frequencies(costs)
 
@@ -37,7 +39,7 @@ def test_round_trip(random_pack, random_planes, width, height, iterations, band,
     head = header(width, height, iterations=iterations, band=band)
     planes = random_planes(pack, head, seed, count)
     payloads = entropy.encode(planes, pack, head)
-    for got, want in zip(entropy.decode(payloads, pack, head), planes, strict=True):
+    for got, want in zip(entropy.decode(payloads, pack, head, height), planes, strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -47,7 +49,7 @@ def test_reference_decoder_agrees(random_pack, random_planes, size):
     head = header(*size, band=1)
     planes = random_planes(pack, head, 3, count=3)
     for payload, *one in zip(entropy.encode(planes, pack, head), *planes, strict=True):
-        for got, want in zip(reference.indices(payload, pack.tables, head), one, strict=True):
+        for got, want in zip(reference.strip(payload, head.height, pack.tables, head), one, strict=True):
             np.testing.assert_array_equal(got, want)
 
 
@@ -64,8 +66,9 @@ def test_payload_bytes_are_pinned(random_pack, random_planes):
     pack, _ = random_pack
     head = header(24, 24)
     (payload,) = entropy.encode(random_planes(pack, head, 0), pack, head)
-    pinned = {False: ("36c14e37b23dd648", 49), True: ("c45c38ffff455937", 46)}
-    assert (payload[:8].hex(), len(payload)) == pinned[pack.scales[0].shared]
+    pinned = {"luma": ("ffdd589571748255", 44), "own": ("ffdd589571748255", 45), "shared": ("ffcec829e315fef3", 44)}
+    form = "shared" if pack.scales[0].shared else "luma" if pack.scales[-1].luma_only else "own"
+    assert (payload[:8].hex(), len(payload)) == pinned[form]
 
 
 def test_cost_of_payload_is_what_the_tables_say(random_pack, random_planes):
@@ -77,11 +80,62 @@ def test_cost_of_payload_is_what_the_tables_say(random_pack, random_planes):
     for plane, classes, tables in zip(
         planes, entropy.contexts(planes, pack, head), entropy.tables(pack, head), strict=True
     ):
-        for i, bits in enumerate(tables.bits):
-            coded = plane[..., i - 1] > 0 if i else np.ones(plane.shape[:-1], bool)
-            total += bits[classes[..., i][coded], plane[..., i][coded]].sum()
+        depth_bits, index_bits = tables.bits
+        label, phase = np.divmod(classes.depths, 2)
+        total += depth_bits[phase, label, np.count_nonzero(plane, axis=3)].sum()
+        for i, bits in enumerate(index_bits):
+            coded = plane[..., i] > 0
+            total += bits[classes.indices[..., i][coded], plane[..., i][coded] - 1].sum()
     (payload,) = entropy.encode(planes, pack, head)
     assert total / 8 - 1 < len(payload) < 1.002 * total / 8 + 2
+
+
+def test_contexts_are_those_of_the_coder(random_pack, random_planes, monkeypatch):
+    pack, _ = random_pack
+    head = header(130, 70)
+    planes = random_planes(pack, head, 11, count=2)
+    used: list[tuple[entropy.Group, np.ndarray]] = []
+    classes = entropy.Tables.classes
+
+    def spy(self: entropy.Tables, group: entropy.Group) -> np.ndarray:
+        used.append((group, classes(self, group)))
+        return used[-1][1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entropy.Tables, "classes", spy)
+        payloads = entropy.encode(planes, pack, head)
+        coded = len(used)
+        entropy.decode(payloads, pack, head, 70)
+    assert coded == len(used) - coded == sum(2 + len(s.codewords) for s in pack.scales)
+    # Nothing is known when the first phase of the coarsest scale is decoded.
+    assert sum(len(np.unique(label)) > 1 for _, label in used) == len(used) - 2
+    contexts = entropy.contexts(planes, pack, head)
+    for group, label in used:
+        own = contexts[group.position]
+        if group.iteration is None:
+            np.testing.assert_array_equal(own.depths.reshape(-1)[group.at], 2 * label + group.phase)
+        else:
+            np.testing.assert_array_equal(own.indices[..., group.iteration].reshape(-1)[group.at], label)
+            assert (planes[group.position][..., group.iteration].reshape(-1)[group.at] > 0).all()
+    for own, plane in zip(contexts, planes, strict=True):
+        assert own.depths.shape == plane.shape[:3] and own.indices.shape == plane.shape
+
+
+def test_a_depth_above_the_cap_is_refused(random_pack, random_planes):
+    pack, _ = random_pack
+    head = header(60, 40)
+    planes = random_planes(pack, head, 12)
+    (payload,) = entropy.encode(planes, pack, head)
+    deepest = max(np.count_nonzero(plane, axis=3).max() for plane in planes)
+    assert deepest == head.iterations == 3
+    for cap in (1, 2):
+        low = replace(head, iterations=cap)
+        with pytest.raises(FormatError, match=f"{cap} is the cap"):
+            entropy.decode([payload], pack, low, 40)
+        with pytest.raises(ValueError, match="not valid"):
+            reference.strip(payload, 40, pack.tables, low)
+    for got, want in zip(entropy.decode([payload], pack, replace(head, iterations=32), 40), planes, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @settings(deadline=None, max_examples=50)
@@ -93,7 +147,7 @@ def test_payloads_are_as_short_as_possible(random_pack, random_planes, width, he
 
     def decoded(payload: bytes) -> list[bytes] | None:
         try:
-            return [plane.tobytes() for plane in entropy.decode([payload], pack, head)]
+            return [plane.tobytes() for plane in entropy.decode([payload], pack, head, height)]
         except FormatError:
             return None
 
@@ -105,13 +159,13 @@ def test_payloads_are_as_short_as_possible(random_pack, random_planes, width, he
     assert not payload or payload[-1] and decoded(payload[:-1]) != want
 
 
-def test_an_image_of_stops_takes_no_bytes(random_pack):
-    """The stop is the first symbol of every table, so it leaves the low end of the interval at zero."""
+def test_an_image_without_depth_takes_no_bytes(random_pack):
+    """Depth 0 is the first symbol of every table, so it leaves the low end of the interval at zero."""
     pack, _ = random_pack
     head = header(100, 100)
     planes = [np.zeros((2, *s.grid(100, 100), len(s.codewords)), np.int64) for s in pack.scales]
     assert entropy.encode(planes, pack, head) == [b"", b""]
-    assert not any(plane.any() for plane in entropy.decode([b"", bytes(3)], pack, head))
+    assert not any(plane.any() for plane in entropy.decode([b"", bytes(3)], pack, head, 100))
 
 
 def test_a_large_payload(random_pack, random_planes):
@@ -121,7 +175,7 @@ def test_a_large_payload(random_pack, random_planes):
     planes = random_planes(pack, head, 6)
     (payload,) = entropy.encode(planes, pack, head)
     assert len(payload) > 50_000
-    for got, want in zip(entropy.decode([payload], pack, head), planes, strict=True):
+    for got, want in zip(entropy.decode([payload], pack, head, 1000), planes, strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -135,7 +189,7 @@ def test_damaged_payloads_raise_or_give_valid_indices(random_pack, random_planes
         hurt = bytearray(payload)
         hurt[random.integers(len(hurt))] ^= 1 << random.integers(8)
         try:
-            planes = entropy.decode([payload, bytes(hurt)], pack, head)
+            planes = entropy.decode([payload, bytes(hurt)], pack, head, 80)
         except LrqError:
             continue
         for plane, scale in zip(planes, pack.scales, strict=True):

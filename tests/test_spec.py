@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lrcodec import container, decoder, entropy, errors, fixed, zoo
+from lrcodec import container, decoder, entropy, errors, fixed, grid, zoo
 from lrcodec.cli import main
 from lrcodec.container import Chunk, Header
 from lrcodec.encoder import export, tables
@@ -70,7 +70,9 @@ def hexadecimal(text: str) -> bytes:
 def test_code_refers_to_headings_that_exist():
     headings = set(re.findall(r"^#+ (.+)$", SPEC, flags=re.M))
     code = [*(ROOT / "lrcodec").rglob("*.py"), ROOT / "tests" / "reference.py"]
-    named = {name for path in code for name in re.findall(r'SPEC\.md, "([^"]+)"', path.read_text(encoding="utf-8"))}
+    texts = [path.read_text(encoding="utf-8") for path in code]
+    references = [names for text in texts for names in re.findall(r'SPEC\.md, ((?:"[^"]+"|, | and )+)', text)]
+    named = {name for names in references for name in re.findall(r'"([^"]+)"', names)}
     assert len(named) > 5 and named <= headings
     inside = set(re.findall(r'"([A-Z][^"]+)"', SPEC))
     assert len(inside) >= 3 and inside <= headings
@@ -79,8 +81,10 @@ def test_code_refers_to_headings_that_exist():
 def test_glossary_has_every_term():
     terms = re.findall(r"^- \*\*(.+?)\*\*:", section("Glossary"), flags=re.M)
     assert len(terms) == len(set(terms))
-    needed = "scale patch span iteration codeword index stop plane rank cluster member group phase pack fingerprint"
-    assert {*needed.split(), "rate band", "context class"} <= set(terms)
+    needed = (
+        "scale patch span iteration codeword depth index plane strip rank cluster member group phase pack fingerprint"
+    )
+    assert {*needed.split(), "rate band", "energy level", "context class"} <= set(terms)
 
 
 # Container
@@ -116,7 +120,7 @@ def test_crc_check_value():
 def test_chunk_tags():
     rows = table("Chunks")
     assert [row[0] for row in rows if row[2] == "defined"] == [container.INDICES.decode()]
-    assert sorted(row[0] for row in rows if row[2] == "reserved") == sorted("AScex")
+    assert sorted(row[0] for row in rows if row[2] == "reserved") == sorted("Acex")
     bit = int(re.findall(r"Bit (0x\d+) of the tag is the ancillary bit", words("Chunks"))[0], 16)
     assert bit == container.ANCILLARY_BIT
     indices = Chunk(container.INDICES, b"")
@@ -182,6 +186,17 @@ def test_grid_example():
     assert (tall, wide) == (rows * patch, columns * patch)
 
 
+def test_strips_example():
+    assert f"2^{grid.STRIP_PIXELS.bit_length() - 1} //" in literals("Strips")[0]
+    assert grid.STRIP_PIXELS == reference.STRIP_PIXELS == 2**20
+    span, width, height, columns, rows, high, count, last = integers(words("Strips").split("*Note*")[1])
+    scales = (Scale(span // 4, 4, (1,)),)
+    assert columns == scales[0].grid(height, width)[1] and rows == 2**20 // (span * span * columns)
+    bounds = grid.strips(scales, height, width)
+    assert (len(bounds), bounds[0], bounds[-1]) == (count, (0, high), (height - last, height))
+    assert high == rows * span
+
+
 @pytest.mark.parametrize(
     "scales",
     [
@@ -191,8 +206,9 @@ def test_grid_example():
         (Scale(2, 4, (1,)), Scale(1, 6, (1,))),
         (Scale(1, 4, ()),),
         (Scale(1, 4, (8, 4), shared=True),),
+        (Scale(1, 4, (1,), luma_only=True),),
     ],
-    ids=["halve", "end at 1", "even", "nest", "iterations", "equal K if shared"],
+    ids=["halve", "end at 1", "even", "nest", "iterations", "equal K if shared", "chroma in scale 2"],
 )
 def test_rules_of_grids(scales: tuple[Scale, ...]):
     with pytest.raises(ValueError):
@@ -204,20 +220,25 @@ def test_tables(random_pack):
     pack, _ = random_pack
     t, rows = pack.tables, table("Tables")
     numbers = sorted((str(s.scale) for s in pack.scales), reverse=True)
-    pattern = re.compile(rf"^([a-z]+?)({'|'.join(numbers)})(_\d+)?$")
+    pattern = re.compile(rf"^(?!smooth)([a-z_]+?)({'|'.join(numbers)})(_\d+)?$")
     found = {name: pattern.sub(lambda m: m[1] + "{s}" + ("_{i}" if m[3] else ""), name) for name in t}
     assert sorted({*found.values()}) == sorted(row[0] for row in rows)
     described = {row[0]: row[1:3] for row in rows}
+    (inputs,) = re.findall(r"I is ([^,]+), with the F of scale 1", words("Tables"))
     for name, general in found.items():
         dtype, shape = described[general]
-        sizes = {"S": len(pack.scales), "C": pack.channels, "bands": pack.bands, "R": pack.rank}
-        sizes["H"] = len(t["smooth_b1"])
+        c = pack.channels
+        fine = pack.scales[-1].channels(c)
+        sizes = {"S": len(pack.scales), "C": c, "bands": pack.bands, "R": pack.rank}
+        sizes |= {"H": len(t["smooth_b1"]), "I": eval(inputs, {}, {"C": c, "F": fine})}
         if match := pattern.match(name):
             scale = next(s for s in pack.scales if s.scale == int(match[2]))
-            sizes |= {"I": len(scale.codewords), "p": scale.patch, "rows": scale.rows}
+            sizes |= {"D": len(scale.codewords), "p": scale.patch, "rows": scale.rows, "F": scale.channels(c)}
+            if "M" in shape:
+                sizes["M"] = t[name].shape[shape.strip("()").split(", ").index("M")]
             if match[3]:
                 clusters = t[f"clusters{match[2]}{match[3]}"]
-                sizes |= {"K": scale.codewords[int(match[3][1:])], "M": clusters.shape[1], "A": clusters.shape[2] - 1}
+                sizes |= {"K": scale.codewords[int(match[3][1:])], "A": clusters.shape[2]}
         assert (t[name].dtype.name, t[name].shape) == (dtype, eval(shape, {}, sizes)), name
 
 
@@ -225,8 +246,10 @@ def test_tables_that_training_makes():
     """Their shapes where the number of clusters is not that of their members, as it is in `random_pack`."""
     made = tables.context_tables({}, (8, 32), (2, 4), bands=3, limit=5)
     described = {row[0].replace("{s}", ""): row[1:3] for row in table("Tables")}
+    of_contexts = [name for name in described if re.match("depth|edges|classes|clusters|members", name)]
+    assert {re.sub(r"\d+$", "{i}", name) for name in made} == set(of_contexts)
     for name, array in made.items():
-        sizes = {"I": 2, "bands": 3, "M": 5}
+        sizes = {"D": 2, "bands": 3, "M": 5}
         if name[-1].isdigit():
             sizes |= {"K": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
         dtype, shape = described[re.sub(r"\d+$", "{i}", name)]
@@ -236,24 +259,32 @@ def test_tables_that_training_makes():
 def test_graphs_and_weights_of_smoothing(random_pack):
     pack, smoothing = random_pack
     assert set(re.findall(r"`(decoder-[a-z-]+\.onnx)`", words("Tables"))) == set(pack.graphs)
+    shifts = {row[0]: int(re.findall(r"over 2\^(\d+)", row[3])[0]) for row in table("Tables") if "weights of" in row[3]}
+    assert shifts == {"smooth_w1": fixed.WEIGHT_BITS, "smooth_w2": fixed.COLOUR_BITS}
     for colour, c in ((container.GREY, 1), (container.RGB, 3)):
         graph = onnx.load_from_string(pack.graph(colour, True)).graph
-        weights = {w.name: numpy_helper.to_array(w) for w in graph.initializer}
-        for name, whole in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True):
-            used = whole[: 4 * c] if name[1] == "2" else whole
-            used = used[:, : 4 * c] if name == "w1" else used
-            np.testing.assert_array_equal(weights[name], used / 512 if name[0] == "w" else used + 0.5)
+        weights = {w.name: numpy_helper.to_array(w).astype(float) for w in graph.initializer}
+        w1, b1, w2, b2 = smoothing
+        if c == 1:
+            w1, w2, b2 = w1[:, :4], (w2[:4] + w2[4:8] + w2[8:] + 1) // 3, (b2[:4] + b2[4:8] + b2[8:] + 1) // 3
+        np.testing.assert_array_equal(weights["w1"], w1 / 2**9)
+        np.testing.assert_array_equal(weights["b1"], b1 + 0.5)
+        np.testing.assert_array_equal(weights["w2"], w2 / 2**13)
+        np.testing.assert_array_equal(weights["offset"], b2 / 8 + 128.5)
+        for got, want in zip(reference.weights(pack.tables, c), (w1, b1, w2, b2), strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_inputs_of_graphs(random_pack):
     pack, _ = random_pack
-    types = {"int8": onnx.TensorProto.INT8, "int16": onnx.TensorProto.INT16, "int64": onnx.TensorProto.INT64}
-    told = re.findall(r"`(\w+\{s\}\w*(?:\{d\})?)` (int\d+) \(([^)]*)\)", section("Graphs"))
+    types = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+    told = re.findall(r"`(\w+\{s\}\w*(?:\{d\})?)` (float32|int64) \(([^)]*)\)", section("Graphs"))
     expected = {
         name.format(s=scale.scale, d=d): (types[kind], len(shape.split(",")))
         for scale in pack.scales
         for d in range(1, len(scale.codewords) + 1)
         for name, kind, shape in told
+        if name != "crop{s}" or scale != pack.scales[0]
     }
 
     def described(values) -> dict[str, tuple[int, int]]:
@@ -278,30 +309,90 @@ def test_fingerprint_example():
 
 
 def test_contexts():
-    features = re.findall(r"^(\d)\. ", section("Context classes"), flags=re.M)
-    assert [int(f) for f in features] == list(range(entropy.FEATURES))
-    digits = re.findall(
-        r"level_0 \+ (\d+) \* level_1 \+ (\d+) \* level_2 \+ (\d+) \* level_3", words("Context classes")
-    )
-    assert [int(d) for d in digits[0]] == [entropy.LEVELS**f for f in range(1, entropy.FEATURES)]
-    assert number(r"the number of the (\d+) edges", "Context classes") == entropy.LEVELS - 1
-    assert f"`edges{{s}}` | uint8 | (I, 2, {entropy.FEATURES}, {entropy.LEVELS - 1})" in SPEC
-    assert f"`classes{{s}}` | uint8 | (I, 2, {entropy.LEVELS**entropy.FEATURES})" in SPEC
+    first, second = re.split("The four features", section("Context classes"))
+    for text, count, name in (
+        (first, entropy.DEPTH_FEATURES, "depth"),
+        (second, entropy.INDEX_FEATURES, "index"),
+    ):
+        assert [int(f) for f in re.findall(r"^(\d)\. ", text, flags=re.M)] == list(range(count))
+        cell = " + ".join(["level_0", *(f"{entropy.LEVELS**f} * level_{f}" for f in range(1, count))])
+        assert re.search(rf"the cell of an? {name} is `{re.escape(cell)}`", words("Context classes"), flags=re.I)
+    assert number(r"the number of its (\d+) edges", "Context classes") == entropy.LEVELS - 1
+    levels, edges = entropy.LEVELS, entropy.LEVELS - 1
+    assert f"`depth_edges{{s}}` | uint8 | (2, {entropy.DEPTH_FEATURES}, {edges})" in SPEC
+    assert f"`depth_classes{{s}}` | uint8 | (2, {levels**entropy.DEPTH_FEATURES})" in SPEC
+    assert f"`edges{{s}}` | uint8 | ({entropy.INDEX_FEATURES}, {edges})" in SPEC
+    assert f"`classes{{s}}` | uint8 | (D, {levels**entropy.INDEX_FEATURES})" in SPEC
 
 
 def test_features_are_clipped(random_pack, random_planes):
     pack, _ = random_pack
     limit = number(r"replaced by `min\(feature, (\d+)\)`", "Context classes")
-    highest = 0
+    highest: dict[tuple[bool, int], int] = {}
     planes = random_planes(pack, replace(HEADER, width=200, height=100), 1)
 
     def coder(group: entropy.Group) -> np.ndarray:
-        nonlocal highest
-        highest = max(highest, *(int(f.max()) for f in group.features))
+        for f, feature in enumerate(group.features):
+            key = group.iteration is None, f
+            highest[key] = max(highest.get(key, 0), int(feature.max()))
         return entropy.known(planes, group)
 
-    entropy.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], (100, 200), 3, 1, coder)
-    assert highest == limit
+    grids = [plane.shape[1:3] for plane in planes]
+    entropy.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], grids, 1, coder)
+    # Parents and what is around them reach the limit, depths cannot.
+    assert [highest[True, f] for f in (1, 2)] == [highest[False, f] for f in (2, 3)] == [limit] * 2
+    assert highest[False, 0] == 3 and highest[True, 0] == highest[False, 1] <= 12
+
+
+def test_order_of_phases_and_features():
+    """A grid of three patches by three, worked out by hand, under one of two patches by two."""
+    scales = (Scale(2, 8, (9,)), Scale(1, 8, (9, 9)))
+    coarse = np.array([[1, 0], [3, 9]])[None, :, :, None]
+    fine = np.array([[[1, 2], [0, 0], [3, 0]], [[4, 5], [6, 7], [0, 0]], [[0, 0], [8, 0], [9, 9]]])[None]
+    energies = [np.arange(10, 19, dtype=np.uint8), np.arange(100, 118, dtype=np.uint8)]
+    seen = {}
+
+    def coder(group: entropy.Group) -> np.ndarray:
+        columns = [np.asarray(f).tolist() for f in group.features]
+        seen[group.position, group.iteration, group.phase] = group.at.tolist(), *columns
+        return entropy.known([coarse, fine], group)
+
+    entropy.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
+    assert seen == {
+        # depths: places, sum of the neighbours' depths in phase 1, total of the parent, totals around it
+        (0, None, 0): ([0, 3], [0, 0], [0, 0], [0, 0]),
+        (0, None, 1): ([1, 2], [2, 2], [0, 0], [0, 0]),
+        # indices: places, depth left, depths around, total of the parent, what came before
+        (0, 0, 0): ([0, 2, 3], [1, 1, 1], [1, 2, 1], [0, 0, 0], [0, 0, 0]),
+        # totals of the coarse patches: 10, 0, 12, 18
+        (1, None, 0): ([0, 2, 4, 6, 8], [0] * 5, [10, 0, 10, 12, 18], [12, 28, 12, 28, 12]),
+        (1, None, 1): ([1, 3, 5, 7], [5, 4, 5, 4], [10, 10, 0, 12], [12, 12, 28, 28]),
+        (1, 0, 0): (
+            [0, 2, 3, 4, 7, 8],
+            [2, 1, 2, 2, 1, 2],
+            [2, 0, 4, 3, 4, 1],
+            [10, 0, 10, 10, 12, 18],
+            [12, 28, 12, 12, 28, 12],
+        ),
+        # Before: the energy of the first index, 99 more than the index.
+        (1, 1, 0): ([0, 3, 4, 8], [1, 1, 1, 1], [2, 4, 3, 1], [10, 10, 10, 18], [100, 103, 105, 108]),
+    }
+
+
+def test_costs_of_indices(random_pack):
+    """Summed over cluster and member, in the order of the codewords."""
+    pack, _ = random_pack
+    highest = number(r"They are up to (\d+)", "Order")
+    assert highest == 2 * np.iinfo(np.uint8).max
+    own = entropy.tables(pack, HEADER)[-1]
+    clusters, members = (pack.tables[f"{name}1_0"][0].astype(int) for name in ("clusters", "members"))
+    b = members.shape[1]
+    costs = [int(clusters[2, j // b] + members[j // b, j % b]) for j in range(members.size)]
+    assert max(costs) > 255
+    assert own.frequencies(0, 0, 2).tolist() == reference.frequencies(costs)
+    depths = pack.tables["depths1"][0, 1, 3]
+    assert own.frequencies(None, 1, 3).tolist() == reference.frequencies(depths)
+    assert entropy.frequencies(np.array([0, highest])).tolist() == reference.frequencies([0, highest]) == [2**24 - 1, 1]
 
 
 def test_frequencies():
@@ -352,10 +443,13 @@ def encode(symbols: list[int], freq: list[int]) -> bytes:
 def by_constriction(symbols: list[int], freq: list[int]) -> bytes:
     """What the program writes for these symbols."""
     queue = constriction.stream.queue.RangeEncoder()
-    if symbols:
-        parameters = np.tile(np.array(freq) - 1, (len(symbols), 1)).astype(np.float32)
-        queue.encode(np.array(symbols, np.int32), constriction.stream.model.Categorical(perfect=False), parameters)
+    queue.encode(np.array(symbols, np.int32), model_of(freq))
     return entropy._finish(queue)
+
+
+def model_of(freq: list[int]) -> constriction.stream.model.Categorical:
+    """What the program codes symbols of these frequencies with, as `Tables.model` makes it."""
+    return constriction.stream.model.Categorical(np.array(freq, np.float64) - 1, perfect=False)
 
 
 def by_reference(payload: bytes, freq: list[int], count: int) -> list[int] | None:
@@ -368,7 +462,7 @@ def by_reference(payload: bytes, freq: list[int], count: int) -> list[int] | Non
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(st.integers(0, 255), min_size=3, max_size=3), st.lists(st.integers(0, 2), max_size=40))
+@given(st.lists(st.integers(0, 510), min_size=3, max_size=3), st.lists(st.integers(0, 2), max_size=40))
 def test_range_coder_writes_what_the_spec_says(costs: list[int], symbols: list[int]):
     freq = reference.frequencies(costs)
     payload = encode(symbols, freq)
@@ -377,10 +471,21 @@ def test_range_coder_writes_what_the_spec_says(costs: list[int], symbols: list[i
     assert not payload or payload[-1] and by_reference(payload[:-1], freq, len(symbols)) != symbols
 
 
+@pytest.mark.parametrize("count", [2, 33, 4096, 60000])
+def test_range_coder_with_alphabets_of_all_sizes(count: int):
+    """Most symbols at the least frequency, some at much more."""
+    random = np.random.default_rng(count)
+    freq = reference.frequencies(np.minimum(random.integers(0, 256, count) + random.integers(0, 256, count), 510))
+    assert sum(freq) == 2**24 and min(freq) >= 1
+    symbols = [0, count - 1, *random.integers(0, count, 30).tolist(), int(np.argmax(freq)), 0]
+    payload = encode(symbols, freq)
+    assert by_constriction(symbols, freq) == payload
+    assert by_reference(payload, freq, len(symbols)) == symbols
+
+
 def test_range_coder_reads_what_the_spec_says():
     """The same symbols, or the same refusal, from whatever bytes."""
     assert 2 ** number(r"if quantile >= 2\^(\d+): the file is not valid", "Range coder") == entropy.TOTAL
-    family = constriction.stream.model.Categorical(perfect=False)
     random = np.random.default_rng(0)
     refused = 0
     for _ in range(300):
@@ -389,9 +494,8 @@ def test_range_coder_reads_what_the_spec_says():
         payload = encode(symbols, freq)
         for data in (payload, payload[:-1], payload + b"\1", payload + bytes(9), payload[1:], b"\xff" * 8):
             words = np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.uint32)
-            parameters = np.tile(np.array(freq) - 1, (len(symbols), 1)).astype(np.float32)
             try:
-                got = constriction.stream.queue.RangeDecoder(words).decode(family, parameters).tolist()
+                got = constriction.stream.queue.RangeDecoder(words).decode(model_of(freq), len(symbols)).tolist()
             except AssertionError:
                 got = None
                 refused += 1
@@ -412,12 +516,12 @@ def test_number_formats():
     assert planes.count(f"+ {1 << shift - 1}) >> {shift}, -{limit}, {limit})") == 2
     assert f"+ {1 << shift - fixed.ENLARGE_BITS} * enlarged" in planes
     assert f"+ {1 << fixed.ENLARGE_BITS - 1}) >> {fixed.ENLARGE_BITS}" in literals("Enlargement")[1]
-    bits = fixed.WEIGHT_BITS
-    hidden = "".join(literals("Smoothing"))
-    assert hidden.count(f"<< {bits}) + {1 << bits - 1}) >> {bits}") == 2
-    assert f"0, {limit})" in hidden and f"-{limit}, {limit})" in hidden
-    assert all(f"/ {1 << bits}" in row[2] for row in table("Smoothing") if row[0][0] == "w")
-    assert f">> {fixed.COLOUR_BITS + fixed.PLANE_BITS}, 0, 255)" in literals("Colour")[1]
+    bits, pixel = fixed.WEIGHT_BITS, fixed.COLOUR_BITS + fixed.PLANE_BITS
+    hidden, change = literals("Smoothing")[2].splitlines()
+    assert f"<< {bits}) + {1 << bits - 1}) >> {bits}, 0, {limit})" in hidden
+    assert change.endswith(f"(b2[o] << {fixed.COLOUR_BITS})")
+    assert f"(257 << {pixel - 1})) >> {pixel}, 0, 255)" in literals("Pixels")[1]
+    assert 257 << pixel - 1 == 128.5 * 2**pixel
 
 
 def test_order_of_rows_and_columns(random_pack):
@@ -426,21 +530,35 @@ def test_order_of_rows_and_columns(random_pack):
     side, *example = integers(words("Low-rank sums").split("*Note*")[1].split(".")[0])
     h = side // 2
     assert example[:side] == list(range(side)) and example[side:] == [2 * (a % h) + a // h for a in range(side)]
-    scale = pack.scales[-1]
-    p, c = scale.patch, 3
+    coarse, scale = pack.scales[-2:]
+    p, c = scale.patch, scale.channels(3)
     planes = [np.zeros((1, *s.grid(p, p), len(s.codewords)), np.int64) for s in pack.scales]
     planes[-1][0, 0, 0, 0] = 5
-    u, v = (pack.tables[f"{name}1"][4, :2].astype(np.int64) for name in "uv")
-    patch = np.einsum("ra,rb->ab", u, v)
-    drawn = np.zeros((c, p, p), np.int64)
-    for a in range(p):
-        for b in range(c * p):
-            t = b % p
-            drawn[b // p, 2 * (a % (p // 2)) + a // (p // 2), 2 * (t % (p // 2)) + t // (p // 2)] = patch[a, b]
-    plane = np.clip(drawn + 256 >> 9, -2047, 2047)
-    expected = np.clip(np.einsum("jc,cyx->yxj", export.colour_matrix(3), plane) + (257 << 12) >> 13, 0, 255)
-    got = decoder.Graph(pack, container.RGB, smoothing=False, threads=1).run(planes, 2, p, p)
-    np.testing.assert_array_equal(got, expected[None])
+
+    def drawn(scale: Scale, row: int) -> np.ndarray:
+        u, v = (pack.tables[f"{name}{scale.scale}"][row, :2].astype(np.int64) for name in "uv")
+        patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
+        out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
+        for a in range(p):
+            for b in range(channels * p):
+                t = b % p
+                out[b // p, 2 * (a % (p // 2)) + a // (p // 2), 2 * (t % (p // 2)) + t // (p // 2)] = patch[a, b]
+        return np.clip(out + 256 >> 9, -2047, 2047)
+
+    def shown(value: np.ndarray) -> np.ndarray:
+        matrix = export.colour_matrix(3)[:, : len(value)]
+        return np.clip(np.einsum("jc,cyx->yxj", matrix, value) + (257 << 12) >> 13, 0, 255)
+
+    graph = decoder.Graph(pack, container.RGB, smoothing=False, threads=1)
+    np.testing.assert_array_equal(graph.run(planes, 2, p, p)[0], shown(drawn(scale, 4)))
+    if c < 3:
+        # Chroma comes from the scale before, the same for four pixels. Luma must not: so its part of V is zero here.
+        planes[-1][:], planes[-2][0, 0, 0, 0] = 0, 7
+        graph._inputs(2)["v2"][:, :8] = 0
+        got = graph.run(planes, 2, p, p)[0]
+        value = drawn(coarse, 6)[:, : p // 2, : p // 2].repeat(2, 1).repeat(2, 2)
+        value[0] = 0
+        np.testing.assert_array_equal(got, shown(value))
 
 
 def test_taps():
@@ -449,37 +567,72 @@ def test_taps():
 
 
 def test_colour_matrix():
-    matrix = [integers(line) for line in literals("Colour")[0].splitlines()]
-    assert matrix == export.colour_matrix(3).tolist()
+    matrix = [integers(line) for line in literals("Pixels")[0].splitlines()]
+    assert matrix == export.colour_matrix(3).tolist() == reference.MATRIX.tolist()
     assert matrix[0][:1] == export.colour_matrix(1).ravel().tolist()
-    shift, add = fixed.COLOUR_BITS + fixed.PLANE_BITS, re.findall(r"\((\d+) << (\d+)\)", literals("Colour")[1])[0]
-    assert int(add[0]) << int(add[1]) == 128.5 * 2**shift
 
 
 def test_bounds_of_exactness():
-    """The fixed parts of the sums; with them, a scale's largest product is refused from 2^24 on."""
+    """The fixed parts of the sums; with them, what a model adds is refused from 2^24 on."""
     gain = np.abs(export.ENLARGE_TAPS).sum(1).max()
     assert f"g = {gain} / {2**fixed.ENLARGE_BITS}:" in words("Exactness")
     g = gain / 2**fixed.ENLARGE_BITS
     enlarged = ((fixed.PLANE_LIMIT * g + 1) * g + 1) * 2 ** (fixed.FACTOR_BITS - fixed.PLANE_BITS)
     assert number(r"which is ([\d,]+);", "Exactness") == enlarged
     colour = np.abs(export.colour_matrix(3)).sum(1).max() * fixed.PLANE_LIMIT + 128.5 * 2**13
-    assert number(r"which is ([\d,]+) in all", "Exactness") == colour < fixed.EXACT
+    assert number(r"which is at most ([\d,]+),", "Exactness") == colour < fixed.EXACT
     scale = Scale(1, 2, (1, 1))
-    room = fixed.EXACT - int(enlarged)
+    zero = {1: (np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16))}
 
-    def check(product: int) -> None:
-        """Two iterations whose largest sums over four ranks add up to `product`."""
+    def product(total: int) -> None:
+        """Two iterations whose largest sums over four ranks add up to `total`."""
         u, v = np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16)
         u[:, :, 0], u[1, 3, 0] = 127, 1
-        rest = product
+        rest = total
         for k in range(2):
             for r in range(4):
                 v[k, r, 0] = min(rest // int(u[k, r, 0]), 32767)
                 rest -= int(u[k, r, 0]) * int(v[k, r, 0])
         assert rest == 0
-        export.check_exact((scale,), {1: (-u, v)}, None)
+        export.check_exact((scale,), 3, {1: (-u, v)}, None)
 
-    check(room - 1)
-    with pytest.raises(ValueError, match="not exact"):
-        check(room)
+    def smoothing(weight: int, bias: int, name: str) -> None:
+        """Two hidden channels; the sums of the first convolution, or of red."""
+        w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, 12, 3, 3), 2, (12, 2, 3, 3), 12))
+        weights, biases = (w1, b1) if name == "w1" else (w2, b2)
+        weights[1, 1, 2, 0], weights[1, 0, 0, 0], biases[1] = -(weight // 2), weight - weight // 2, -bias
+        export.check_exact((scale,), 3, zero, (w1, b1, w2, b2))
+
+    limit, room = fixed.PLANE_LIMIT, fixed.EXACT - int(enlarged)
+    w1, w2 = (fixed.EXACT // limit - 1, (fixed.EXACT - int(colour)) // limit - 1)
+    b1 = -(-(fixed.EXACT - w1 * limit) // 2**9) - 1
+    b2 = -(-(fixed.EXACT - int(colour) - w2 * limit) // 2**10)
+    for check, least in (
+        (product, (room,)),
+        (lambda *sizes: smoothing(*sizes, "w1"), (w1, b1)),
+        (lambda *sizes: smoothing(*sizes, "w2"), (w2, b2)),
+    ):
+        check(*least[:-1], least[-1] - 1)
+        with pytest.raises(ValueError, match="not exact"):
+            check(*least)
+
+
+def test_grey_has_smaller_sums():
+    """Of a model that is just exact in colour, also where the mean of red, green and blue is rounded up everywhere."""
+    hidden = number(r"its smoothing pair, at most (\d+)", "Tables")
+    scale = Scale(1, 2, (1,))
+    w1, b1, w2 = np.zeros((hidden, 12, 3, 3), np.int64), np.zeros(hidden), np.zeros((12, hidden, 3, 3), np.int64)
+    w2[:8] = 1  # of red and green: the mean with blue is rounded to 1
+    colour = number(r"which is at most ([\d,]+),", "Exactness")
+    b2 = np.full(12, (fixed.EXACT - 1 - colour - 9 * hidden * fixed.PLANE_LIMIT) // 2**10)
+    for channels, bias, exact in ((3, b2, True), (3, b2 + 1, False), (1, b2, True)):
+        smoothing = w1, b1, w2, bias
+        if channels == 1:
+            smoothing = export.grey_smoothing(smoothing)
+            assert (smoothing[2] == 1).all()
+        factors = {1: (np.zeros((1, 4, 2), np.int8), np.zeros((1, 4, 2 * channels), np.int16))}
+        if exact:
+            export.check_exact((scale,), channels, factors, smoothing)
+        else:
+            with pytest.raises(ValueError, match="pixels"):
+                export.check_exact((scale,), channels, factors, smoothing)

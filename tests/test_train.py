@@ -10,17 +10,18 @@ import reference
 from click.testing import CliRunner
 from PIL import Image
 
-from lrcodec import cli, container, decode, zoo
+import lrcodec.encoder
+from lrcodec import cli, container, decode, entropy, grid, zoo
 from lrcodec.container import GREY, RGB
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.encoder.config import PRESETS, Config, paper
-from lrcodec.encoder.export import colour_matrix
 from lrcodec.encoder.train import train
 from lrcodec.errors import FormatError, UnsupportedError, UsageError
 from lrcodec.metrics import psnr
 
 TINY = PRESETS["tiny"]
+LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)
 SHARED = replace(
     paper(32, codewords=32, iterations=2, smoothing=0), steps=4, fit_patches=2000, width=32, blocks=1, heads=2
 )
@@ -64,6 +65,12 @@ def pack(made, images) -> Path:
 
 
 @pytest.fixture(scope="module")
+def luma_pack(made, images) -> Path:
+    """Its finest scale has no chroma."""
+    return made(images, LUMA)
+
+
+@pytest.fixture(scope="module")
 def shared_pack(made, crops) -> Path:
     return made(crops, SHARED)
 
@@ -80,16 +87,6 @@ def grey_pack(made, grey_images) -> Path:
     return made(grey_images, replace(TINY, steps=2))
 
 
-def by_reference(data: bytes, pack: zoo.Pack) -> np.ndarray:
-    """Pixels of a file by the decoder that is written from SPEC.md."""
-    header, chunks = container.unpack(data)
-    planes = reference.indices(chunks[0].payload, pack.tables, header)
-    channels = 3 if header.colour == RGB else 1
-    w1, b1, w2, b2 = (pack.tables[f"smooth_{name}"].astype(np.int64) for name in ("w1", "b1", "w2", "b2"))
-    cut = (w1[:, : 4 * channels], b1, w2[: 4 * channels], b2[: 4 * channels]) if header.smoothing else None
-    return reference.pixels(planes, pack.tables, header, cut, colour_matrix(channels))
-
-
 def asking_for(data: bytes, **fields: int) -> bytes:
     """A file whose header differs."""
     header, chunks = container.unpack(data)
@@ -100,13 +97,87 @@ def test_trained_pack_codes_a_photograph(pack, photo):
     with pytest.raises(UnsupportedError):
         decode(Encoder(pack).encode(photo))
     sizes, psnrs = [], []
-    for quality in (0, 50, 100):
+    for quality in (0, 20, 80):
         data = Encoder(pack).encode(photo, quality=quality)
         sizes.append(len(data))
         psnrs.append(psnr(photo, decode(data, models=[pack])))
     assert sizes[0] < sizes[1] < sizes[2] and psnrs[0] < psnrs[1] < psnrs[2]
     flat = np.broadcast_to(photo.mean((0, 1)).astype(np.uint8), photo.shape)
     assert psnrs[2] > psnr(photo, flat) + 6
+
+
+def test_finest_scale_without_chroma(luma_pack, photo):
+    """Grey and colour, with and without smoothing, are what SPEC.md says, and the smoothing is of use."""
+    encoder, decoder = Encoder(luma_pack, device="cpu"), Decoder([luma_pack])
+    tables = encoder.pack.tables
+    assert encoder.pack.scales[-1].luma_only and tables["luma_only"] == 1
+    assert tables["v1"].shape == (192, 4, 8) and tables["v2"].shape == (128, 4, 24)
+    assert tables["smooth_w1"].shape == (4, 6, 3, 3) and tables["smooth_w2"].shape == (12, 4, 3, 3)
+    for image in (photo, np.ascontiguousarray(photo[:, :, 1])):
+        for smoothing in (False, True):
+            data = encoder.encode(image, quality=90, smoothing=smoothing)
+            pixels = decoder.decode(data)
+            np.testing.assert_array_equal(pixels, reference.decode(data, tables), strict=True)
+            flat = np.broadcast_to(image.mean((0, 1)).astype(np.uint8), image.shape)
+            assert psnr(image, pixels) > psnr(image, flat) + 4
+
+
+@pytest.mark.parametrize("name", ["luma_pack", "pack"])
+def test_the_search_pays_what_the_file_costs(name, request, photo):
+    """The bits of the last pass, in the contexts of the file, add up to the payload."""
+    folder = request.getfixturevalue(name)
+    encoder = Encoder(folder, device="cpu")
+    data = encoder.encode(np.tile(photo, (2, 2, 1)), quality=95)
+    header, planes = Decoder([folder]).indices(data)
+    total = 0.0
+    for plane, labels, bits in zip(
+        planes, entropy.contexts(planes, encoder.pack, header), encoder._context_bits(header), strict=True
+    ):
+        total += bits.depths.numpy()[labels.depths, np.count_nonzero(plane, axis=3)].sum()
+        for i, own in enumerate(bits.indices):
+            coded = plane[..., i] > 0
+            total += own.numpy()[labels.indices[..., i][coded], plane[..., i][coded] - 1].sum()
+    (chunk,) = container.unpack(data)[1]
+    assert total / 8 - 1 < len(chunk.payload) < 1.002 * total / 8 + 2 and total > 4000
+
+
+def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
+    """Files of several strips, searched a few at a time: decoded as one image, of about the same quality and size."""
+    encoder, decoder = Encoder(luma_pack, device="cpu"), Decoder([luma_pack])
+    whole, image = encoder.encode(images[0], quality=70), images[0]
+    assert image.shape == (192, 256, 3)
+    for module in (grid, reference):
+        monkeypatch.setattr(module, "STRIP_PIXELS", 32 * 256)
+    monkeypatch.setattr(lrcodec.encoder, "MARGIN", 40)
+    searched = []
+    search = Encoder._search
+
+    def spy(self, stack, *arguments):
+        searched.append(stack.shape[1])
+        return search(self, stack, *arguments)
+
+    monkeypatch.setattr(Encoder, "_search", spy)
+    for pixels, windows in ((3 * 32 * 256, [96 + 48, 48 + 96]), (1, [80, 112, 128, 128, 112, 80])):
+        monkeypatch.setattr(lrcodec.encoder, "WINDOW_PIXELS", pixels)
+        searched.clear()
+        data = encoder.encode(image, quality=70)
+        assert searched == windows
+        chunks = container.unpack(data)[1]
+        assert [chunk.tag for chunk in chunks] == [b"I"] * 6
+        pixels = decoder.decode(data)
+        np.testing.assert_array_equal(pixels, reference.decode(data, encoder.pack.tables))
+        assert len(data) == pytest.approx(len(whole), rel=0.1)
+        monkeypatch.setattr(grid, "STRIP_PIXELS", 2**20)
+        assert psnr(image, pixels) == pytest.approx(psnr(image, decoder.decode(whole)), abs=0.2)
+        monkeypatch.setattr(grid, "STRIP_PIXELS", 32 * 256)
+        # Several images at a time, too.
+        for one in encoder.encode_batch([image, image], quality=70):
+            assert len(one) == pytest.approx(len(data), rel=0.01)
+            assert psnr(image, decoder.decode(one)) == pytest.approx(psnr(image, pixels), abs=0.1)
+    small = np.ascontiguousarray(image[:70, :200])
+    data = encoder.encode(small, quality=70)
+    assert len(container.unpack(data)[1]) == 3  # two rows of patches each: 32, 32 and 6 rows of pixels
+    np.testing.assert_array_equal(decoder.decode(data), reference.decode(data, encoder.pack.tables))
 
 
 @pytest.mark.parametrize(("name", "config"), [("pack", TINY), ("shared_pack", SHARED)])
@@ -143,7 +214,7 @@ def test_shared_codebook(shared_pack, crops):
         assert [plane.shape[1:] for plane in planes] == [(4, 4, 2)] and planes[0].min() >= 1
     decoded = decoder.decode_batch(files)
     for data, pixels in zip(files, decoded, strict=True):
-        np.testing.assert_array_equal(pixels, by_reference(data, pack))
+        np.testing.assert_array_equal(pixels, reference.decode(data, pack.tables))
     flat = [np.broadcast_to(crop.mean((0, 1)).round().astype(np.uint8), crop.shape) for crop in crops]
     assert psnr(np.stack(crops), np.stack(decoded)) > psnr(np.stack(crops), np.stack(flat)) + 3
     with pytest.raises(UsageError, match="rank"):
@@ -168,7 +239,7 @@ def test_grey_model(grey_pack, grey_images, photo):
     assert container.unpack_header(files[0]).colour == GREY
     decoded = Decoder([grey_pack]).decode_batch(files)
     for data, pixels in zip(files, decoded, strict=True):
-        np.testing.assert_array_equal(pixels, by_reference(data, encoder.pack))
+        np.testing.assert_array_equal(pixels, reference.decode(data, encoder.pack.tables))
     whole, flat = np.concatenate(grey_images), np.full((16 * 28, 28), np.mean(grey_images), np.uint8)
     assert psnr(whole, np.concatenate(decoded)) > psnr(whole, flat) + 6
     with pytest.raises(UsageError, match="grey images only"):
@@ -245,4 +316,4 @@ def test_shared_codebook_for_a_side_that_patches_do_not_divide(made, grey_images
     config = paper(28, codewords=32, iterations=2, smoothing=4, mirror=False)
     out = made(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
     data = Encoder(out, device="cpu").encode(grey_images[0])
-    np.testing.assert_array_equal(decode(data, models=[out]), by_reference(data, zoo.find(out).load()))
+    np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, zoo.find(out).load().tables))

@@ -1,29 +1,34 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from .. import container, entropy, zoo
+from .. import container, entropy, grid, zoo
 from ..container import GREY, RGB, Chunk, Header
 from ..errors import LimitError, UnsupportedError, UsageError
 from ..grid import Scale
 from .config import Config
-from .pyramid import pad, shrink, to_planes
-from .quantizer import Quantizer
+from .pyramid import block_means, pad, to_planes
+from .quantizer import Quantizer, unpack_bits
+from .search import Bits, Labels
 from .transformer import Transformer
 
-EFFORTS = {0: (1,), 1: (1, 4), 2: (2, 8, 8)}
+EFFORTS = {0: (1,), 1: (1, 8), 2: (2, 16)}
 """Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
 
 Every pass tries every codeword at every step.
 """
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
+WINDOW_PIXELS = 3 * 2**20
+"""Of larger images so many pixels are worked on at a time."""
+MARGIN = 128
+"""Rows of pixels around them that the search sees as well."""
 
 
 class Encoder:
@@ -41,13 +46,12 @@ class Encoder:
         entry = zoo.find(model)
         self.pack = entry.load()
         self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
+        self._bits: dict[int, list[Bits]] = {}
         try:
             with safe_open(entry.path / "encoder.safetensors", "pt") as file:
                 config = json.loads(file.metadata()["config"])
                 weights = {key: file.get_tensor(key) for key in file.keys()}
-            config["scales"] = tuple(
-                Scale(s["scale"], s["patch"], tuple(s["codewords"]), s["shared"]) for s in config["scales"]
-            )
+            config["scales"] = tuple(Scale(**s | {"codewords": tuple(s["codewords"])}) for s in config["scales"])
             self.config = Config(**config)
             if self.config.scales != self.pack.scales:
                 raise ValueError("encoder and decoder differ in their scales")
@@ -55,8 +59,7 @@ class Encoder:
             self.transformer = Transformer(self.config, self.pack.channels)
             self.transformer.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
             self.plain_bits = [
-                [weights[f"bits{s.scale}_{i}"].to(self.device) for i in range(len(s.codewords))]
-                for s in self.pack.scales
+                _to(self.device, unpack_bits(weights, self.pack.scales, band)) for band in range(self.pack.bands)
             ]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise UnsupportedError(f"model {entry.name} has no usable encoder: {error}") from None
@@ -104,10 +107,33 @@ class Encoder:
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
                 stack = np.stack([images[number] for number in batch])
-                planes = self._search(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
-                for number, payload in zip(batch, entropy.encode(planes, self.pack, header), strict=True):
-                    out[number] = container.pack(header, [Chunk(container.INDICES, payload)])
+                strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
+                payloads = zip(*(entropy.encode(planes, self.pack, header) for planes in strips), strict=True)
+                for number, own in zip(batch, payloads, strict=True):
+                    out[number] = container.pack(header, [Chunk(container.INDICES, payload) for payload in own])
         return out
+
+    def _strips(
+        self, stack: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+    ) -> Iterator[list[np.ndarray]]:
+        """The index planes of every strip of images uint8 (n, h, w[, 3]).
+
+        Large images are searched some strips at a time, with a margin above and below: memory stays bounded.
+        """
+        scales, span = self.pack.scales, self.pack.scales[0].span
+        bounds = grid.strips(scales, header.height, header.width)
+        high = bounds[0][1]
+        together = max(1, WINDOW_PIXELS // (high * header.width))
+        margin = -(-MARGIN // span) * span
+        for at in range(0, len(bounds), together):
+            some = bounds[at : at + together]
+            first, last = max(0, some[0][0] - margin), min(header.height, some[-1][1] + margin)
+            planes = self._search(stack[:, first:last], header, lam, beams, use_transformer)
+            for top, bottom in some:
+                yield [
+                    plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
+                    for scale, plane in zip(scales, planes, strict=True)
+                ]
 
     def lam(self, quality: int) -> float:
         """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
@@ -158,18 +184,31 @@ class Encoder:
             colour[:, :channels] = padded
             latents = [latent[:, :channels] for latent in self.transformer.latents(colour, lam)]
         else:
-            latents = [shrink(padded, scale.scale) for scale in self.pack.scales]
+            latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
-        size = header.height, header.width
-        plain = [[b[header.band][None] for b in bits] for bits in self.plain_bits]
-        indices = quantizer(latents, size, lam, plain, beams[0])
-        by_class = [
-            [torch.from_numpy(b).to(self.device) for b in tables.bits] for tables in entropy.tables(self.pack, header)
-        ]
+        size = stack.shape[1], stack.shape[2]
+        indices = quantizer(latents, size, lam, self.plain_bits[header.band], beams[0])
         for beam in beams[1:]:
-            classes = entropy.contexts(indices, self.pack, header)
-            indices = quantizer(latents, size, lam, by_class, beam, classes)
+            labels = [
+                Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
+                for classes in entropy.contexts(indices, self.pack, header)
+            ]
+            indices = quantizer(latents, size, lam, self._context_bits(header), beam, labels)
         return indices
+
+    def _context_bits(self, header: Header) -> list[Bits]:
+        """The bits of the tables that the file will be coded with, by the labels of `entropy.contexts`."""
+        if header.band not in self._bits:
+            parts = [tables.bits for tables in entropy.tables(self.pack, header)]
+            # The phase is the lowest bit of a depth's label.
+            self._bits[header.band] = _to(
+                self.device,
+                [
+                    Bits(torch.from_numpy(depths).transpose(0, 1).flatten(0, 1), [torch.from_numpy(b) for b in indices])
+                    for depths, indices in parts
+                ],
+            )
+        return self._bits[header.band]
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
         key = header.rank, header.iterations, channels
@@ -177,3 +216,7 @@ class Encoder:
             factors = self.pack.factors(header.rank, channels)
             self._quantizers[key] = Quantizer.of_factors(self.pack.scales, factors, header.iterations, self.device)
         return self._quantizers[key]
+
+
+def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:
+    return [Bits(own.depths.to(device), [b.to(device) for b in own.indices]) for own in bits]

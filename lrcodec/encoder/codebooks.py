@@ -11,20 +11,29 @@ import numpy as np
 import torch
 
 from ..fixed import FACTOR_BITS
-from .search import beam_search, plain_costs, reconstruct
+from .search import Bits, beam_search, reconstruct
 
 Progress = Callable[[float, str], None]
 """Told the share that is done, in [0, 1], and a line that says what."""
 
 
-def bits_of(indices: torch.Tensor, codewords: tuple[int, ...], prior: float = 0.3) -> list[torch.Tensor]:
-    """Ideal code lengths of each iteration's indices: a list of float32 (K + 1,), in bits."""
-    out = []
-    for i, k in enumerate(codewords):
-        coded = indices[:, i] if i == 0 else indices[indices[:, i - 1] > 0, i]
-        counts = torch.bincount(coded, minlength=k + 1).float() + prior
-        out.append(-torch.log2(counts / counts.sum()))
-    return out
+def bits_of(indices: torch.Tensor, codewords: tuple[int, ...], prior: float = 0.3) -> Bits:
+    """Ideal code lengths of depths and indices (n, D), without contexts."""
+
+    def lengths(symbols: torch.Tensor, count: int) -> torch.Tensor:
+        counts = torch.bincount(symbols, minlength=count).float() + prior
+        return -torch.log2(counts / counts.sum())[None]
+
+    depths = lengths((indices > 0).sum(1), len(codewords) + 1)
+    return Bits(depths, [lengths(column[column > 0] - 1, k) for column, k in zip(indices.T, codewords, strict=True)])
+
+
+def _chained(parts: list[Bits]) -> Bits:
+    """The bits of several iterations from those of each alone, where the deeper ones see what the others left."""
+    going = torch.stack([part.depths[0, 1] for part in parts]).cumsum(0)
+    stopping = torch.stack([part.depths[0, 0] for part in parts])
+    depths = torch.cat([stopping + torch.cat([going.new_zeros(1), going[:-1]]), going[-1:]])
+    return Bits(depths[None], [part.indices[0] for part in parts])
 
 
 def shrink_to_rank(books: torch.Tensor, p: int, rank: int, counts: torch.Tensor, variance: float) -> torch.Tensor:
@@ -74,24 +83,25 @@ def fit(
     seed: int,
     progress: Progress,
     start_patches: int = 150_000,
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Codebooks (list of float32 (K, d)) and their bits (list of float32 (K + 1,)) for patches (n, d).
+) -> tuple[list[torch.Tensor], Bits]:
+    """Codebooks (list of float32 (K, d)) and their bits for patches (n, d).
 
     beams: beam width of each round of the alternation. The start is greedy: one iteration after the other.
     """
     random = torch.Generator().manual_seed(seed)
     sample = patches[torch.randperm(len(patches), generator=random)[:start_patches]]
     books: list[torch.Tensor] = []
-    bits: list[torch.Tensor] = []
+    parts: list[Bits] = []
     for k in codewords:
-        book, bit = _start(sample, k, lam, p, rank, random)
+        book, part = _start(sample, k, lam, p, rank, random)
         books.append(book)
-        bits.append(bit)
-        indices, _ = beam_search(sample, [book], plain_costs([bit], len(sample)), lam, 1)
+        parts.append(part)
+        indices, _ = beam_search(sample, [book], part, lam, 1)
         going = indices[:, 0] > 0
         sample = (sample - reconstruct(indices, [book]))[going] if going.sum() > k // 4 else sample
+    bits = _chained(parts)
     for t, beam in enumerate(beams):
-        indices, cost = beam_search(patches, books, plain_costs(bits, len(patches)), lam, beam)
+        indices, cost = beam_search(patches, books, bits, lam, beam)
         residual = update(patches, indices, books, p, rank)
         bits = bits_of(indices, codewords)
         if t < len(beams) - 2:
@@ -104,26 +114,25 @@ def fit(
 
 def _start(
     sample: torch.Tensor, k: int, lam: float, p: int, rank: int, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, Bits]:
     """One codebook for residuals, by four rounds from randomly picked ones."""
     ones = torch.ones(k)
     energy = sample.square().sum(1)
     pick = torch.multinomial(energy.sqrt() + 1e-6, k, replacement=len(sample) < k, generator=random)
     books = [shrink_to_rank(0.9 * sample[pick], p, rank, ones, 0.0)]
-    bits = torch.full((k + 1,), math.log2(k) + 1)
-    bits[0] = 1
+    bits = Bits(torch.ones(1, 2), [torch.full((1, k), math.log2(k))])
     for t in range(4):
-        indices, _ = beam_search(sample, books, plain_costs([bits], len(sample)), lam, 1)
+        indices, _ = beam_search(sample, books, bits, lam, 1)
         residual = update(sample, indices, books, p, rank, sweeps=1)
-        bits = bits_of(indices, (k,))[0]
+        bits = bits_of(indices, (k,))
         if t < 3:
-            _revive(books, [bits], indices, residual, p, rank, random)
+            _revive(books, bits, indices, residual, p, rank, random)
     return books[0], bits
 
 
 def _revive(
     books: list[torch.Tensor],
-    bits: list[torch.Tensor],
+    bits: Bits,
     indices: torch.Tensor,
     residual: torch.Tensor,
     p: int,
@@ -139,7 +148,7 @@ def _revive(
             pick = active[torch.multinomial(error + 1e-6, len(dead), replacement=True, generator=random)]
             needed = residual[pick] + book[indices[pick, i] - 1]
             book[dead] = shrink_to_rank(needed, p, rank, torch.ones(len(dead)), 0.0)
-            bits[i][1 + dead] = bits[i].median()
+            bits.indices[i][0, dead] = bits.indices[i].median()
 
 
 def balanced_clusters(book: torch.Tensor, clusters: int) -> torch.Tensor:

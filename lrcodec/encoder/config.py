@@ -19,7 +19,7 @@ class Config:
     # lambda that the codebooks are fitted at: low, so that the deep iterations see data.
     fit_lambda: float = 100.0
     # Beam width of each round of the alternation that fits a scale.
-    fit_beams: tuple[int, ...] = (1, 1, 1, 1, 2, 2)
+    fit_beams: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 3, 3)
     # Patches that a scale is fitted on, at most.
     fit_patches: int = 1_000_000
     # lambda at quality 0 and at quality 100; geometric in between.
@@ -39,8 +39,8 @@ class Config:
     window: int = 8
     # Whether every other block shifts its windows by half.
     shift: bool = True
-    # Hidden channels of the smoothing pair.
-    smoothing: int = 16  # 0: none, the pair does nothing
+    # Hidden channels of the smoothing pair, 0 for none.
+    smoothing: int = 8
     # Optimiser steps, crops a step, side of a crop in pixels, peak learning rate (one cycle of AdamW).
     steps: int = 2000
     batch: int = 3
@@ -72,12 +72,12 @@ class Config:
         return (band + 0.5) / self.bands
 
 
-def _scale(scale: int, patch: int, *codewords: tuple[int, int]) -> Scale:
-    return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)))
+def _scale(scale: int, patch: int, *codewords: tuple[int, int], luma_only: bool = False) -> Scale:
+    return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)), luma_only=luma_only)
 
 
 _SMALL = Config(
-    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6))),
+    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6), luma_only=True)),
     fit_lambda=600.0,
     fit_beams=(1, 1, 2),
     fit_patches=300_000,
@@ -91,10 +91,10 @@ _SMALL = Config(
 
 _SMALL_BEST = replace(
     _SMALL,
-    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
+    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6), luma_only=True)),
     default_rank=4,
     fit_patches=1_000_000,
-    fit_beams=(1, 1, 1, 1, 2, 2),
+    fit_beams=(1, 1, 1, 1, 2, 2, 3, 3),
     table_images=4000,
     steps=1200,
     width=128,
@@ -107,8 +107,8 @@ PRESETS = {
             _scale(16, 4, (256, 4)),
             _scale(8, 4, (512, 4)),
             _scale(4, 4, (1024, 5)),
-            _scale(2, 8, (2048, 8)),
-            _scale(1, 8, (4096, 3), (2048, 5)),
+            _scale(2, 8, (4096, 3), (2048, 5)),
+            _scale(1, 8, (4096, 8), luma_only=True),
         )
     ),
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.

@@ -19,14 +19,14 @@ from torch import nn
 
 from .codebooks import Progress
 from .config import Config
-from .pyramid import enlarge, from_patches, shrink, to_patches, to_planes
+from .pyramid import block_means, from_patches, guess_from, to_patches, to_pixels, to_planes
 from .quantizer import Quantizer
-from .search import beam_search, plain_costs, reconstruct
+from .search import Bits, beam_search, reconstruct
 from .transformer import LEVELS, Smoothing, Transformer
 
 HELD = 6
 """Images that progress is measured on: of the training images, so only a sign of life."""
-BandBits = list[list[list[torch.Tensor]]]
+BandBits = list[list[Bits]]
 
 
 COMMITMENT = 0.25
@@ -174,17 +174,18 @@ class _Objective:
         lam, band = self.config.lam(quality), self.config.band(quality)
         bits, slopes = self.band_bits[band], self.slopes[band]
         scales = self.config.scales
-        targets = self.transformer(planes, lam) if latents else [shrink(planes, s.scale) for s in scales]
+        targets = self.transformer(planes, lam) if latents else block_means(planes, scales)
         rate = planes.new_zeros(len(planes))
         real_rate = planes.new_zeros(len(planes))
-        decoded: torch.Tensor | None = None
+        coarser = decoded = None
         for j, (scale, target) in enumerate(zip(scales, targets, strict=True)):
-            guess = torch.zeros_like(target) if decoded is None else enlarge(decoded)
+            coarser = decoded
+            guess = guess_from(coarser, target)
             x = to_patches(target - guess, scale.patch)  # (b, n, d)
             flat, lam_s = x.flatten(0, 1).detach(), lam / scale.scale**2
             books = [self.codebook()] * len(scale.codewords) if self.codebook else self.quantizer.books[j]
             with torch.no_grad():
-                indices, cost = beam_search(flat, books, plain_costs([b[0] for b in bits[j]], len(flat)), lam_s, 1)
+                indices, cost = beam_search(flat, books, bits[j], lam_s, 1)
             drawn = reconstruct(indices, books)
             with torch.no_grad():
                 energy = flat.square().sum(1, keepdim=True)
@@ -204,7 +205,7 @@ class _Objective:
             passed = (drawn + share * (x.flatten(0, 1) - flat)).reshape(x.shape)
             decoded = guess + from_patches(passed, scale.patch, *target.shape[1:])
         assert decoded is not None
-        error = (self.smoothing(decoded) - planes).square().sum((1, 2, 3))
+        error = (self.smoothing(decoded, coarser) - to_pixels(planes)).square().sum((1, 2, 3)) * (3 / planes.shape[1])
         return error + lam * rate, (error + lam * real_rate).detach().mean()
 
     @torch.no_grad()

@@ -5,6 +5,8 @@ patch is the matrix that one codeword draws, (p, C * p), flattened: its rows are
 in y, its columns by channel, phase and place in x, as in the tables of a pack.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,11 @@ def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.T
     return torch.einsum("ij,...ihw->...jhw", _colour(channels).to(device), pixels) * (3 if channels == 1 else 1)
 
 
+def to_pixels(planes: torch.Tensor) -> torch.Tensor:
+    """The inverse of `to_planes` but for its offset: (b, C, h, w) -> pixels - 128, float32 (b, C, h, w)."""
+    return torch.einsum("ij,bjhw->bihw", _colour(planes.shape[1]).to(planes.device), planes)
+
+
 def _colour(channels: int) -> torch.Tensor:
     return torch.from_numpy(colour_matrix(channels) / 2**COLOUR_BITS).float()
 
@@ -28,6 +35,11 @@ def _colour(channels: int) -> torch.Tensor:
 def shrink(planes: torch.Tensor, scale: int) -> torch.Tensor:
     """Block means: (..., C, h, w) -> (..., C, h / scale, w / scale)."""
     return planes if scale == 1 else F.avg_pool2d(planes, scale)
+
+
+def block_means(planes: torch.Tensor, scales: Sequence[Scale]) -> list[torch.Tensor]:
+    """What each scale would draw of planes (b, C, h, w): (b, its channels, h / s, w / s)."""
+    return [shrink(planes[:, : s.channels(planes.shape[1])], s.scale) for s in scales]
 
 
 def enlarge(planes: torch.Tensor) -> torch.Tensor:
@@ -38,6 +50,14 @@ def enlarge(planes: torch.Tensor) -> torch.Tensor:
     x = F.conv2d(x, taps.reshape(2, 1, 1, 5)).permute(0, 2, 3, 1).reshape(-1, 1, h + 4, 2 * w)
     x = F.conv2d(x, taps.reshape(2, 1, 5, 1)).permute(0, 2, 1, 3)
     return x.reshape(*planes.shape[:-2], 2 * h, 2 * w)
+
+
+def guess_from(decoded: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
+    """What a scale starts from: the coarser one, decoded (..., C', h, w), enlarged, as far as `target` reaches."""
+    if decoded is None:
+        return torch.zeros_like(target)
+    c, h, w = target.shape[-3:]
+    return enlarge(decoded[..., :c, :, :])[..., :h, :w]
 
 
 def to_patches(planes: torch.Tensor, p: int) -> torch.Tensor:

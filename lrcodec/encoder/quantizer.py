@@ -1,5 +1,6 @@
 """Latents -> index planes: the closed loop over scales, each coding what the coarser ones, enlarged, got wrong."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,17 +8,16 @@ import torch
 
 from ..fixed import FACTOR_BITS
 from ..grid import Scale
-from .pyramid import crop_to_grid, enlarge, from_patches, to_patches
-from .search import beam_search, plain_costs, reconstruct
+from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
+from .search import Bits, Labels, beam_search, reconstruct
 
 
 @dataclass
 class Quantizer:
-    """Codebooks of every scale: books[scale's position][iteration] is float32 (K, p * C * p)."""
+    """Codebooks of every scale: books[scale's position][iteration] is float32 (K, p * C * p), C its channels."""
 
     scales: tuple[Scale, ...]
     books: list[list[torch.Tensor]]
-    channels: int
 
     @classmethod
     def of_factors(
@@ -33,22 +33,22 @@ class Quantizer:
             u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             books.append([drawn[at : at + k] for at, k in zip(scale.starts, scale.codewords, strict=True)][:iterations])
-        return cls(scales, books, v.shape[2] // scale.patch)
+        return cls(scales, books)
 
     def __call__(
         self,
         latents: list[torch.Tensor],
         size: tuple[int, int],
         lam: float,
-        bits: list[list[torch.Tensor]],
+        bits: list[Bits],
         beam: int,
-        classes: list[np.ndarray] | None = None,
+        labels: list[Labels] | None = None,
     ) -> list[np.ndarray]:
         """Choose the indices of images of one size.
 
-        latents: for each scale (b, C, h / s, w / s) of the padded images; size: (height, width) of an image.
-        bits: for each scale and iteration float32 (classes, K + 1), or (1, K + 1) where `classes` is None.
-        classes: for each scale (b, rows, columns, iterations), the context class of every index.
+        latents: for each scale (b, its channels, h / s, w / s) of the padded images; size: (height, width) of an image.
+        bits: of each scale; with one class of each, where `labels` is None.
+        labels: of each scale, for the patches of all images, in raster order.
         Returns index planes int64 (b, rows, columns, iterations).
         """
         planes = []
@@ -56,18 +56,34 @@ class Quantizer:
         for j, (scale, books, latent) in enumerate(zip(self.scales, self.books, latents, strict=True)):
             grid = scale.grid(*size)
             target = crop_to_grid(latent, scale, grid)
-            guess = torch.zeros_like(target) if decoded is None else crop_to_grid(enlarge(decoded), scale, grid)
+            guess = guess_from(decoded, target)
             patches = to_patches(target - guess, scale.patch)
             flat = patches.flatten(0, 1)
-            if classes is None:
-                costs = plain_costs([b[0] for b in bits[j]], len(flat))
-            else:
-                known = torch.from_numpy(classes[j].astype(np.int64)).to(target.device).flatten(0, 2)
-                costs = [(b, known[:, i]) for i, b in enumerate(bits[j])]
-            indices, _ = beam_search(flat, books, costs[: len(books)], lam / scale.scale**2, beam)
+            known = None if labels is None else labels[j]
+            indices, _ = beam_search(flat, books, bits[j], lam / scale.scale**2, beam, known)
             drawn = reconstruct(indices, books).reshape(patches.shape)
             decoded = guess + from_patches(drawn, scale.patch, *target.shape[1:])
             plane = np.zeros((len(target), *grid, len(scale.codewords)), np.int64)
             plane[..., : len(books)] = indices.cpu().numpy().reshape(len(target), *grid, -1)
             planes.append(plane)
         return planes
+
+
+def pack_bits(bits: list[Bits], scales: Sequence[Scale]) -> dict[str, torch.Tensor]:
+    """Bits without contexts by name: plain_depths{s} (D + 1,) and plain{s}_{i} (K,)."""
+    out = {}
+    for own, scale in zip(bits, scales, strict=True):
+        out[f"plain_depths{scale.scale}"] = own.depths[0]
+        out |= {f"plain{scale.scale}_{i}": b[0] for i, b in enumerate(own.indices)}
+    return out
+
+
+def unpack_bits(made: dict[str, torch.Tensor], scales: Sequence[Scale], band: int) -> list[Bits]:
+    """The inverse of `pack_bits`, from tensors whose first axis is the rate band."""
+    return [
+        Bits(
+            made[f"plain_depths{s.scale}"][band][None],
+            [made[f"plain{s.scale}_{i}"][band][None] for i in range(len(s.codewords))],
+        )
+        for s in scales
+    ]

@@ -1,62 +1,103 @@
 """Rate-distortion search: which codewords a patch takes, minimising J = D + lambda * R."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-Costs = list[tuple[torch.Tensor, torch.Tensor]]
-"""For each iteration: bits (classes, K + 1) of every index, stop first, and the class (n,) of every patch."""
+CHUNK_SCORES = 2**22
+"""Scores that are computed at a time: as many as fit into a processor's cache."""
+BLOCK = 64
+"""Codewords whose least score is found before that of all: several times faster than topk over all of them."""
+
+
+class Bits(NamedTuple):
+    """What one scale costs: float32 bits of the depths (classes, D + 1), and for each iteration (classes, K)."""
+
+    depths: torch.Tensor
+    indices: list[torch.Tensor]
+
+
+class Labels(NamedTuple):
+    """The class of every patch's depth, int64 (n,), and of its indices, (n, D). All classes are 0 without them."""
+
+    depths: torch.Tensor
+    indices: torch.Tensor
 
 
 def beam_search(
-    targets: torch.Tensor, books: list[torch.Tensor], costs: Costs, lam: float, beam: int, chunk: int = 4096
+    targets: torch.Tensor,
+    books: list[torch.Tensor],
+    bits: Bits,
+    lam: float,
+    beam: int,
+    labels: Labels | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose an index path for every patch.
 
     targets: float32 (n, d); books: for each iteration float32 (K, d); lam: squared error that a bit is worth.
+    labels: the classes that `bits` has more than one of.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
+    chunk = max(256, min(4096, CHUNK_SCORES // (beam * max(map(len, books)))))
     parts = []
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
-        parts.append(_search(targets[rows], books, [(bits, classes[rows]) for bits, classes in costs], lam, beam))
+        part = None if labels is None else Labels(labels.depths[rows], labels.indices[rows])
+        parts.append(_search(targets[rows], books, bits, lam, beam, part))
     indices, cost = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(cost)
 
 
 def _search(
-    x: torch.Tensor, books: list[torch.Tensor], costs: Costs, lam: float, beam: int
+    x: torch.Tensor, books: list[torch.Tensor], bits: Bits, lam: float, beam: int, labels: Labels | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     n, d = x.shape
+    depth_costs = lam * (bits.depths.expand(n, -1) if labels is None else bits.depths[labels.depths])
+    # The least that going on from each depth will cost: a path pays for its depth once it ends.
+    going_on = depth_costs.flip(1).cummin(1)[0].flip(1)
     best = x.new_full((n,), math.inf)
     chosen = x.new_zeros((n, len(books)), dtype=torch.int64)
     # The paths still growing: ids (m,) of their patches, then b paths each.
     ids = torch.arange(n, device=x.device)
     residual, rate, path = x[:, None], x.new_zeros(n, 1), chosen[:, None].clone()
     for i, book in enumerate(books):
-        bits, classes = costs[i]
         energy = residual.square().sum(2)
-        stop_bits = bits[classes[ids], 0]
-        _keep_best(best, chosen, ids, rate + energy + lam * stop_bits[:, None], path)
-        scores = (residual.reshape(-1, d) @ (-2 * book).T).reshape(len(ids), -1, len(book))
-        scores += rate[:, :, None] + energy[:, :, None]
-        constant = book.square().sum(1) + lam * bits[:, 1:]
-        scores += constant[classes[ids]][:, None] if len(bits) > 1 else constant
-        scores = scores.reshape(len(ids), -1)
-        top, flat = scores.topk(min(beam, scores.shape[1]), largest=False)
+        _keep_best(best, chosen, ids, rate + energy + depth_costs[ids, i, None], path)
+        classes = labels.indices[ids, i] if labels else ids.new_zeros(len(ids))
+        own = bits.indices[i]
+        constant = book.square().sum(1) + lam * own
+        paths = residual.shape[1]
+        constant = constant[classes].repeat_interleave(paths, 0) if labels else constant
+        scores = torch.addmm(constant, residual.reshape(-1, d), -2 * book.T)
+        scores, codeword = _least(scores, min(beam, len(book)))
+        scores = scores.reshape(len(ids), paths, -1) + (rate + energy)[:, :, None]
+        top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
+        parent, k = flat // scores.shape[2], codeword.reshape(len(ids), -1).gather(1, flat)
         # A path that does not already beat stopping earlier is given up.
-        keep = top[:, 0] < best[ids]
-        ids, flat = ids[keep], flat[keep]
+        keep = top[:, 0] + going_on[ids, i + 1] < best[ids]
+        ids, parent, k, classes = ids[keep], parent[keep], k[keep], classes[keep]
         if not len(ids):
             return chosen, best
-        parent, k = flat // len(book), flat % len(book)
         residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d)) - book[k]
         path = path[keep].gather(1, parent[:, :, None].expand(-1, -1, len(books)))
         path[:, :, i] = k + 1
-        rate = rate[keep].gather(1, parent) + lam * bits[classes[ids][:, None], k + 1]
-    _keep_best(best, chosen, ids, rate + residual.square().sum(2), path)
+        rate = rate[keep].gather(1, parent) + lam * own[classes[:, None], k]
+    _keep_best(best, chosen, ids, rate + residual.square().sum(2) + depth_costs[ids, len(books), None], path)
     return chosen, best
+
+
+def _least(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and places of the `count` least scores of each row (rows, K), by way of the least of each block."""
+    rows, k = scores.shape
+    if k % BLOCK or k < 4 * BLOCK:
+        return scores.topk(count, largest=False)
+    blocks = scores.reshape(rows, -1, BLOCK)
+    count = min(count, blocks.shape[1])
+    best = blocks.amin(2).topk(count, largest=False)[1]
+    values, flat = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1).topk(count, largest=False)
+    return values, best.gather(1, flat // BLOCK) * BLOCK + flat % BLOCK
 
 
 def _keep_best(
@@ -78,9 +119,3 @@ def reconstruct(indices: torch.Tensor, books: list[torch.Tensor]) -> torch.Tenso
         # Not book[...]: its gradient would be summed by several threads in any order.
         out[active] += F.embedding(indices[active, i] - 1, book)
     return out
-
-
-def plain_costs(bits: list[torch.Tensor], n: int) -> Costs:
-    """Costs without contexts: the same bits (K + 1,) for all n patches."""
-    classes = torch.zeros(n, dtype=torch.int64, device=bits[0].device)
-    return [(b[None], classes) for b in bits]

@@ -22,14 +22,15 @@ from safetensors.torch import load_file, save, save_file
 
 from .. import entropy, zoo
 from ..errors import UsageError
-from ..fixed import PLANE_BITS, WEIGHT_BITS
+from ..fixed import COLOUR_BITS, PLANE_BITS, WEIGHT_BITS
+from ..grid import Scale
 from . import codebooks, export, tables
 from .codebooks import Progress
 from .config import Config
 from .end_to_end import Codebook, optimise
-from .pyramid import enlarge, from_patches, pad, shrink, to_patches, to_planes
-from .quantizer import Quantizer
-from .search import beam_search, plain_costs, reconstruct
+from .pyramid import block_means, from_patches, guess_from, pad, to_patches, to_planes
+from .quantizer import Quantizer, pack_bits, unpack_bits
+from .search import Bits, beam_search, reconstruct
 from .transformer import Smoothing, Transformer
 
 CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.45), (0.45, 0.5), (0.5, 0.85), (0.85, 1.0)
@@ -137,7 +138,7 @@ class _Run:
         self.config, self.images, self.work, self.seed, self.progress = config, images, work, seed, progress
         self.channels = images[0].shape[2]
         self.books: dict[int, list[torch.Tensor]] = {}
-        self.fit_bits: dict[int, list[torch.Tensor]] = {}
+        self.fit_bits: dict[int, Bits] = {}
 
     def _checkpoint(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         path = self.work / f"{name}.safetensors"
@@ -166,7 +167,7 @@ class _Run:
         for position, scale in enumerate(self.config.scales):
             made = self._checkpoint(f"codebooks-{scale.scale}", partial(self._fit_scale, position))
             self.books[scale.scale] = [made[f"book{i}"] for i in range(len(scale.codewords))]
-            self.fit_bits[scale.scale] = [made[f"bits{i}"] for i in range(len(scale.codewords))]
+            self.fit_bits[scale.scale] = Bits(made["depths"], [made[f"bits{i}"] for i in range(len(scale.codewords))])
         self._factorise()
 
     def _factorise(self) -> None:
@@ -199,16 +200,15 @@ class _Run:
         books, bits = codebooks.fit(patches, counts, lam, scale.patch, rank, config.fit_beams, self.seed, report)
         if scale.shared:
             books = [torch.cat(books)] * len(scale.codewords)
-            bits = [_never_stop(scale.rows)] * len(scale.codewords)
+            bits = _never_stop(scale)
         return self._in_clusters(books, bits)
 
-    def _in_clusters(self, books: list[torch.Tensor], bits: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _in_clusters(self, books: list[torch.Tensor], bits: Bits) -> dict[str, torch.Tensor]:
         """The codewords of every iteration, and their bits, in the order of their clusters."""
-        made = {}
-        for i, (book, bit) in enumerate(zip(books, bits, strict=True)):
+        made = {"depths": bits.depths}
+        for i, (book, own) in enumerate(zip(books, bits.indices, strict=True)):
             order = codebooks.balanced_clusters(book, clusters(len(book)))
-            made[f"book{i}"] = book[order]
-            made[f"bits{i}"] = torch.cat([bit[:1], bit[1:][order]])
+            made[f"book{i}"], made[f"bits{i}"] = book[order], own[:, order]
         return made
 
     def _patches(self, position: int) -> torch.Tensor:
@@ -229,15 +229,15 @@ class _Run:
                     stack = stack[:, :, ::-1]
                 planes = to_planes(np.ascontiguousarray(stack[:, y : y + h, x : x + w]))
                 decoded = None
-                for coarse in self.config.scales[: position + 1]:
-                    target = shrink(planes, coarse.scale)
-                    guess = torch.zeros_like(target) if decoded is None else enlarge(decoded)
+                scales = self.config.scales[: position + 1]
+                for coarse, target in zip(scales, block_means(planes, scales), strict=True):
+                    guess = guess_from(decoded, target)
                     patches = to_patches(target - guess, coarse.patch)
                     if coarse == scale:
                         break
                     books, bits = self.books[coarse.scale], self.fit_bits[coarse.scale]
                     lam, flat = self.config.fit_lambda / coarse.scale**2, patches.flatten(0, 1)
-                    indices, _ = beam_search(flat, books, plain_costs(bits, len(flat)), lam, 1)
+                    indices, _ = beam_search(flat, books, bits, lam, self.config.fit_beams[-1])
                     drawn = reconstruct(indices, books).reshape(patches.shape)
                     decoded = guess + from_patches(drawn, coarse.patch, *target.shape[1:])
                 flat = patches.flatten(0, 1)
@@ -247,35 +247,29 @@ class _Run:
     # Stage 2
 
     def fit_band_bits(self) -> None:
-        """Bits of the indices in every rate band, without contexts: band_bits[band][position][iteration]."""
-        self.band_bits = self._unpack_bits(self._checkpoint("band-bits", self._fit_band_bits))
-
-    def _unpack_bits(self, made: dict[str, torch.Tensor]) -> list[list[list[torch.Tensor]]]:
-        return [
-            [[made[f"bits{s.scale}_{i}"][band][None] for i in range(len(s.codewords))] for s in self.config.scales]
-            for band in range(self.config.bands)
-        ]
+        """Bits in every rate band, without contexts: band_bits[band][position]."""
+        made = self._checkpoint("band-bits", self._fit_band_bits)
+        self.band_bits = [unpack_bits(made, self.config.scales, band) for band in range(self.config.bands)]
 
     def _fit_band_bits(self) -> dict[str, torch.Tensor]:
         made: dict[str, list[torch.Tensor]] = {}
         for band in range(self.config.bands):
             lam = self.config.lam(self.config.middle(band))
-            bits = [[b[None] for b in self.fit_bits[s.scale]] for s in self.config.scales]
+            bits = [self.fit_bits[s.scale] for s in self.config.scales]
             for _ in range(0 if self.config.shared else 2):
                 sample = self._sample(max(40, self.config.table_images // 4))
                 planes = [self._encode(stack, lam, bits, None, beam=1) for stack in _stacks(sample)]
                 bits = self._bits_of(planes)
             self._report(BAND_BITS, (band + 1) / self.config.bands, f"bits of band {band}, lambda {lam:.0f}")
-            for scale, own in zip(self.config.scales, bits, strict=True):
-                for i, b in enumerate(own):
-                    made.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
+            for key, value in pack_bits(bits, self.config.scales).items():
+                made.setdefault(key, []).append(value)
         return {key: torch.stack(value) for key, value in made.items()}
 
-    def _bits_of(self, planes: list[list[np.ndarray]]) -> list[list[torch.Tensor]]:
+    def _bits_of(self, planes: list[list[np.ndarray]]) -> list[Bits]:
         out = []
         for j, scale in enumerate(self.config.scales):
             indices = torch.from_numpy(np.concatenate([p[j].reshape(-1, p[j].shape[3]) for p in planes]))
-            out.append([b[None] for b in codebooks.bits_of(indices, scale.codewords)])
+            out.append(codebooks.bits_of(indices, scale.codewords))
         return out
 
     def _sample(self, count: int) -> list[np.ndarray]:
@@ -283,12 +277,12 @@ class _Run:
         return self.images[:: max(1, math.ceil(len(self.images) / count))]
 
     def _encode(
-        self, stack: np.ndarray, lam: float, bits: list[list[torch.Tensor]], transformer: Transformer | None, beam: int
+        self, stack: np.ndarray, lam: float, bits: list[Bits], transformer: Transformer | None, beam: int
     ) -> list[np.ndarray]:
         """Index planes of images (n, h, w, C), searched without contexts."""
         planes = to_planes(stack)
         if transformer is None:
-            latents = [shrink(planes, s.scale) for s in self.config.scales]
+            latents = block_means(planes, self.config.scales)
         else:
             latents = transformer.latents(pad(planes, transformer.multiple), lam)
         return self.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, bits, beam)
@@ -299,7 +293,7 @@ class _Run:
         """Transformer and smoothing, and a shared codebook, end to end through quantization."""
         config, scale = self.config, self.config.scales[0]
         self.transformer = Transformer(config, self.channels)
-        self.smoothing = Smoothing(self.channels, config.smoothing)
+        self.smoothing = Smoothing(config.scales, self.channels, config.smoothing)
         networks: dict[str, torch.nn.Module] = {"transformer": self.transformer, "smoothing": self.smoothing}
         codebook = None
         if config.shared:
@@ -329,7 +323,7 @@ class _Run:
             network.eval()
         if codebook:
             book = codebook().detach()
-            ordered = self._in_clusters([book], [_never_stop(scale.rows)])["book0"]
+            ordered = book[codebooks.balanced_clusters(book, clusters(len(book)))]
             self.books[scale.scale] = [ordered] * len(scale.codewords)
             self._factorise()
 
@@ -339,13 +333,13 @@ class _Run:
         """Tables of every rate band, the decoder's graphs, and the encoder's weights."""
         config, scales = self.config, self.config.scales
         smoothing = _integer_smoothing(self.smoothing)
-        export.check_exact(
-            scales, {s.scale: (self.factors[f"u{s.scale}"], self.factors[f"v{s.scale}"]) for s in scales}, smoothing
-        )
+        factors = {s.scale: (self.factors[f"u{s.scale}"], self.factors[f"v{s.scale}"]) for s in scales}
+        export.check_exact(scales, self.channels, factors, smoothing)
         arrays: dict[str, np.ndarray] = {
             "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
             "channels": np.array(self.channels, np.int32),
             "shared": np.array(config.shared, np.int32),
+            "luma_only": np.array(scales[-1].luma_only, np.int32),
             "bands": np.array(config.bands, np.int32),
         } | self.factors
         arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
@@ -358,19 +352,17 @@ class _Run:
             energies.append(arrays[f"energy{s}"])
         made = self._checkpoint("tables", lambda: self._tables(energies))
         weights = {f"transformer.{k}": v for k, v in self.transformer.state_dict().items()}
-        weights |= {k: v for k, v in made.items() if k.startswith("bits")}
-        arrays |= {k: v.numpy() for k, v in made.items() if not k.startswith("bits")}
+        weights |= {k: v for k, v in made.items() if k.startswith("plain")}
+        arrays |= {k: v.numpy() for k, v in made.items() if not k.startswith("plain")}
         out.mkdir(parents=True)
         for channels, name in ((1, "grey"), (3, "rgb")):
             if channels > self.channels:
                 continue
-            inside = 4 * channels
-            w1, b1, w2, b2 = smoothing
-            cut = w1[:, :inside], b1, w2[:inside], b2[:inside]
+            own = smoothing if channels == self.channels else export.grey_smoothing(smoothing)
             (out / f"decoder-{name}.onnx").write_bytes(export.build_graph(scales, channels, None))
             if config.smoothing:
-                (out / f"decoder-{name}-smooth.onnx").write_bytes(export.build_graph(scales, channels, cut))
-        np.savez_compressed(out / "tables.npz", allow_pickle=False, **dict(sorted(arrays.items())))
+                (out / f"decoder-{name}-smooth.onnx").write_bytes(export.build_graph(scales, channels, own))
+        np.savez(out / "tables.npz", allow_pickle=False, **dict(sorted(arrays.items())))
         weights = {key: value.contiguous() for key, value in weights.items()}
         (out / "encoder.safetensors").write_bytes(save(weights, {"config": json.dumps(asdict(config))}))
 
@@ -378,7 +370,7 @@ class _Run:
         scales, config = self.config.scales, self.config
         random = np.random.default_rng(self.seed)
         groups: list[tables.Groups] = [{} for _ in scales]
-        bits: dict[str, list[torch.Tensor]] = {}
+        plain: dict[str, list[torch.Tensor]] = {}
         for band in range(config.bands):
             encoded = []
             for stack in _stacks(self._sample(config.table_images)):
@@ -393,19 +385,18 @@ class _Run:
                     entries.append((features, index, band))
                     return index
 
-                entropy.walk(scales, energies, stack.shape[1:3], 32, len(stack), collect)
+                entropy.walk(scales, energies, [plane.shape[1:3] for plane in indices], len(stack), collect)
                 encoded.append(indices)
             own_bits = self.band_bits[band] if config.shared else self._bits_of(encoded)
-            for scale, own in zip(scales, own_bits, strict=True):
-                for i, b in enumerate(own):
-                    bits.setdefault(f"bits{scale.scale}_{i}", []).append(b[0])
+            for key, value in pack_bits(own_bits, scales).items():
+                plain.setdefault(key, []).append(value)
             self._report(TABLES, (band + 1) / config.bands, f"tables of band {band}")
-        made = {key: torch.stack(value) for key, value in bits.items()}
+        made = {key: torch.stack(value) for key, value in plain.items()}
         for scale, group in zip(scales, groups, strict=True):
             counts = tuple(clusters(k) for k in scale.codewords)
             made_here = tables.context_tables(group, scale.codewords, counts, config.bands, config.classes)
             for name, table in made_here.items():
-                kind, _, iteration = name.partition("_")
+                kind, _, iteration = name.partition("_") if name[-1].isdigit() else (name, "", "")
                 key = f"{kind}{scale.scale}_{iteration}" if iteration else f"{kind}{scale.scale}"
                 made[key] = torch.from_numpy(table)
         return made
@@ -416,21 +407,26 @@ def clusters(codewords: int) -> int:
     return 2 ** int(math.log2(codewords) / 2)
 
 
-def _never_stop(codewords: int) -> torch.Tensor:
-    """Bits float32 (K + 1,) with which the search takes the nearest codeword, and never the stop."""
-    return torch.cat([torch.full((1,), math.inf), torch.zeros(codewords)])
+def _never_stop(scale: Scale) -> Bits:
+    """With these the search takes the nearest codeword, and never stops."""
+    depths = torch.full((1, len(scale.codewords) + 1), math.inf)
+    depths[0, -1] = 0
+    return Bits(depths, [torch.zeros(1, k) for k in scale.codewords])
 
 
 def _integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
     """The graph's integer weights and biases, see `export.build_graph`."""
+    outputs, inside = smoothing.colour.shape[:2]
     if not smoothing.hidden:
-        inside = 4 * smoothing.channels
-        return np.zeros((0, inside, 3, 3)), np.zeros(0), np.zeros((inside, 0, 3, 3)), np.zeros(inside)
-    out: list[np.ndarray] = []
-    for conv in (smoothing.first, smoothing.second):
-        out.append(np.rint(conv.weight.detach().double().numpy() * 2**WEIGHT_BITS))
-        out.append(np.rint(conv.bias.detach().double().numpy() * 2**PLANE_BITS))  # type: ignore[union-attr]
-    return tuple(out)
+        return np.zeros((0, inside, 3, 3)), np.zeros(0), np.zeros((outputs, 0, 3, 3)), np.zeros(outputs)
+    first, second = smoothing.first, smoothing.second
+    exact = (
+        first.weight * 2**WEIGHT_BITS,
+        first.bias * 2**PLANE_BITS,  # type: ignore[operator]
+        second.weight * 2**COLOUR_BITS,
+        second.bias * 2**PLANE_BITS,  # type: ignore[operator]
+    )
+    return tuple(np.rint(tensor.detach().double().numpy()).astype(np.int64) for tensor in exact)
 
 
 def _write_card(out: Path, name: str, config: Config, run: _Run, command: str) -> None:

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..fixed import COLOUR_BITS
 from ..grid import Scale
 from .config import Config
-from .pyramid import shrink
+from .export import final_matrix
+from .pyramid import block_means, shrink
 
 LEVELS = 64.0
 """Planes are divided by this on their way in."""
@@ -59,6 +61,7 @@ class Transformer(nn.Module):
         self.token = config.scales[-1].span
         self.multiple = math.lcm(config.scales[0].span, self.token * config.window)
         self.sides = [max(1, self.token // s.scale) for s in config.scales]
+        self.outputs = [s.channels(channels) * side**2 for s, side in zip(self.scales, self.sides, strict=True)]
         self.embed = nn.Linear(channels * self.token**2, config.width)
         self.quality = nn.Linear(2, config.width)
         self.blocks = nn.ModuleList(
@@ -66,14 +69,15 @@ class Transformer(nn.Module):
             for i in range(config.blocks)
         )
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, sum(channels * side**2 for side in self.sides))
+        self.head = nn.Linear(config.width, sum(self.outputs))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, planes: torch.Tensor, lam: float) -> list[torch.Tensor]:
         """Latents of a batch of images.
 
-        planes: float32 (b, C, h, w), sides multiples of `multiple`. Returns for each scale (b, C, h / s, w / s).
+        planes: float32 (b, C, h, w), sides multiples of `multiple`.
+        Returns for each scale (b, its channels, h / s, w / s).
         """
         b, c, h, w = planes.shape
         t = self.token
@@ -82,15 +86,18 @@ class Transformer(nn.Module):
         x = self.embed(x / LEVELS) + self.quality(planes.new_tensor([level, level * level]))
         for block in self.blocks:
             x = block(x)
-        changes = self.head(self.norm(x)).split([c * side**2 for side in self.sides], dim=-1)
+        changes = self.head(self.norm(x)).split(self.outputs, dim=-1)
         return [
-            shrink(planes, scale.scale) + CHANGE * self._place(change, scale, side, c)
-            for scale, side, change in zip(self.scales, self.sides, changes, strict=True)
+            mean + CHANGE * self._place(change, scale, side)
+            for scale, side, change, mean in zip(
+                self.scales, self.sides, changes, block_means(planes, self.scales), strict=True
+            )
         ]
 
-    def _place(self, change: torch.Tensor, scale: Scale, side: int, c: int) -> torch.Tensor:
-        """(b, rows, columns, C * side^2) -> (b, C, h / s, w / s)."""
-        b, rows, columns, _ = change.shape
+    def _place(self, change: torch.Tensor, scale: Scale, side: int) -> torch.Tensor:
+        """(b, rows, columns, its channels * side^2) -> (b, its channels, h / s, w / s)."""
+        b, rows, columns, c = change.shape
+        c //= side * side
         x = change.reshape(b, rows, columns, c, side, side).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(b, c, rows * side, columns * side)
         return shrink(x, max(1, scale.scale // self.token))
@@ -99,7 +106,7 @@ class Transformer(nn.Module):
     def latents(self, planes: torch.Tensor, lam: float, tile: int = 1024) -> list[torch.Tensor]:
         """`forward` for images (b, C, h, w) of any padded size, in tiles with a margin: memory stays bounded."""
         b, c, h, w = planes.shape
-        out = [planes.new_empty(b, c, h // s.scale, w // s.scale) for s in self.scales]
+        out = [planes.new_empty(b, s.channels(c), h // s.scale, w // s.scale) for s in self.scales]
         for y in range(0, h, tile):
             for x in range(0, w, tile):
                 top, left = max(0, y - self.multiple), max(0, x - self.multiple)
@@ -113,22 +120,34 @@ class Transformer(nn.Module):
 
 
 class Smoothing(nn.Module):
-    """The optional convolution pair on polyphase planes: 3x3, ReLU, 3x3, added to its input. None if hidden is 0."""
+    """Decoded planes to pixels: the colour transform, plus what a 3x3 convolution, ReLU and another one add.
 
-    def __init__(self, channels: int, hidden: int):
+    The convolutions work at half resolution, on the four phases of the finest scale and, where that has no chroma, on
+    the chroma of the scale before it. If hidden is 0 they add nothing.
+    """
+
+    colour: torch.Tensor
+
+    def __init__(self, scales: tuple[Scale, ...], channels: int, hidden: int):
         super().__init__()
         self.channels, self.hidden = channels, hidden
+        self.fine = scales[-1].channels(channels)
+        colour = torch.from_numpy(final_matrix(self.fine, channels) / 2**COLOUR_BITS).float()
+        self.register_buffer("colour", colour[:, :, None, None], persistent=False)
         if hidden:
-            self.first = nn.Conv2d(4 * channels, hidden, 3, padding=1)
+            self.first = nn.Conv2d(colour.shape[1], hidden, 3, padding=1)
             self.second = nn.Conv2d(hidden, 4 * channels, 3, padding=1)
             nn.init.zeros_(self.second.weight)
             nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
-    def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        """(b, C, h, w) -> the same shape, in levels."""
-        if not self.hidden:
-            return planes
-        b, c, h, w = planes.shape
-        x = planes.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 5, 3, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
-        x = x + self.second(F.relu(self.first(x)))
-        return x.reshape(b, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 3, 5, 2).reshape(b, c, h, w)
+    def forward(self, finest: torch.Tensor, coarser: torch.Tensor | None) -> torch.Tensor:
+        """(b, its channels, h, w), and of the scale before it (b, C, h / 2, w / 2) -> pixels - 128, (b, C, h, w)."""
+        b, c, h, w = finest.shape
+        x = finest.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
+        if coarser is not None and self.fine < self.channels:
+            x = torch.cat([x, coarser[:, self.fine :, : h // 2, : w // 2]], 1)
+        pixels = F.conv2d(x, self.colour)
+        if self.hidden:
+            pixels = pixels + self.second(F.relu(self.first(x)))
+        pixels = pixels.reshape(b, self.channels, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3)
+        return pixels.reshape(b, self.channels, h, w)
