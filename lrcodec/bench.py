@@ -55,19 +55,35 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Classic:
-    """A codec of Pillow, `format` and `options` as `Image.save` takes them, and the qualities to measure."""
+    """A codec of Pillow, `format` and `options` as `Image.save` takes them, and the qualities to measure.
+
+    scale: all qualities that it has, by rising size of the file. Those of JPEG 2000 are compression ratios, raw 8-bit
+    bytes / file bytes: that is how its files are smallest at equal mean PSNR.
+    """
 
     format: str
     qualities: tuple[int, ...]
     options: dict[str, Any]
+    scale: Sequence[int] = range(101)
 
 
 CLASSIC = {
-    "jpeg": Classic("JPEG", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80), {"subsampling": "4:2:0", "optimize": True}),
+    "jpeg": Classic(
+        "JPEG", (5, 10, 15, 20, 30, 40, 50, 60, 70, 80), {"subsampling": "4:2:0", "optimize": True}, range(1, 96)
+    ),
     "webp": Classic("WEBP", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80), {"method": 6}),
     "avif": Classic("AVIF", (10, 20, 30, 40, 50, 60, 70), {"subsampling": "4:4:4", "speed": 6}),
-    "jxl": Classic("JXL", (10, 20, 30, 40, 50, 60, 70, 80), {"effort": 7}),
+    "jxl": Classic("JXL", (10, 20, 30, 40, 50, 60, 70, 80), {"effort": 7}, range(100)),
+    # Pillow leaves the colour transform out unless asked, which costs some 3 dB; and no boxes around the code stream.
+    "jpeg2000": Classic(
+        "JPEG2000",
+        (240, 160, 120, 80, 48, 36, 24, 16, 8, 4, 2),
+        {"irreversible": True, "quality_mode": "rates", "mct": 1, "no_jp2": True},
+        range(500, 0, -1),
+    ),
 }
+METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
+"""What BD-rates are taken on: the field of `Row`, and how to call it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +92,7 @@ class Row:
 
     image: file name without folders.
     codec: "lrq" or a key of `CLASSIC`.
-    setting: the quality, on the codec's own scale.
+    setting: the quality, on the codec's own scale (`Classic.scale`).
     rank: columns of U used, 1..4; None for a classic codec.
     bytes, bpp: the whole file, and its bits per pixel.
     ratio: raw 8-bit bytes / file bytes.
@@ -108,14 +124,16 @@ FIGURES = tuple(field.name for field in fields(Row))[4:]
 
 @dataclass(frozen=True)
 class BdRate:
-    """Per cent more bits (negative: fewer) that lrq at `rank` needs than the classic codec `anchor` at equal PSNR.
+    """Per cent more bits (negative: fewer) that lrq at `rank` needs than the classic codec `anchor` at equal quality.
 
-    Taken between the mean curves, over the PSNR range from `low` to `high` (dB) that both cover.
+    metric: a key of `METRICS`. MS-SSIM counts in dB, -10 log10(1 - MS-SSIM), of the mean MS-SSIM.
+    Taken between the mean curves, over the range of the metric from `low` to `high` (dB) that both cover.
     All three are None where the curves do not overlap.
     """
 
     rank: int | None
     anchor: str
+    metric: str
     percent: float | None
     low: float | None
     high: float | None
@@ -224,7 +242,8 @@ def bench(
 def classic_encode(image: Pixels, codec: str, quality: int) -> bytes:
     """A whole file of the classic codec (a key of `CLASSIC`) from uint8 (H, W) or (H, W, 3)."""
     out = io.BytesIO()
-    Image.fromarray(image).save(out, CLASSIC[codec].format, quality=quality, **CLASSIC[codec].options)
+    setting = {"quality_layers": [quality]} if codec == "jpeg2000" else {"quality": quality}
+    Image.fromarray(image).save(out, CLASSIC[codec].format, **setting, **CLASSIC[codec].options)
     return out.getvalue()
 
 
@@ -250,20 +269,56 @@ def curves(mean_rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
     return {key: sorted(group, key=lambda row: row.bpp) for key, group in points.items()}
 
 
-def bd_rates(mean_rows: Iterable[Row]) -> list[BdRate]:
-    """lrq at each rank against each classic codec, from the rows of `means`. Raises UsageError without bjontegaard."""
+def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -> list[BdRate]:
+    """lrq at each rank against each classic codec, by each metric that it has, from the rows of `means`.
+
+    bpp: only the part of lrq's curve between these mean bits per pixel, and what the classic codec needs for the
+    qualities of that part. Raises UsageError without the packages bjontegaard and, for a part, scipy.
+    """
     by_curve = curves(mean_rows)
     result = []
     for (codec, rank), points in by_curve.items():
         for (anchor, _), reference in by_curve.items():
             if codec != OWN or anchor == OWN:
                 continue
-            (rate_a, psnr_a), (rate_b, psnr_b) = (
-                ([row.bpp for row in curve], [row.psnr for row in curve]) for curve in (reference, points)
-            )
-            low, high = psnr_overlap(psnr_a, psnr_b) or (None, None)
-            result.append(BdRate(rank, anchor, bd_rate(rate_a, psnr_a, rate_b, psnr_b), low, high))
+            for metric in METRICS:
+                (rate_a, level_a), (rate_b, level_b) = _levels(reference, metric), _levels(points, metric)
+                if all(map(math.isnan, level_b)):
+                    continue
+                if bpp is not None:
+                    rate_b, level_b = cut(rate_b, level_b, *bpp)
+                low, high = psnr_overlap(level_a, level_b) or (None, None)
+                result.append(BdRate(rank, anchor, metric, bd_rate(rate_a, level_a, rate_b, level_b), low, high))
     return result
+
+
+def ms_ssim_db(value: float) -> float:
+    """MS-SSIM in dB, -10 log10(1 - MS-SSIM), which tells values close to 1 apart; inf for 1, nan for nan.
+
+    >>> round(ms_ssim_db(0.99), 3)
+    20.0
+    """
+    return math.inf if value >= 1 else -10 * math.log10(1 - value)
+
+
+def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:
+    """The part of a rate-distortion curve between the rates `low` and `high`, by rising rate.
+
+    Its end points are read from the curve, by pchip over log rate, unless the curve itself ends before them. Points
+    whose level is not finite are left out. Both lists are empty if nothing of the curve lies between.
+    Raises UsageError if scipy is missing.
+    """
+    best: dict[float, float] = {}
+    for rate, level in zip(bpp, levels, strict=True):
+        if math.isfinite(level):
+            best[rate] = max(level, best.get(rate, -math.inf))
+    known = sorted(best)
+    if not known or max(low, known[0]) >= min(high, known[-1]):
+        return [], []
+    low, high = max(low, known[0]), min(high, known[-1])
+    curve = extra("scipy.interpolate").PchipInterpolator(np.log(known), [best[rate] for rate in known])
+    rates = [low, *(rate for rate in known if low < rate < high), high]
+    return rates, [float(level) for level in curve(np.log(rates))]
 
 
 def _measure(
@@ -309,6 +364,12 @@ def _timed(call: Callable[..., T], *arguments: object) -> tuple[T, float]:
 def classic_decode(data: bytes, grey: bool) -> Pixels:
     """uint8 (H, W) or (H, W, 3) from a classic codec's file. WebP and AVIF hand a grey image back as RGB."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("L" if grey else "RGB"))
+
+
+def _levels(points: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
+    """Bits per pixel of a curve's points, and their quality by a metric in dB."""
+    values = [getattr(row, metric) for row in points]
+    return [row.bpp for row in points], [ms_ssim_db(v) for v in values] if metric == "ms_ssim" else values
 
 
 def _mean(values: list[Any]) -> Any:

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .bench import OWN, Result, Row, bd_rates, curves, means
+from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, curves, means
 from .metrics import extra
+from .speed import REFERENCE, ROUNDS, Large, Process, Speed, Time, medians
 
-# Heading, field of Row, format of a number.
+# Heading, field of Row (of Time), format of a number.
 COLUMNS = (
     ("image", "image", ""),
     ("codec", "codec", ""),
@@ -32,56 +33,119 @@ COLUMNS = (
     ("encode s", "encode_s", ".3f"),
     ("decode s", "decode_s", ".4f"),
 )
+TIME_COLUMNS = (
+    ("image", "image", ""),
+    ("codec", "codec", ""),
+    ("threads", "threads", "d"),
+    ("quality", "quality", "d"),
+    ("setting", "setting", ".0f"),
+    ("bytes", "bytes", ".0f"),
+    ("ms", "ms", ".2f"),
+    ("MP/s", "speed", ".1f"),
+    ("x webp", "to_webp", ".2f"),
+    ("x avif", "to_avif", ".2f"),
+    ("entropy ms", "entropy_ms", ".2f"),
+    ("graph ms", "graph_ms", ".2f"),
+    ("array ms", "array_ms", ".2f"),
+)
 NOTES = """\
+quality: on the codec's own scale; of jpeg2000 the compression ratio that is asked for.
 bytes and bpp: whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on [0, 1]. MS-SSIM: mean over the channels.
 low-rank, enlarge, smooth, colour: multiply-accumulates that the decoder executed per pixel.
+"""
+TIME_NOTES = """\
+Warm decodes of whole files to uint8 arrays, in one process. quality: of the lrq file; a classic codec has the setting
+that comes nearest to its size. x webp, x avif: times that codec's milliseconds (median of the images' ratios).
+entropy: container and entropy decoding. graph: ONNX Runtime. array: all else, mostly the pixels' way into an array.
 """
 PACKAGES = (
     "lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard".split()
 )
 
 
-def table(result: Result, per_image: bool = False) -> str:
+def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | None = None) -> str:
     """The means of each codec, rank and quality, then the BD-rates; with `per_image` every image's rows before them.
 
+    bpp: the range of lrq's mean bits per pixel that the BD-rates are taken over, as in `bench.bd_rates`.
     Raises UsageError if the package bjontegaard is missing.
     """
     mean_rows = means(result.rows)
     count = len(result.rows) // max(len(mean_rows), 1)  # every image has a row in every mean
     parts = [_grid(result.rows, COLUMNS)] if per_image else []
     parts += [f"Means over {count} image{'' if count == 1 else 's'}\n", _grid(mean_rows, COLUMNS[1:]), NOTES]
-    rates = [
-        f"{OWN} rank {bd.rank} against {bd.anchor}: "
-        + ("no common PSNR range" if bd.percent is None else f"{bd.percent:+.1f} % ({bd.low:.1f} to {bd.high:.1f} dB)")
-        for bd in bd_rates(mean_rows)
-    ]
+    rates: dict[str, list[str]] = {}
+    for bd in bd_rates(mean_rows, bpp):
+        rates.setdefault(f"{OWN} rank {bd.rank} against {bd.anchor}", []).append(_bd_rate(bd))
     if rates:
-        lines = ["BD-rate on PSNR, from the means (negative: lrq needs fewer bits)", *rates]
+        between = "" if bpp is None else f", where {OWN} takes {bpp[0]:g} to {bpp[1]:g} bpp"
+        lines = [
+            f"BD-rate from the means{between} (negative: {OWN} needs fewer bits)",
+            "on PSNR, and on MS-SSIM in dB: -10 log10(1 - MS-SSIM)",
+            *(f"{pair}: {', '.join(values)}" for pair, values in rates.items()),
+        ]
         parts.append("\n".join(lines) + "\n")
-    parts += [f"not measured: {name} (this build of Pillow cannot write it)\n" for name in result.skipped]
+    parts += _skipped(result.skipped)
     return "\n".join(parts)
 
 
-def to_json(result: Result) -> str:
-    """An object of versions, machine, skipped, rows, means and bd_rates; keys as the fields of Row and BdRate.
+def speed_table(speed: Speed, per_image: bool = False) -> str:
+    """The median times of each codec, then those of the large image and of whole processes, as far as measured.
 
-    What is undefined or infinite is null, since JSON has no word for it. Holds no host name and no path.
-    Raises UsageError if the package bjontegaard is missing.
+    per_image: every image's times before them.
+    """
+    count = len({time.image for time in speed.times})
+    parts = [_grid(speed.times, TIME_COLUMNS)] if per_image else []
+    parts += [f"Medians over {count} image{'' if count == 1 else 's'}, {ROUNDS} rounds\n"]
+    parts += [_grid(medians(speed.times), TIME_COLUMNS[1:]), TIME_NOTES]
+    parts += [_large(speed.large)] if speed.large else []
+    parts += [_process(speed.process)] if speed.process else []
+    return "\n".join(parts + _skipped(speed.skipped))
+
+
+def _large(large: Large) -> str:
+    lines = [f"A large image of {large.megapixels:.1f} megapixels, {large.bytes:,.0f} bytes, and a small one of "]
+    lines[0] += f"{large.small_megapixels:.2f}: milliseconds per megapixel"
+    for threads, per_pixel in large.ms.items():
+        small = large.small_ms[threads]
+        word = f"{threads} thread{'' if threads == 1 else 's'}"
+        lines.append(f"{word}: large {per_pixel:.2f}, small {small:.2f}, ratio {per_pixel / small:.2f}")
+    for what, times in (("large", large.ms), ("small", large.small_ms)):
+        speed_ups = [f"{times[1] / ms:.2f} with {threads}" for threads, ms in times.items() if threads > 1]
+        lines.append(f"speed-up of the {what} one by threads: {', '.join(speed_ups)}")
+    return "\n".join(lines) + "\n"
+
+
+def _process(process: Process) -> str:
+    lines = [f"Whole processes, an image of {process.width} x {process.height}, milliseconds"]
+    reference = f'python -c "{REFERENCE}"'
+    lines += [f"{'lrq decode':<37} {process.decode_ms:7.1f}", f"{reference:<37} {process.reference_ms:7.1f}"]
+    lines += ["inside lrq decode, step by step:"]
+    return "\n".join(lines + [f"  {name:<35} {ms:7.1f}" for name, ms in process.steps.items()]) + "\n"
+
+
+def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
+    """An object of versions, machine, skipped, rows, means, bd_bpp and bd_rates; keys as the fields of Row and BdRate.
+
+    bpp: as in `table`; it stands in bd_bpp. What is undefined or infinite is null, since JSON has no word for it.
+    Holds no host name and no path. Raises UsageError if the package bjontegaard is missing.
     """
     mean_rows = means(result.rows)
     document = {
         "versions": versions(),
-        "machine": {
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "processor": platform.processor(),
-            "cpus": os.cpu_count(),
-        },
+        "machine": _machine(),
         "skipped": list(result.skipped),
         "rows": [_finite(asdict(row)) for row in result.rows],
         "means": [_finite(asdict(row)) for row in mean_rows],
-        "bd_rates": [_finite(asdict(bd)) for bd in bd_rates(mean_rows)],
+        "bd_bpp": bpp,
+        "bd_rates": [_finite(asdict(bd)) for bd in bd_rates(mean_rows, bpp)],
     }
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def speed_json(speed: Speed) -> str:
+    """An object of versions, machine, rounds, skipped, times, medians, large and process; keys as in speed.py."""
+    head = {"versions": versions(), "machine": _machine(), "rounds": ROUNDS}
+    document = head | asdict(speed) | {"medians": [asdict(time) for time in medians(speed.times)]}
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
@@ -117,7 +181,27 @@ def plot(result: Result) -> bytes:
     return out.getvalue()
 
 
-def _grid(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]]) -> str:
+def _bd_rate(bd: BdRate) -> str:
+    name = METRICS[bd.metric]
+    if bd.percent is None:
+        return f"no common {name} range"
+    return f"{bd.percent:+.1f} % on {name} ({bd.low:.1f} to {bd.high:.1f} dB)"
+
+
+def _skipped(names: Sequence[str]) -> list[str]:
+    return [f"not measured: {name} (this build of Pillow cannot write it)\n" for name in names]
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def _grid(rows: Sequence[Row | Time], columns: Sequence[tuple[str, str, str]]) -> str:
     """Rows under their headings, every column as wide as its widest cell: names to the left, numbers to the right."""
     lines = [[heading for heading, _, _ in columns]]
     lines += [[_cell(getattr(row, name), form) for _, name, form in columns] for row in rows]

@@ -17,8 +17,10 @@ from lrcodec.bench import (
     bench,
     classic_encode,
     curves,
+    cut,
     find_images,
     means,
+    ms_ssim_db,
     read_images,
     row_count,
 )
@@ -45,6 +47,22 @@ class DoubledJpeg:
 
     def macs(self, data):
         return SimpleNamespace(low_rank=len(data), enlargement=2.5, smoothing=216.0, colour=9.0)
+
+
+def level_of(bpp):
+    """A law under which six dB cost four times the rate: log rate is linear, which pchip reproduces."""
+    return 30 + 3 * math.log2(bpp / 0.4)
+
+
+def straight_curve(codec, level, rates):
+    """Mean rows whose PSNR at a rate is level(rate), and whose MS-SSIM is 15 dB lower."""
+    psnrs = {rate: level(rate) for rate in rates}
+    return [
+        Row(
+            "mean", codec, i, 2 if codec == "lrq" else None, 1, rate, 1, 0, psnr, 1 - 10 ** ((15 - psnr) / 10), *[0] * 6
+        )
+        for i, (rate, psnr) in enumerate(psnrs.items())
+    ]
 
 
 def photograph(height, width):
@@ -123,13 +141,84 @@ def test_means_keep_what_is_unknown(measured):
 
 
 def test_bd_rates(measured):
-    found = {(bd.rank, bd.anchor): bd for bd in bd_rates(means(measured.result.rows))}
-    assert set(found) == {(rank, anchor) for rank in (1, 2) for anchor in CLASSIC}
-    jpeg = found[2, "jpeg"]
+    found = {(bd.rank, bd.anchor, bd.metric): bd for bd in bd_rates(means(measured.result.rows))}
+    assert set(found) == {(rank, anchor, "psnr") for rank in (1, 2) for anchor in CLASSIC}  # too small for MS-SSIM
+    jpeg = found[2, "jpeg", "psnr"]
     # Four of JPEG's ten points, so interpolation differs a little.
     assert jpeg.percent == pytest.approx(100, abs=2)
     points = [row for row in means(measured.result.rows) if row.rank == 2]
     assert (jpeg.low, jpeg.high) == (points[0].psnr, points[-1].psnr)
+
+
+def test_bd_rates_of_both_metrics():
+    own = straight_curve("lrq", lambda bpp: level_of(bpp / 0.75), (0.1, 0.25, 0.5, 1.0))
+    jpeg = straight_curve("jpeg", level_of, (0.05, 0.2, 0.8, 2.0))
+    by_psnr, by_ms_ssim = bd_rates(own + jpeg)
+    assert (by_psnr.metric, by_ms_ssim.metric) == ("psnr", "ms_ssim")
+    for bd, offset in ((by_psnr, 0), (by_ms_ssim, -15)):
+        assert bd.percent == pytest.approx(-25)
+        assert (bd.low, bd.high) == pytest.approx((own[0].psnr + offset, own[-1].psnr + offset))
+    text = table(Result(own + jpeg))
+    assert "MS-SSIM in dB: -10 log10(1 - MS-SSIM)" in text
+    line = next(line for line in text.splitlines() if line.startswith("lrq rank 2 against jpeg"))
+    assert line.count("-25.0 %") == 2 and " on PSNR (" in line and " on MS-SSIM (" in line
+
+
+@pytest.mark.parametrize("low, high", [(0.12, 0.9), (0.01, 0.3), (0.25, 9.0)])
+def test_bd_rate_between_two_rates(low, high):
+    # Six dB cost us eight times the rate: relative to the anchor the rate rises by a factor of 2 ** (1 / 6) a dB.
+    def level(bpp):
+        return 30 + 2 * math.log2(bpp / 0.4)
+
+    own = straight_curve("lrq", level, (0.1, 0.25, 0.5, 1.0))
+    rows = own + straight_curve("jpeg", level_of, (0.01, 0.2, 0.8, 5.0))
+    ends = level(max(low, 0.1)), level(min(high, 1.0))
+    middle = 2 ** ((sum(ends) / 2 - 30) / 6)
+    for bd, offset in zip(bd_rates(rows, (low, high)), (0, -15), strict=True):
+        assert (bd.low, bd.high) == pytest.approx((ends[0] + offset, ends[1] + offset))
+        assert bd.percent == pytest.approx(100 * (middle - 1))
+    assert f"where lrq takes {low:g} to {high:g} bpp" in table(Result(rows), bpp=(low, high))
+    assert json.loads(to_json(Result(rows), (low, high)))["bd_bpp"] == [low, high]
+
+
+def test_bd_rate_between_rates_that_lrq_never_takes():
+    rows = [row for codec in ("lrq", "jpeg") for row in straight_curve(codec, level_of, (0.2, 0.4, 0.8))]
+    assert [bd.percent for bd in bd_rates(rows, (2.0, 3.0))] == [None, None]
+    assert "no common PSNR range, no common MS-SSIM range" in table(Result(rows), bpp=(2.0, 3.0))
+
+
+def test_cut_of_a_curve():
+    rates, levels = [0.8, 0.2, 0.4, 0.4, 1.6], [33.0, 27.0, 30.0, 29.0, math.inf]
+    got = cut(rates, levels, 0.3, 0.6)
+    assert got[0] == [0.3, 0.4, 0.6]
+    assert got[1] == pytest.approx([level_of(rate) for rate in got[0]])
+    assert cut(rates, levels, 0.01, 9) == ([0.2, 0.4, 0.8], pytest.approx([27, 30, 33]))
+    for low, high in ((0.8, 2.0), (0.1, 0.2)):
+        assert cut(rates, levels, low, high) == ([], [])
+    assert cut([0.5], [30.0], 0.1, 1) == cut([], [], 0.1, 1) == ([], [])
+
+
+def test_ms_ssim_in_decibels():
+    assert ms_ssim_db(0) == 0
+    assert ms_ssim_db(0.9) == pytest.approx(10)
+    assert ms_ssim_db(1) == ms_ssim_db(1 + 1e-15) == math.inf
+    assert math.isnan(ms_ssim_db(math.nan))
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_files_grow_along_the_scale_of_qualities(name):
+    scale = CLASSIC[name].scale
+    sizes = [len(classic_encode(photograph(240, 320), name, scale[at])) for at in (0, len(scale) // 2, -1)]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert set(CLASSIC[name].qualities) <= set(scale)
+
+
+def test_jpeg2000_keeps_to_the_ratio_and_transforms_colours():
+    image = photograph(128, 128)
+    assert image.size / len(classic_encode(image, "jpeg2000", 24)) == pytest.approx(24, rel=0.1)
+    grey = np.repeat(image[:, :, :1], 3, 2)  # costs hardly more than one channel of it
+    sizes = [len(classic_encode(pixels, "jpeg2000", 1)) for pixels in (grey, grey[:, :, 0])]
+    assert sizes[0] < 1.1 * sizes[1]
 
 
 def test_codec_missing_from_pillow_is_named(measured, monkeypatch):
@@ -210,7 +299,8 @@ def test_table_without_overlap(row):
 
 def test_json(measured, row, tmp_path):
     document = json.loads(to_json(measured.result), parse_constant=pytest.fail)
-    assert set(document) == {"versions", "machine", "skipped", "rows", "means", "bd_rates"}
+    assert set(document) == {"versions", "machine", "skipped", "rows", "means", "bd_bpp", "bd_rates"}
+    assert document["bd_bpp"] is None
     assert len(document["rows"]) == len(measured.result.rows)
     first, original = document["rows"][0], measured.result.rows[0]
     assert first["psnr"] == original.psnr and first["bytes"] == original.bytes and first["ms_ssim"] is None
