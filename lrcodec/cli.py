@@ -5,20 +5,25 @@ imports no onnxruntime either.
 """
 
 import json
+import math
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import click
 import numpy as np
 
-from . import container, zoo
+from . import container, grid, zoo
 from .errors import EncoderMissingError, UsageError
 from .files import FAILURES, Batch, Failure, explain, fail, write_file
+
+if TYPE_CHECKING:
+    from .decoder import Decoder
 
 FILE = click.Path(path_type=Path)
 SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
@@ -27,8 +32,46 @@ OUT_DIR = click.option(
 )
 FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
 
-ANCHORS = ("jpeg", "webp", "avif", "jxl")
+ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
+
+
+class Region(NamedTuple):
+    """A rectangle of an image, in pixels from the top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The region `X,Y,W,H`. Raises UsageError."""
+        match = re.fullmatch(",".join([r"(\d{1,9})"] * 4), text, re.ASCII)
+        if not match:
+            raise UsageError(f"region {text!r} is not X,Y,W,H: four numbers of pixels")
+        return cls(*map(int, match.groups()))
+
+    def check(self, image: "Region") -> None:
+        """Raise UsageError unless the region has pixels, and all of them are in the image."""
+        if not (0 < self.width <= image.width - self.x and 0 < self.height <= image.height - self.y):
+            text = ",".join(map(str, self))
+            raise UsageError(f"region {text} is empty or not inside the image of {image.width} x {image.height} pixels")
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Its first row, and the one after its last."""
+        return self.y, self.y + self.height
+
+    def columns(self, strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Its columns of an image in strips."""
+        return (strip[:, self.x : self.x + self.width] for strip in strips)
+
+
+Job = tuple[bytes, Region | None]
+"""A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
+Strips = tuple[Iterable[np.ndarray], int]
+"""The rows of an image from top to bottom, uint8 (some of them, width[, 3]), and how many they are in all."""
 
 
 class Lrq(click.Group):
@@ -86,7 +129,7 @@ def main() -> None:
     type=click.IntRange(0, 2),
     default=1,
     show_default=True,
-    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider and longer one.",
+    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
@@ -150,6 +193,9 @@ def encode(
     help="Refuse larger images.",
 )
 @click.option("--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack.")
+@click.option(
+    "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
+)
 def decode(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -157,28 +203,43 @@ def decode(
     force: bool,
     max_pixels: int,
     models: tuple[Path, ...],
+    region: Region | None,
 ) -> None:
     """Decode the .lrq files IN.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    from .pixels import write_image
+    from .pixels import write_strips
 
-    def read(data: bytes) -> tuple[bytes, int]:
+    def read(data: bytes) -> tuple[Job, int]:
         header = container.unpack_header(data)
-        return data, header.width * header.height
+        whole, area = Region(0, 0, header.width, header.height), header.width * header.height
+        if region:
+            region.check(whole)
+        return (data, region or (whole if area > grid.STRIP_PIXELS else None)), area
 
-    def load() -> Callable[[list[bytes]], list[np.ndarray]]:
+    def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
 
-        return Decoder(models, max_pixels).decode_batch
+        return partial(_decode, Decoder(models, max_pixels))
 
-    def write(target: Path, image: np.ndarray) -> int:
-        data = write_image(image, target.suffix)
-        write_file(target, data)
-        return len(data)
+    def write(target: Path, image: Strips) -> int:
+        return write_file(target, write_strips(*image, target.suffix))
 
     Batch(sources, output, out_dir, ".png", force).run(read, load, write)
+
+
+def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
+    """Small images are decoded together, now; the others as their strips are asked for."""
+    small = iter(decoder.decode_batch([data for data, part in jobs if part is None]))
+    images: list[Strips] = []
+    for data, part in jobs:
+        if part is None:
+            image = next(small)
+            images.append(([image], len(image)))
+        else:
+            images.append((part.columns(decoder.strips(data, part.rows)), part.height))
+    return images
 
 
 @main.command()
@@ -296,6 +357,17 @@ def train(
         )
 
 
+def _range(text: str) -> tuple[float, float]:
+    """The range `LOW:HIGH` of rates. Raises UsageError."""
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        low = high = 0
+    if not 0 < low < high < math.inf:
+        raise UsageError(f"range {text!r} is not LOW:HIGH, two rising numbers above 0")
+    return low, high
+
+
 @main.command()
 @click.argument("paths", metavar="[IMAGES or FOLDERS]", type=FILE, nargs=-1)
 @click.option("--rank", "ranks", type=click.IntRange(1, 4), multiple=True, help="Default: the model's own.")
@@ -305,8 +377,7 @@ def train(
     "qualities",
     type=click.IntRange(0, 100),
     multiple=True,
-    default=range(0, 101, 10),
-    show_default="0, 10, ... 100",
+    help="Default: 0, 10, ... 100; with --speed 50.",
 )
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True)
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
@@ -321,9 +392,17 @@ def train(
     show_default="all",
     help="A codec to compare with.",
 )
+@click.option(
+    "--bpp",
+    metavar="LOW:HIGH",
+    type=_range,
+    help="Take the BD-rates only where lrq's mean bits per pixel are in this range.",
+)
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
+@click.option("--speed", is_flag=True, help="Time decoding instead, at equal sizes of files.")
+@click.option("--large", type=click.FloatRange(1, 250), help="Speed: also an image of so many megapixels.")
 @click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
 @click.option("--data", type=FILE, help="Suite: folder of the data sets. What it must hold is said if it is missing.")
 @click.option("--work", type=FILE, default=Path("paper.work"), show_default=True, help="Suite: models, kept here.")
@@ -341,9 +420,12 @@ def bench(
     device: str,
     no_transformer: bool,
     anchors: tuple[str, ...],
+    bpp: tuple[float, float] | None,
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
+    speed: bool,
+    large: float | None,
     suite: str | None,
     data: Path | None,
     work: Path,
@@ -351,14 +433,19 @@ def bench(
     limit: int | None,
     pictures: Path | None,
 ) -> None:
-    """Measure rate, distortion and speed beside JPEG, WebP, AVIF and JPEG XL.
+    """Measure rate, distortion and speed beside JPEG, WebP, AVIF, JPEG XL and JPEG 2000.
 
     Without arguments, on the photographs that scikit-image ships. --rank and -q may be given several times.
+    With --speed: time warm decodes on one thread and on two, and whole processes.
     With --suite paper: train and measure the paper's models, its baseline and ours on its data sets.
     """
     from . import bench as measuring
     from . import report
 
+    if speed and (suite or bpp or plot_file or no_transformer or len(ranks) > 1):
+        raise UsageError("--speed goes with one --rank, and without --suite, --bpp, --plot and --no-transformer")
+    if large and not speed:
+        raise UsageError("--large goes with --speed")
     if suite:
         _bench_suite(data or Path("."), work, sets, limit, json_file, plot_file, pictures)
         return
@@ -367,8 +454,30 @@ def bench(
         from .encoder import Encoder
     from .decoder import Decoder
 
-    encoder, decoder = Encoder(model=model, device=device), Decoder(models=[zoo.find(model).path])
-    ranks = ranks or (encoder.config.default_rank,)
+    pack = zoo.find(model)
+    encoder, decoder = Encoder(model=model, device=device), Decoder(models=[pack.path])
+    if speed:
+        from .speed import run
+
+        qualities = qualities or (50,)
+        with click.progressbar(length=len(images) * len(qualities), file=sys.stderr) as bar:
+            timed = run(
+                measuring.read_images(images),
+                qualities,
+                lambda image, quality, smoothing: encoder.encode(
+                    image, quality, ranks[0] if ranks else None, effort=effort, smoothing=smoothing
+                ),
+                {threads: Decoder([pack.path], threads=threads) for threads in (1, 2)},
+                anchors,
+                [pack.path] if pack.sha256 is None else [],
+                large,
+                progress=lambda: bar.update(1),
+            )
+        click.echo(report.speed_table(timed, per_image))
+        if json_file:
+            write_file(json_file, report.speed_json(timed).encode())
+        return
+    ranks, qualities = ranks or (encoder.config.default_rank,), qualities or tuple(range(0, 101, 10))
     with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
         result = measuring.bench(
             measuring.read_images(images),
@@ -381,9 +490,9 @@ def bench(
             anchors,
             progress=lambda row: bar.update(1),
         )
-    click.echo(report.table(result, per_image))
+    click.echo(report.table(result, per_image, bpp))
     if json_file:
-        write_file(json_file, report.to_json(result).encode())
+        write_file(json_file, report.to_json(result, bpp).encode())
     if plot_file:
         write_file(plot_file, report.plot(result))
 

@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,21 +58,33 @@ def _try(call: Callable[..., Result], *arguments: Any) -> Result | Failure:
         return explain(error)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write the whole file or nothing: a temporary file beside it takes its name once it is complete."""
-    path = Path(os.path.realpath(path))
+def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
+    """Write the whole file or nothing: a temporary file beside it takes its name once it is complete.
+
+    data: the content, or its pieces in order. What goes wrong in making a piece leaves no file either, and is raised.
+    Returns the number of bytes.
+    """
+    pieces = [data] if isinstance(data, bytes) else data
     if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a pipe or a device, such as /dev/stdout, must not be replaced
-        return
+        return _write_pieces(path, pieces)  # a pipe or a device, such as /dev/stdout, must not be replaced
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".lrq-{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
+        size = _write_pieces(temporary, pieces)
         os.replace(temporary, path)
     except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise  # of a file that was needed to make a piece
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+    return size
+
+
+def _write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
+    with path.open("wb") as file:
+        return sum(map(file.write, pieces))
 
 
 class Batch:
@@ -106,7 +118,8 @@ class Batch:
         """Convert every file. Ends the program with the first failure's exit code if there was one.
 
         read: what a source holds, and its number of pixels. load: makes the function that converts a group, once
-        there is something to convert. write: writes a result and returns how many bytes that took.
+        there is something to convert. write: writes a result and returns how many bytes that took; results may be
+        lazy, and fail only then.
         """
         start, convert = time.perf_counter(), None
         with _progress(len(self.files)) as show:
