@@ -52,7 +52,8 @@ class Graph:
         colour: int,
         smoothing: bool,
         threads: int = 0,
-        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        # Not ALL: it would pad the few channels of the convolutions to 16.
+        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     ):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads

@@ -213,7 +213,8 @@ def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, 
 
     patches: in the grid of an image.
     """
-    keys = group.at // patches * 256 + classes
+    # Of one image the classes alone, as bytes, are sorted several times faster.
+    keys = classes if group.at[-1] < patches else group.at // patches * 256 + classes
     order = np.argsort(keys, kind="stable")
     ordered = keys.take(order)
     starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
