@@ -18,7 +18,7 @@ class Scale:
 
     scale: side of a pixel of this scale in image pixels (1 = full resolution), a power of two.
     patch: side of a patch in pixels of this scale, even.
-    codewords: K of each iteration, without the stop index 0.
+    codewords: K of each iteration: its indices are 1 to K.
     shared: whether all iterations pick from one codebook; then all K are equal.
     luma_only: whether the scale has no chroma. Only the finest may, of several: chroma then ends at half resolution.
     """

@@ -212,8 +212,8 @@ class _Objective:
     def best_strength(self, planes: torch.Tensor) -> float:
         """The share of the transformer's change that has the least real J, summed over all bands in proportion.
 
-        Straight-through gradients see an average over what quantization might choose, and overshoot: measured on
-        photographs, the whole change gains nothing and about 0.6 of it 1 % of J, at every lambda.
+        Straight-through gradients see an average over what quantization might choose, and overshoot: 0.6 to 0.7 of
+        the change was best for photographs, 0.2 to 0.6 for small images.
         """
         head = [p.clone() for p in self.transformer.head.parameters()]
         totals = {}

@@ -33,7 +33,7 @@ from .quantizer import Quantizer, pack_bits, unpack_bits
 from .search import Bits, beam_search, reconstruct
 from .transformer import Smoothing, Transformer
 
-CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.45), (0.45, 0.5), (0.5, 0.85), (0.85, 1.0)
+CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.62), (0.62, 0.7), (0.7, 0.95), (0.95, 1.0)
 """Where in a whole run each stage starts and ends: measured, roughly, with the preset photo."""
 LARGE = 256
 """Images with sides from this on count as large: photographs, not icons."""
