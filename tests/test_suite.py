@@ -76,7 +76,7 @@ def test_whole_suite(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo).save(folder / f"{split}-00-24.png")
     paper = config.paper
-    small = {"steps": 2, "fit_patches": 1000, "width": 16, "blocks": 1, "table_images": 24}
+    small = {"steps": 2, "start_patches": 1000, "width": 16, "blocks": 1, "table_images": 24}
     monkeypatch.setattr(config, "paper", lambda *a, **k: replace(paper(*a, **k), batch=4, **small))
     monkeypatch.setattr(suite, "KNOBS", {"smoothing": (0, 4)})
     monkeypatch.setattr(suite, "BASE", suite.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})

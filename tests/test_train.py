@@ -23,7 +23,7 @@ from lrcodec.metrics import psnr
 TINY = PRESETS["tiny"]
 LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)
 SHARED = replace(
-    paper(32, codewords=32, iterations=2, smoothing=0), steps=4, fit_patches=2000, width=32, blocks=1, heads=2
+    paper(32, codewords=32, iterations=2, smoothing=0), steps=4, start_patches=2000, width=32, blocks=1, heads=2
 )
 
 

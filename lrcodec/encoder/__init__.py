@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ class Encoder:
                 config = json.loads(file.metadata()["config"])
                 weights = {key: file.get_tensor(key) for key in file.keys()}
             config["scales"] = tuple(Scale(**s | {"codewords": tuple(s["codewords"])}) for s in config["scales"])
-            self.config = Config(**config)
+            # Settings of training alone come and go between versions of this program.
+            self.config = Config(**{field.name: config[field.name] for field in fields(Config) if field.name in config})
             if self.config.scales != self.pack.scales:
                 raise ValueError("encoder and decoder differ in their scales")
             prefix = "transformer."

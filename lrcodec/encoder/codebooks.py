@@ -17,15 +17,22 @@ Progress = Callable[[float, str], None]
 """Told the share that is done, in [0, 1], and a line that says what."""
 
 
-def bits_of(indices: torch.Tensor, codewords: tuple[int, ...], prior: float = 0.3) -> Bits:
+def bits_of(indices: torch.Tensor, codewords: tuple[int, ...]) -> Bits:
     """Ideal code lengths of depths and indices (n, D), without contexts."""
+    return lengths(count(indices, codewords))
 
-    def lengths(symbols: torch.Tensor, count: int) -> torch.Tensor:
-        counts = torch.bincount(symbols, minlength=count).float() + prior
-        return -torch.log2(counts / counts.sum())[None]
 
-    depths = lengths((indices > 0).sum(1), len(codewords) + 1)
-    return Bits(depths, [lengths(column[column > 0] - 1, k) for column, k in zip(indices.T, codewords, strict=True)])
+def count(indices: torch.Tensor, codewords: tuple[int, ...]) -> list[torch.Tensor]:
+    """How often each depth, float32 (D + 1,), and then each codeword of every iteration, (K,), is taken in (n, D)."""
+    depths = torch.bincount((indices > 0).sum(1), minlength=len(codewords) + 1)
+    taken = (torch.bincount(column, minlength=k + 1)[1:] for column, k in zip(indices.T, codewords, strict=True))
+    return [counts.float() for counts in (depths, *taken)]
+
+
+def lengths(counts: list[torch.Tensor], prior: float = 0.3) -> Bits:
+    """Ideal code lengths of what was counted so often, and `prior` times more."""
+    depths, *taken = (-torch.log2((own + prior) / (own + prior).sum())[None] for own in counts)
+    return Bits(depths, taken)
 
 
 def _chained(parts: list[Bits]) -> Bits:
@@ -55,22 +62,67 @@ def shrink_to_rank(books: torch.Tensor, p: int, rank: int, counts: torch.Tensor,
     return ((u * gain[:, None]) @ (u.mT @ a)).reshape(books.shape)
 
 
-def update(
-    patches: torch.Tensor, indices: torch.Tensor, books: list[torch.Tensor], p: int, rank: int, sweeps: int = 2
-) -> torch.Tensor:
-    """Move every codeword to the mean of what it should draw, the others fixed, in turn. Returns the residual."""
-    residual = patches - reconstruct(indices, books)
-    for _ in range(sweeps):
+class Averages:
+    """What the codewords of one scale should have drawn, on average over batches of patches.
+
+    memory: a batch weighs 1 - 1 / memory of what the one after it does; with 1 each batch stands alone.
+    weights and means: for each iteration float32 (K,) and (K, d). The weights are numbers of patches.
+    """
+
+    def __init__(self, books: list[torch.Tensor], p: int, rank: int, memory: float = 1.0):
+        self.p, self.rank, self.keep = p, rank, 1 - 1 / memory
+        self.weights = [book.new_zeros(len(book)) for book in books]
+        self.means = [book.clone() for book in books]
+
+    def update(
+        self, patches: torch.Tensor, indices: torch.Tensor, books: list[torch.Tensor], sweeps: int = 2
+    ) -> torch.Tensor:
+        """Move every codeword to the mean of what it should draw, the others fixed, in turn. Returns the residual."""
+        residual = patches - reconstruct(indices, books)
+        before = [self.keep * weight for weight in self.weights]
+        known = list(self.means)
+        for _ in range(sweeps):
+            for i, book in enumerate(books):
+                active = indices[:, i].nonzero()[:, 0]
+                k = indices[active, i] - 1
+                error = residual[active]
+                counts = torch.bincount(k, minlength=len(book)).float()
+                wanted = (counts[:, None] * book).index_add_(0, k, error)
+                weight = before[i] + counts
+                mean = (before[i][:, None] * known[i] + wanted) / weight.clamp(min=1e-6)[:, None]
+                self.means[i] = torch.where(weight[:, None] > 0, mean, book)
+                self.weights[i] = weight
+                variance = error.square().mean().item() if len(active) else 0.0
+                books[i] = shrink_to_rank(self.means[i], self.p, self.rank, weight, variance)
+                residual[active] = error - (books[i] - book)[k]
+        return residual
+
+    def revive(
+        self,
+        indices: torch.Tensor,
+        books: list[torch.Tensor],
+        residual: torch.Tensor,
+        random: torch.Generator,
+        least: float,
+    ) -> list[torch.Tensor]:
+        """Replace codewords of less weight than `least` by what badly drawn patches would have needed.
+
+        Returns the numbers of those that were replaced, for each iteration.
+        """
+        replaced = []
         for i, book in enumerate(books):
-            active = indices[:, i].nonzero()[:, 0]
-            k = indices[active, i] - 1
-            error = residual[active]
-            counts = torch.bincount(k, minlength=len(book)).float()
-            mean = torch.zeros_like(book).index_add_(0, k, error) / counts.clamp(min=1)[:, None]
-            variance = error.square().mean().item() if len(active) else 0.0
-            books[i] = shrink_to_rank(book + mean, p, rank, counts, variance)
-            residual[active] = error - (books[i] - book)[k]
-    return residual
+            dead = (self.weights[i] < least).nonzero()[:, 0]
+            active = indices[:, i].nonzero()[:, 0][: 2**24 - 1]  # as many as multinomial takes
+            if len(active) <= 10:
+                dead = dead[:0]
+            if len(dead):
+                error = residual[active].square().sum(1)
+                pick = active[torch.multinomial(error + 1e-6, len(dead), replacement=True, generator=random)]
+                needed = residual[pick] + book[indices[pick, i] - 1]
+                self.weights[i][dead], self.means[i][dead] = 1.0, needed
+                book[dead] = shrink_to_rank(needed, self.p, self.rank, torch.ones(len(dead)), 0.0)
+            replaced.append(dead)
+        return replaced
 
 
 def fit(
@@ -79,14 +131,14 @@ def fit(
     lam: float,
     p: int,
     rank: int,
-    beams: tuple[int, ...],
+    rounds: int,
     seed: int,
     progress: Progress,
     start_patches: int = 150_000,
-) -> tuple[list[torch.Tensor], Bits]:
-    """Codebooks (list of float32 (K, d)) and their bits for patches (n, d).
+) -> tuple[list[torch.Tensor], Bits, Averages]:
+    """Codebooks (list of float32 (K, d)), their bits and their averages for patches (n, d).
 
-    beams: beam width of each round of the alternation. The start is greedy: one iteration after the other.
+    The start is greedy: one iteration after the other. The rounds of the alternation are over all iterations.
     """
     random = torch.Generator().manual_seed(seed)
     sample = patches[torch.randperm(len(patches), generator=random)[:start_patches]]
@@ -100,55 +152,45 @@ def fit(
         going = indices[:, 0] > 0
         sample = (sample - reconstruct(indices, [book]))[going] if going.sum() > k // 4 else sample
     bits = _chained(parts)
-    for t, beam in enumerate(beams):
-        indices, cost = beam_search(patches, books, bits, lam, beam)
-        residual = update(patches, indices, books, p, rank)
+    averages = Averages(books, p, rank)
+    for t in range(rounds):
+        indices, cost = beam_search(patches, books, bits, lam, 1)
+        residual = averages.update(patches, indices, books)
         bits = bits_of(indices, codewords)
-        if t < len(beams) - 2:
-            _revive(books, bits, indices, residual, p, rank, random)
-        progress(
-            (t + 1) / len(beams), f"round {t + 1}/{len(beams)}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}"
-        )
-    return books, bits
+        if t < rounds - 1:
+            _revive(averages, indices, books, residual, bits, random)
+        progress((t + 1) / rounds, f"round {t + 1}/{rounds}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}")
+    return books, bits, averages
 
 
 def _start(
     sample: torch.Tensor, k: int, lam: float, p: int, rank: int, random: torch.Generator
 ) -> tuple[torch.Tensor, Bits]:
     """One codebook for residuals, by four rounds from randomly picked ones."""
-    ones = torch.ones(k)
     energy = sample.square().sum(1)
     pick = torch.multinomial(energy.sqrt() + 1e-6, k, replacement=len(sample) < k, generator=random)
-    books = [shrink_to_rank(0.9 * sample[pick], p, rank, ones, 0.0)]
+    books = [shrink_to_rank(0.9 * sample[pick], p, rank, torch.ones(k), 0.0)]
     bits = Bits(torch.ones(1, 2), [torch.full((1, k), math.log2(k))])
+    averages = Averages(books, p, rank)
     for t in range(4):
         indices, _ = beam_search(sample, books, bits, lam, 1)
-        residual = update(sample, indices, books, p, rank, sweeps=1)
+        residual = averages.update(sample, indices, books, sweeps=1)
         bits = bits_of(indices, (k,))
         if t < 3:
-            _revive(books, bits, indices, residual, p, rank, random)
+            _revive(averages, indices, books, residual, bits, random)
     return books[0], bits
 
 
 def _revive(
-    books: list[torch.Tensor],
-    bits: Bits,
+    averages: Averages,
     indices: torch.Tensor,
+    books: list[torch.Tensor],
     residual: torch.Tensor,
-    p: int,
-    rank: int,
+    bits: Bits,
     random: torch.Generator,
 ) -> None:
-    """Replace codewords that hardly any patch takes by what badly drawn patches would have needed."""
-    for i, book in enumerate(books):
-        dead = (torch.bincount(indices[:, i], minlength=len(book) + 1)[1:] < 3).nonzero()[:, 0]
-        active = indices[:, i].nonzero()[:, 0][: 2**24 - 1]  # as many as multinomial takes
-        if len(dead) and len(active) > 10:
-            error = residual[active].square().sum(1)
-            pick = active[torch.multinomial(error + 1e-6, len(dead), replacement=True, generator=random)]
-            needed = residual[pick] + book[indices[pick, i] - 1]
-            book[dead] = shrink_to_rank(needed, p, rank, torch.ones(len(dead)), 0.0)
-            bits.indices[i][0, dead] = bits.indices[i].median()
+    for own, replaced in zip(bits.indices, averages.revive(indices, books, residual, random, 3.0), strict=True):
+        own[0, replaced] = own.median()
 
 
 def balanced_clusters(book: torch.Tensor, clusters: int) -> torch.Tensor:

@@ -16,12 +16,17 @@ class Config:
     rank: int = 4
     # Rank that the tables are made at, and that `lrq encode` takes by default.
     default_rank: int = 2
-    # lambda that the codebooks are fitted at: low, so that the deep iterations see data.
-    fit_lambda: float = 100.0
-    # Beam width of each round of the alternation that fits a scale.
-    fit_beams: tuple[int, ...] = (1, 1, 1, 1, 2, 2, 3, 3)
-    # Patches that a scale is fitted on, at most.
-    fit_patches: int = 1_000_000
+    # Codebooks start scale by scale: lambda, low so that the deep iterations see data; rounds of the alternation, with
+    # a greedy search; patches of a scale, at most.
+    start_lambda: float = 100.0
+    start_rounds: int = 3
+    start_patches: int = 300_000
+    # Then they are refined, all scales together: rounds, each on views of other images; pixels of a round, at most;
+    # rounds that the codewords are averages of; beam width.
+    rounds: int = 45
+    round_pixels: int = 18_000_000
+    memory: float = 20.0
+    beam: int = 2
     # lambda at quality 0 and at quality 100; geometric in between.
     lambda_range: tuple[float, float] = (4800.0, 36.0)
     # Rate bands: lambdas that frequency tables are made for, geometric over lambda_range.
@@ -78,9 +83,10 @@ def _scale(scale: int, patch: int, *codewords: tuple[int, int], luma_only: bool 
 
 _SMALL = Config(
     scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6), luma_only=True)),
-    fit_lambda=600.0,
-    fit_beams=(1, 1, 2),
-    fit_patches=300_000,
+    start_lambda=600.0,
+    rounds=8,
+    round_pixels=8_000_000,
+    memory=4.0,
     lambda_range=(7000.0, 60.0),
     table_images=1500,
     width=96,
@@ -93,8 +99,9 @@ _SMALL_BEST = replace(
     _SMALL,
     scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6), luma_only=True)),
     default_rank=4,
-    fit_patches=1_000_000,
-    fit_beams=(1, 1, 1, 1, 2, 2, 3, 3),
+    rounds=60,
+    round_pixels=16_000_000,
+    memory=24.0,
     table_images=4000,
     steps=1200,
     width=128,
@@ -119,7 +126,7 @@ PRESETS = {
     "line-art": replace(
         _SMALL_BEST,
         scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 4, (1024, 6))),
-        fit_lambda=100.0,
+        start_lambda=100.0,
         lambda_range=(40000.0, 10.0),
         mirror=False,
         steps=400,
@@ -127,8 +134,10 @@ PRESETS = {
     # Small enough to train in seconds: for tests and first steps.
     "tiny": Config(
         scales=(_scale(2, 8, (64, 2)), _scale(1, 8, (64, 3))),
-        fit_beams=(1, 1),
-        fit_patches=20_000,
+        start_rounds=1,
+        start_patches=20_000,
+        rounds=3,
+        memory=2.0,
         bands=2,
         classes=4,
         width=32,
@@ -162,8 +171,9 @@ def paper(
         scales=(Scale(1, patch, (codewords,) * iterations, shared=True),),
         rank=rank,
         default_rank=rank,
-        fit_beams=(1,),
-        fit_patches=100_000,
+        start_rounds=1,
+        start_patches=100_000,
+        rounds=0,
         lambda_range=(400.0, 400.0),
         bands=1,
         table_images=2000,

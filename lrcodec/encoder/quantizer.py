@@ -1,7 +1,8 @@
 """Latents -> index planes: the closed loop over scales, each coding what the coarser ones, enlarged, got wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,40 @@ from ..fixed import FACTOR_BITS
 from ..grid import Scale
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
 from .search import Bits, Labels, beam_search, reconstruct
+
+
+class Step(NamedTuple):
+    """One scale of `closed_loop`.
+
+    patches float32 (n, d); indices int64 (n, iterations); what they draw, (n, d); J (n,); planes (b, C, h, w).
+    """
+
+    patches: torch.Tensor
+    indices: torch.Tensor
+    drawn: torch.Tensor
+    cost: torch.Tensor
+    decoded: torch.Tensor
+
+
+def closed_loop(
+    targets: Sequence[torch.Tensor],
+    scales: Sequence[Scale],
+    books: Sequence[list[torch.Tensor]],
+    search: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+) -> Iterator[Step]:
+    """Code planes (b, its channels, h, w) of every scale, coarse to fine.
+
+    search: takes a scale's position and what its patches, of all images, still have to draw; returns indices and J.
+    """
+    decoded: torch.Tensor | None = None
+    for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
+        guess = guess_from(decoded, target)
+        patches = to_patches(target - guess, scale.patch)
+        flat = patches.flatten(0, 1)
+        indices, cost = search(position, flat)
+        drawn = reconstruct(indices, books[position])
+        decoded = guess + from_patches(drawn.reshape(patches.shape), scale.patch, *target.shape[1:])
+        yield Step(flat, indices, drawn, cost, decoded)
 
 
 @dataclass
@@ -51,20 +86,21 @@ class Quantizer:
         labels: of each scale, for the patches of all images, in raster order.
         Returns index planes int64 (b, rows, columns, iterations).
         """
+        targets = [
+            crop_to_grid(latent, scale, scale.grid(*size)) for scale, latent in zip(self.scales, latents, strict=True)
+        ]
+
+        def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            known = None if labels is None else labels[position]
+            lam_s = lam / self.scales[position].scale ** 2
+            return beam_search(patches, self.books[position], bits[position], lam_s, beam, known)
+
         planes = []
-        decoded: torch.Tensor | None = None
-        for j, (scale, books, latent) in enumerate(zip(self.scales, self.books, latents, strict=True)):
+        for scale, step in zip(self.scales, closed_loop(targets, self.scales, self.books, search), strict=True):
             grid = scale.grid(*size)
-            target = crop_to_grid(latent, scale, grid)
-            guess = guess_from(decoded, target)
-            patches = to_patches(target - guess, scale.patch)
-            flat = patches.flatten(0, 1)
-            known = None if labels is None else labels[j]
-            indices, _ = beam_search(flat, books, bits[j], lam / scale.scale**2, beam, known)
-            drawn = reconstruct(indices, books).reshape(patches.shape)
-            decoded = guess + from_patches(drawn, scale.patch, *target.shape[1:])
-            plane = np.zeros((len(target), *grid, len(scale.codewords)), np.int64)
-            plane[..., : len(books)] = indices.cpu().numpy().reshape(len(target), *grid, -1)
+            plane = np.zeros((len(latents[0]), *grid, len(scale.codewords)), np.int64)
+            chosen = step.indices.cpu().numpy()
+            plane[..., : chosen.shape[1]] = chosen.reshape(*plane.shape[:3], -1)
             planes.append(plane)
         return planes
 

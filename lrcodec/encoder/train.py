@@ -1,7 +1,8 @@
 """`lrq train`: images in, a model pack out.
 
-Four stages, each with a checkpoint in the work folder, so that an interrupted run goes on where it was:
-codebooks scale by scale; bits of each rate band; transformer and smoothing, end to end; tables and export.
+Four stages, each with a checkpoint in the work folder, so that an interrupted run goes on where it was: codebooks
+scale by scale; codebooks and bits of each rate band, all scales together; transformer and smoothing, end to end;
+tables and export.
 """
 
 import hashlib
@@ -28,17 +29,22 @@ from . import codebooks, export, tables
 from .codebooks import Progress
 from .config import Config
 from .end_to_end import Codebook, optimise
-from .pyramid import block_means, from_patches, guess_from, pad, to_patches, to_planes
-from .quantizer import Quantizer, pack_bits, unpack_bits
-from .search import Bits, beam_search, reconstruct
+from .pyramid import block_means, guess_from, pad, to_patches, to_planes
+from .quantizer import Quantizer, closed_loop, pack_bits, unpack_bits
+from .refine import Refinement, View
+from .search import Bits, beam_search
 from .transformer import Smoothing, Transformer
 
-CODEBOOKS, BAND_BITS, NETWORKS, TABLES = (0.0, 0.62), (0.62, 0.7), (0.7, 0.95), (0.95, 1.0)
+START, REFINE, NETWORKS, TABLES = (0.0, 0.1), (0.1, 0.7), (0.7, 0.95), (0.95, 1.0)
 """Where in a whole run each stage starts and ends: measured, roughly, with the preset photo."""
 LARGE = 256
 """Images with sides from this on count as large: photographs, not icons."""
 STACK_PIXELS = 2**18
 """Images of one size are worked on together, up to this many pixels."""
+SHIFT = 3
+"""Pixels that small images, which may be aligned, are shifted by, at most: enough to make them new to codebooks."""
+KEEP_ROUNDS = 5
+"""Rounds of the refinement between two checkpoints."""
 
 
 def train(
@@ -67,8 +73,8 @@ def train(
     prepared = _prepare(images, config, seed)
     _claim(work, {"config": asdict(config), "seed": seed, "images": _digest(prepared)})
     run = _Run(config, prepared, work, seed, progress)
-    run.fit_codebooks()
-    run.fit_band_bits()
+    run.start_codebooks()
+    run.refine_codebooks()
     run.fit_networks()
     # Whole or not at all: the pack takes its name once it is complete.
     partial_pack = work / "pack"
@@ -138,7 +144,7 @@ class _Run:
         self.config, self.images, self.work, self.seed, self.progress = config, images, work, seed, progress
         self.channels = images[0].shape[2]
         self.books: dict[int, list[torch.Tensor]] = {}
-        self.fit_bits: dict[int, Bits] = {}
+        self.start_bits: dict[int, Bits] = {}
 
     def _checkpoint(self, name: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         path = self.work / f"{name}.safetensors"
@@ -162,13 +168,84 @@ class _Run:
 
     # Stage 1
 
-    def fit_codebooks(self) -> None:
-        """Codebooks of every scale, coarse to fine, codewords in the order of their clusters."""
+    def start_codebooks(self) -> None:
+        """Codebooks of every scale, coarse to fine, and the averages that they come from."""
+        self.averages: list[codebooks.Averages] = []
         for position, scale in enumerate(self.config.scales):
-            made = self._checkpoint(f"codebooks-{scale.scale}", partial(self._fit_scale, position))
-            self.books[scale.scale] = [made[f"book{i}"] for i in range(len(scale.codewords))]
-            self.fit_bits[scale.scale] = Bits(made["depths"], [made[f"bits{i}"] for i in range(len(scale.codewords))])
-        self._factorise()
+            made = self._checkpoint(f"start-{scale.scale}", partial(self._start_scale, position))
+            depths = range(len(scale.codewords))
+            books = [made[f"book{i}"] for i in depths]
+            self.books[scale.scale] = books
+            self.start_bits[scale.scale] = Bits(made["depths"], [made[f"bits{i}"] for i in depths])
+            averages = codebooks.Averages(books, scale.patch, self._rank(scale), self.config.memory)
+            averages.weights, averages.means = ([made[f"{name}{i}"] for i in depths] for name in ("weight", "mean"))
+            self.averages.append(averages)
+
+    def _rank(self, scale: Scale) -> int:
+        return min(self.config.rank, scale.patch)
+
+    def _start_scale(self, position: int) -> dict[str, torch.Tensor]:
+        scale, config = self.config.scales[position], self.config
+        patches = self._patches(position)
+
+        def report(part: float, line: str) -> None:
+            done = (position + part) / len(config.scales)
+            self._report(START, done, f"codebooks of scale {scale.scale}, {len(patches)} patches, {line}")
+
+        lam = config.start_lambda / scale.scale**2
+        counts = scale.codewords
+        if scale.shared:
+            # To start with, each iteration has a part of the codebook, and nothing stops.
+            lam, counts = (
+                1e-6,
+                tuple(scale.rows * (i + 1) // len(counts) - scale.rows * i // len(counts) for i in range(len(counts))),
+            )
+        books, bits, averages = codebooks.fit(
+            patches, counts, lam, scale.patch, self._rank(scale), config.start_rounds, self.seed, report
+        )
+        weights, means = averages.weights, averages.means
+        if scale.shared:
+            times = len(scale.codewords)
+            books, weights, means = ([torch.cat(parts)] * times for parts in (books, weights, means))
+            bits = _never_stop(scale)
+        made = {"depths": bits.depths}
+        for i, parts in enumerate(zip(books, bits.indices, weights, means, strict=True)):
+            names = (f"{name}{i}" for name in ("book", "bits", "weight", "mean"))
+            made |= {name: part.clone() for name, part in zip(names, parts, strict=True)}
+        return made
+
+    def _patches(self, position: int) -> torch.Tensor:
+        """What the codebooks of a scale have to draw: a sample of its patches, float32 (n, d)."""
+        scale, span = self.config.scales[position], self.config.scales[0].span
+        random = np.random.default_rng(self.seed + scale.scale)
+        # More views of the images than one: large ones shifted, small ones, which may be aligned, mirrored.
+        small = max(min(i.shape[:2]) for i in self.images) < LARGE
+        views = (2 if self.config.mirror else 1) if small else min(4, scale.scale)
+        coarser = self.config.scales[:position]
+        books = [self.books[s.scale] for s in coarser]
+
+        def search(at: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            s = coarser[at].scale
+            return beam_search(flat, books[at], self.start_bits[s], self.config.start_lambda / s**2, 1)
+
+        whole = sum(i.shape[0] * i.shape[1] for i in self.images) * views / scale.span**2
+        share = self.config.start_patches / whole
+        out = []
+        for view in range(views):
+            for stack in _stacks(self.images):
+                if random.random() >= share:
+                    continue
+                y, x = random.integers(0, span, 2) if view and min(stack.shape[1:3]) >= LARGE else (0, 0)
+                h, w = (stack.shape[1] - y) // span * span, (stack.shape[2] - x) // span * span
+                if small and view:
+                    stack = stack[:, :, ::-1]
+                planes = to_planes(np.ascontiguousarray(stack[:, y : y + h, x : x + w]))
+                decoded = None
+                for step in closed_loop(block_means(planes, coarser), coarser, books, search):
+                    decoded = step.decoded
+                (target,) = block_means(planes, [scale])
+                out.append(to_patches(target - guess_from(decoded, target), scale.patch).flatten(0, 1))
+        return torch.cat(out)
 
     def _factorise(self) -> None:
         """The decoder's factors, and the quantizer that draws with them as the decoder does."""
@@ -180,90 +257,71 @@ class _Run:
         cut = {key: value[:, : self.config.default_rank] for key, value in self.factors.items()}
         self.quantizer = Quantizer.of_factors(self.config.scales, cut)
 
-    def _fit_scale(self, position: int) -> dict[str, torch.Tensor]:
-        scale, config = self.config.scales[position], self.config
-        patches = self._patches(position)
-
-        def report(part: float, line: str) -> None:
-            done = (position + part) / len(config.scales)
-            self._report(CODEBOOKS, done, f"codebooks of scale {scale.scale}, {len(patches)} patches, {line}")
-
-        lam = config.fit_lambda / scale.scale**2
-        rank = min(config.rank, scale.patch)
-        counts = scale.codewords
-        if scale.shared:
-            # To start with, each iteration has a part of the codebook, and nothing stops.
-            lam, counts = (
-                1e-6,
-                tuple(scale.rows * (i + 1) // len(counts) - scale.rows * i // len(counts) for i in range(len(counts))),
-            )
-        books, bits = codebooks.fit(patches, counts, lam, scale.patch, rank, config.fit_beams, self.seed, report)
-        if scale.shared:
-            books = [torch.cat(books)] * len(scale.codewords)
-            bits = _never_stop(scale)
-        return self._in_clusters(books, bits)
-
-    def _in_clusters(self, books: list[torch.Tensor], bits: Bits) -> dict[str, torch.Tensor]:
-        """The codewords of every iteration, and their bits, in the order of their clusters."""
-        made = {"depths": bits.depths}
-        for i, (book, own) in enumerate(zip(books, bits.indices, strict=True)):
-            order = codebooks.balanced_clusters(book, clusters(len(book)))
-            made[f"book{i}"], made[f"bits{i}"] = book[order], own[:, order]
-        return made
-
-    def _patches(self, position: int) -> torch.Tensor:
-        """What the codebooks of a scale have to draw: a sample of its patches, float32 (n, d)."""
-        scale, span = self.config.scales[position], self.config.scales[0].span
-        random = np.random.default_rng(self.seed + scale.scale)
-        # More views of the images than one: large ones shifted, small ones, which may be aligned, mirrored.
-        small = max(min(i.shape[:2]) for i in self.images) < LARGE
-        views = (2 if self.config.mirror else 1) if small else min(4, scale.scale)
-        whole = sum(i.shape[0] * i.shape[1] for i in self.images) * views / scale.span**2
-        share = min(1.0, self.config.fit_patches / whole)
-        out = []
-        for view in range(views):
-            for stack in _stacks(self.images):
-                y, x = random.integers(0, span, 2) if view and min(stack.shape[1:3]) >= LARGE else (0, 0)
-                h, w = (stack.shape[1] - y) // span * span, (stack.shape[2] - x) // span * span
-                if small and view:
-                    stack = stack[:, :, ::-1]
-                planes = to_planes(np.ascontiguousarray(stack[:, y : y + h, x : x + w]))
-                decoded = None
-                scales = self.config.scales[: position + 1]
-                for coarse, target in zip(scales, block_means(planes, scales), strict=True):
-                    guess = guess_from(decoded, target)
-                    patches = to_patches(target - guess, coarse.patch)
-                    if coarse == scale:
-                        break
-                    books, bits = self.books[coarse.scale], self.fit_bits[coarse.scale]
-                    lam, flat = self.config.fit_lambda / coarse.scale**2, patches.flatten(0, 1)
-                    indices, _ = beam_search(flat, books, bits, lam, self.config.fit_beams[-1])
-                    drawn = reconstruct(indices, books).reshape(patches.shape)
-                    decoded = guess + from_patches(drawn, coarse.patch, *target.shape[1:])
-                flat = patches.flatten(0, 1)
-                out.append(flat[torch.from_numpy(random.random(len(flat)) < share)])
-        return torch.cat(out)
-
     # Stage 2
 
-    def fit_band_bits(self) -> None:
-        """Bits in every rate band, without contexts: band_bits[band][position]."""
-        made = self._checkpoint("band-bits", self._fit_band_bits)
-        self.band_bits = [unpack_bits(made, self.config.scales, band) for band in range(self.config.bands)]
+    def refine_codebooks(self) -> None:
+        """Codebooks, codewords in the order of their clusters, and bits of every rate band without contexts."""
+        made = self._checkpoint("codebooks", self._refine)
+        config = self.config
+        for scale in config.scales:
+            self.books[scale.scale] = [made[f"book{scale.scale}_{i}"] for i in range(len(scale.codewords))]
+        self.band_bits = [unpack_bits(made, config.scales, band) for band in range(config.bands)]
+        self._factorise()
 
-    def _fit_band_bits(self) -> dict[str, torch.Tensor]:
-        made: dict[str, list[torch.Tensor]] = {}
-        for band in range(self.config.bands):
-            lam = self.config.lam(self.config.middle(band))
-            bits = [self.fit_bits[s.scale] for s in self.config.scales]
-            for _ in range(0 if self.config.shared else 2):
-                sample = self._sample(max(40, self.config.table_images // 4))
-                planes = [self._encode(stack, lam, bits, None, beam=1) for stack in _stacks(sample)]
-                bits = self._bits_of(planes)
-            self._report(BAND_BITS, (band + 1) / self.config.bands, f"bits of band {band}, lambda {lam:.0f}")
-            for key, value in pack_bits(bits, self.config.scales).items():
-                made.setdefault(key, []).append(value)
-        return {key: torch.stack(value) for key, value in made.items()}
+    def _refine(self) -> dict[str, torch.Tensor]:
+        config, scales = self.config, self.config.scales
+        start = [(self.books[s.scale], averages) for s, averages in zip(scales, self.averages, strict=True)]
+        bits = [self.start_bits[s.scale] for s in scales]
+        refinement = Refinement(scales, start, bits, config.bands)
+        kept, first = self.work / "refinement.safetensors", 0
+        if kept.exists():
+            state = load_file(kept)
+            first = int(state.pop("rounds"))
+            refinement.load(state)
+        stacks = list(_stacks(self.images))
+        for number in range(first, config.rounds):
+            # At the end, no codeword is replaced: each has time to become an average.
+            random = torch.Generator().manual_seed(self.seed + number) if number < 0.6 * config.rounds else None
+            cost = refinement.round(self._views(stacks, number), config.beam, random)
+            done = number + 1
+            if done % KEEP_ROUNDS == 0:
+                save_file(refinement.state() | {"rounds": torch.tensor(done)}, kept.with_suffix(".tmp"))
+                os.replace(kept.with_suffix(".tmp"), kept)
+            self._report(REFINE, done / config.rounds, f"codebooks, round {done}/{config.rounds}: J {cost:.2f} a pixel")
+        # What never stops (see `_never_stop`) is not counted.
+        bands = [bits if config.shared else refinement.bits(band) for band in range(config.bands)]
+        return _in_clusters(scales, refinement.books, bands)
+
+    def _views(self, stacks: list[np.ndarray], number: int) -> Iterator[View]:
+        """What a round looks at: random images, shifted, large ones turned as well, each at a lambda of a random band.
+
+        The low bands are picked less often: few patches go deep there.
+        """
+        config, span = self.config, self.config.scales[0].span
+        random = np.random.default_rng((self.seed, number))
+        shares = np.arange(1, config.bands + 1) / (config.bands * (config.bands + 1) / 2)
+        pixels = 0
+        for at in random.permutation(len(stacks)):
+            stack = stacks[at]
+            if min(stack.shape[1:3]) >= LARGE:
+                y, x = random.integers(0, span, 2)
+                h, w = (stack.shape[1] - y) // span * span, (stack.shape[2] - x) // span * span
+                stack = stack[:, y : y + h, x : x + w]
+                if config.mirror and random.random() < 0.3:
+                    stack = stack.swapaxes(1, 2)
+            else:
+                y, x = random.integers(-SHIFT, SHIFT + 1, 2)
+                sides = [(max(0, n), max(0, -n)) for n in (y, x)]
+                padded = np.pad(stack, [(0, 0), *sides, (0, 0)], mode="edge")
+                stack = padded[:, max(0, -y) :, max(0, -x) :][:, : stack.shape[1], : stack.shape[2]]
+            if config.mirror and random.random() < 0.5:
+                stack = stack[:, :, ::-1]
+            band = int(random.choice(config.bands, p=shares))
+            lam = config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)
+            yield View(to_planes(np.ascontiguousarray(stack)), band, lam)
+            pixels += stack.shape[0] * stack.shape[1] * stack.shape[2]
+            if pixels >= config.round_pixels:
+                return
 
     def _bits_of(self, planes: list[list[np.ndarray]]) -> list[Bits]:
         out = []
@@ -276,15 +334,9 @@ class _Run:
         """At most `count` of the images, evenly spread."""
         return self.images[:: max(1, math.ceil(len(self.images) / count))]
 
-    def _encode(
-        self, stack: np.ndarray, lam: float, bits: list[Bits], transformer: Transformer | None, beam: int
-    ) -> list[np.ndarray]:
+    def _encode(self, stack: np.ndarray, lam: float, bits: list[Bits], beam: int) -> list[np.ndarray]:
         """Index planes of images (n, h, w, C), searched without contexts."""
-        planes = to_planes(stack)
-        if transformer is None:
-            latents = block_means(planes, self.config.scales)
-        else:
-            latents = transformer.latents(pad(planes, transformer.multiple), lam)
+        latents = self.transformer.latents(pad(to_planes(stack), self.transformer.multiple), lam)
         return self.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, bits, beam)
 
     # Stage 3
@@ -376,7 +428,7 @@ class _Run:
             for stack in _stacks(self._sample(config.table_images)):
                 lam = config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)
                 beam = 1 if config.shared else 2
-                indices = self._encode(stack, lam, self.band_bits[band], self.transformer, beam)
+                indices = self._encode(stack, lam, self.band_bits[band], beam)
 
                 def collect(group: entropy.Group, indices=indices, band=band) -> np.ndarray:
                     index = entropy.known(indices, group)
@@ -405,6 +457,23 @@ class _Run:
 def clusters(codewords: int) -> int:
     """Number of clusters that K codewords are sorted into: the power of two at or below the square root of K."""
     return 2 ** int(math.log2(codewords) / 2)
+
+
+def _in_clusters(
+    scales: tuple[Scale, ...], books: list[list[torch.Tensor]], bands: list[list[Bits]]
+) -> dict[str, torch.Tensor]:
+    """Codebooks, and bits of every band, with the codewords in the order of their clusters, by name."""
+    made = {}
+    ordered = [[Bits(own.depths, list(own.indices)) for own in bits] for bits in bands]
+    for j, scale in enumerate(scales):
+        for i, book in enumerate(books[j]):
+            # A shared codebook is put into order once it is trained.
+            order = slice(None) if scale.shared else codebooks.balanced_clusters(book, clusters(len(book)))
+            made[f"book{scale.scale}_{i}"] = book[order]
+            for bits in ordered:
+                bits[j].indices[i] = bits[j].indices[i][:, order]
+    named = [pack_bits(bits, scales) for bits in ordered]
+    return made | {name: torch.stack([own[name] for own in named]) for name in named[0]}
 
 
 def _never_stop(scale: Scale) -> Bits:
