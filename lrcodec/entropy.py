@@ -143,8 +143,10 @@ def walk(
     planes = []
     parent = np.zeros((count, 1, 1), np.int64)
     for position, (scale, energy_levels, (rows, columns)) in enumerate(zip(scales, energies, grids, strict=True)):
-        above = around = np.zeros(count * rows * columns, np.int64)
-        if position:
+        if position == 0:
+            # Nothing is above the coarsest scale: the place in the image says something, where images are aligned.
+            above, around = (np.tile(np.minimum(n, 255).reshape(-1), count) for n in np.indices((rows, columns)))
+        else:
             times = scales[position - 1].span // scale.span
             above, around = (_repeat(feature, times, rows, columns) for feature in (parent, _neighbours(parent)))
         depth = np.zeros((count, rows, columns), np.int64)

@@ -134,7 +134,7 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
     """SPEC.md, "Entropy coding": index planes (rows, columns, D) of a strip."""
     coder, band = RangeDecoder(payload), head.band
     planes: list[np.ndarray] = []
-    parents, parent_span = np.zeros((1, 1), int), 2**40
+    parents = parent_span = None
     for s, p in t["scales"].tolist():
         ks, span = t[f"codewords{s}"].tolist(), s * p
         rows, cols = -(-height // span), -(-head.width // span)
@@ -149,13 +149,17 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
         def cell(edges, features):
             return sum(8**f * int((edges[f] < min(int(v), 255)).sum()) for f, v in enumerate(features))
 
-        above = {(y, x): (y * span // parent_span, x * span // parent_span) for y, x in patches}
+        above = {(y, x): (y, x) for y, x in patches}
+        if parents is not None:
+            for y, x in patches:
+                at = y * span // parent_span, x * span // parent_span
+                above[y, x] = parents[at], around(parents, *at)
         for phase in (0, 1):
             group: dict[int, list] = {}
             for y, x in patches:
                 if (y + x) % 2 == phase:
                     beside = around(depth, y, x) if phase else 0
-                    features = beside, parents[above[y, x]], around(parents, *above[y, x])
+                    features = beside, *above[y, x]
                     label = t[f"depth_classes{s}"][phase, cell(t[f"depth_edges{s}"][phase], features)]
                     group.setdefault(int(label), []).append((y, x))
             for label, members in sorted(group.items()):
@@ -171,8 +175,8 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
             for y, x in patches:
                 if depth[y, x] > i:
                     latest = t[f"energy{s}"][starts(ks, t)[i - 1] + plane[y, x, i - 1] - 1] if i else 0
-                    last = latest if i else around(parents, *above[y, x])
-                    features = depth[y, x] - i, around(depth, y, x), parents[above[y, x]], last
+                    parent, beyond = above[y, x]
+                    features = depth[y, x] - i, around(depth, y, x), parent, latest if i else beyond
                     group.setdefault(int(t[f"classes{s}"][i, cell(t[f"edges{s}"], features)]), []).append((y, x))
             for label, members in sorted(group.items()):
                 freq = frequencies([int(clusters[label, j // b]) + int(members_of[j // b, j % b]) for j in range(k)])

@@ -359,11 +359,12 @@ def test_order_of_phases_and_features():
 
     entropy.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
     assert seen == {
-        # depths: places, sum of the neighbours' depths in phase 1, total of the parent, totals around it
-        (0, None, 0): ([0, 3], [0, 0], [0, 0], [0, 0]),
-        (0, None, 1): ([1, 2], [2, 2], [0, 0], [0, 0]),
-        # indices: places, depth left, depths around, total of the parent, what came before
-        (0, 0, 0): ([0, 2, 3], [1, 1, 1], [1, 2, 1], [0, 0, 0], [0, 0, 0]),
+        # depths: places, sum of the neighbours' depths in phase 1, row, column
+        (0, None, 0): ([0, 3], [0, 0], [0, 1], [0, 1]),
+        (0, None, 1): ([1, 2], [2, 2], [0, 1], [1, 0]),
+        # indices: places, depth left, depths around, row, column
+        (0, 0, 0): ([0, 2, 3], [1, 1, 1], [1, 2, 1], [0, 1, 1], [0, 0, 1]),
+        # below, total of the parent and totals around it instead; later, what came before instead of the latter
         # totals of the coarse patches: 10, 0, 12, 18
         (1, None, 0): ([0, 2, 4, 6, 8], [0] * 5, [10, 0, 10, 12, 18], [12, 28, 12, 28, 12]),
         (1, None, 1): ([1, 3, 5, 7], [5, 4, 5, 4], [10, 10, 0, 12], [12, 12, 28, 28]),
