@@ -132,8 +132,10 @@ def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
 def _write_standard(pieces: Iterable[bytes]) -> int:
     stream, size = _standard("output"), 0
     for piece in pieces:
+        rest = memoryview(piece)
         with _named("standard output"):
-            stream.write(piece)
+            while rest:  # an unbuffered stream takes what fits into the pipe
+                rest = rest[stream.write(rest) :]
             stream.flush()
         size += len(piece)
     return size
