@@ -6,32 +6,69 @@ imports no onnxruntime either.
 
 import json
 import math
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import click
 import numpy as np
 
-from . import container, grid, zoo
-from .errors import EncoderMissingError, UsageError
-from .files import FAILURES, Batch, Failure, explain, fail, write_file
+from . import container, grid, targets, zoo
+from .errors import EncoderMissingError, LrqError, UsageError
+from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, read_file, say, write_file
 
 if TYPE_CHECKING:
     from .decoder import Decoder
 
-FILE = click.Path(path_type=Path)
+
+class FileName(click.Path):
+    """A path, whether it exists or not. `-` is `STANDARD`; a file of that name is `./-`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Of a file named `-` it is absolute, since Path makes `-` of `./-`."""
+        path = Path(value)
+        return Path.cwd() / path if path == STANDARD and str(value) != "-" else path
+
+
+class Number(click.FloatRange):
+    """A number in a range; FloatRange lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises click.BadParameter."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+FILE = FileName()
 SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
 OUT_DIR = click.option(
     "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
 )
 FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
 
+MAX_PIXELS = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=container.MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger .lrq images.",
+)
+MODELS = click.option(
+    "--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack."
+)
+
+SEARCH = f"Takes up to {targets.MAX_ENCODES} encodes."
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
 
@@ -68,6 +105,35 @@ class Region(NamedTuple):
         return (strip[:, self.x : self.x + self.width] for strip in strips)
 
 
+def _suffix(text: str) -> str:
+    """The suffix of an image file, from a format with or without a dot. Raises UsageError for an unknown one."""
+    from .pixels import WRITERS
+
+    suffix = "." + text.lower().removeprefix(".")
+    if suffix not in WRITERS:
+        raise UsageError(f"unknown image format {text!r}: use one of {' '.join(WRITERS)}")
+    return suffix
+
+
+def _bytes(text: str) -> int:
+    """A size in bytes, such as 9500, 20k (20,000) or 1M (1,000,000). Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,11})([kM]?)", text, re.ASCII)
+    if not match:
+        raise UsageError(f"size {text!r} is not a number of bytes, such as 9500, 20k or 1M")
+    return int(match[1]) * {"": 1, "k": 1000, "M": 1000**2}[match[2]]
+
+
+def _check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
+    """Raise UsageError unless a picture can be written to this path, which is also none of the others."""
+    if path == STANDARD:
+        raise UsageError(f"{option} names a file, not standard output")
+    _suffix(path.suffix)
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise UsageError(f"{option} {path} would replace another file of this command")
+
+
+Made = bytes | Callable[[], targets.Coded]
+"""A file that was encoded, or the search for one that meets a target."""
 Job = tuple[bytes, Region | None]
 """A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
 Strips = tuple[Iterable[np.ndarray], int]
@@ -77,13 +143,29 @@ Strips = tuple[Iterable[np.ndarray], int]
 class Lrq(click.Group):
     """A group whose commands end in one line and the error's exit code, never in a traceback."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            return super().parse_args(ctx, args)  # shows the help
+        with _one_line():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except FAILURES as error:
-            fail(explain(error))
-        except KeyboardInterrupt:
-            fail(Failure("interrupted", 130))
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Ends the program in one line and the exit code, whatever of the known failures comes up."""
+    try:
+        yield
+    except click.UsageError as error:
+        more = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        fail(Failure(error.format_message().rstrip(".") + more, UsageError.exit_code))
+    except FAILURES as error:
+        fail(explain(error))
+    except KeyboardInterrupt:
+        fail(Failure("interrupted", 130))
 
 
 @contextmanager
@@ -120,7 +202,19 @@ def main() -> None:
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
 @OUT_DIR
 @FORCE
-@click.option("-q", "--quality", type=click.IntRange(0, 100), default=50, show_default=True)
+@click.option("-q", "--quality", type=click.IntRange(0, 100), help="Default: 50.")
+@click.option(
+    "--target-size",
+    metavar="BYTES",
+    type=_bytes,
+    help="Instead of -q: the best quality of at most this size, such as 9500, 20k (20,000) or 1M. " + SEARCH,
+)
+@click.option(
+    "--target-psnr",
+    metavar="DB",
+    type=Number(0, min_open=True),
+    help="Instead of -q: the lowest quality of at least this PSNR. " + SEARCH,
+)
 @click.option("--rank", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
@@ -133,49 +227,102 @@ def main() -> None:
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
+@click.option(
+    "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
+)
 def encode(
     sources: tuple[Path, ...],
     output: Path | None,
     out_dir: Path | None,
     force: bool,
-    quality: int,
+    quality: int | None,
+    target_size: int | None,
+    target_psnr: float | None,
     rank: int | None,
     iterations: int | None,
     model: str,
     effort: int,
     device: str,
     no_smoothing: bool,
+    preview: Path | None,
 ) -> None:
-    """Encode the image files IN.
+    """Encode the image files IN; - is standard input or output.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
     from .pixels import read_image
 
+    if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
+        raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
+    batch = Batch(sources, output, out_dir, ".lrq", force)
+    if preview:
+        _check_picture("--preview", preview, [path for pair in batch.files for path in pair])
+        if not batch.single:
+            raise UsageError("--preview goes with a single input")
+
     def read(data: bytes) -> tuple[np.ndarray, int]:
         image = read_image(data)
         return image, image.shape[0] * image.shape[1]
 
-    def load() -> Callable[[list[np.ndarray]], list[bytes]]:
+    def load() -> Callable[[list[np.ndarray]], Sequence[Made]]:
         with _extra("encode"):
             from .encoder import Encoder
 
-        return partial(
+        encode_batch = partial(
             Encoder(model=model, device=device).encode_batch,
-            quality=quality,
             rank=rank,
             iterations=iterations,
             effort=effort,
             smoothing=not no_smoothing,
         )
+        if target_size is None and target_psnr is None:
+            return partial(encode_batch, quality=50 if quality is None else quality)
+        search = partial(_search, encode_batch, decoder(), target_size, target_psnr)
+        return lambda images: [partial(search, image) for image in images]
 
-    def write(target: Path, data: bytes) -> int:
+    @cache
+    def decoder() -> "Decoder":
+        from .decoder import Decoder
+
+        return Decoder([zoo.find(model).path])
+
+    def write(target: Path, made: Made) -> int:
+        if isinstance(made, bytes):
+            data, reached = made, ""
+        else:
+            coded = made()
+            data, reached = coded.data, f"quality {coded.quality}, {coded.psnr:.2f} dB PSNR, "
         write_file(target, data)
-        if len(sources) == 1:
-            click.echo(f"{target}: {_size(data, container.unpack_header(data))}", err=True)
+        if batch.single or reached:
+            name = "standard output" if target == STANDARD else target
+            say(f"{name}: {reached}{_size(data, container.unpack_header(data))}")
+        if preview:
+            _write_image(preview, preview.suffix, _decode(decoder(), [_job(data)])[0])
         return len(data)
 
-    Batch(sources, output, out_dir, ".lrq", force).run(read, load, write)
+    batch.run(read, load, write)
+
+
+def _search(
+    encode_batch: Callable[..., list[bytes]],
+    decoder: "Decoder",
+    size: int | None,
+    level: float | None,
+    image: np.ndarray,
+) -> targets.Coded:
+    """The file of `image` that meets the target: a size in bytes, or a PSNR in dB."""
+    from .metrics import colours, psnr
+
+    def encode(quality: int) -> bytes:
+        return encode_batch([image], quality=quality)[0]
+
+    def measure(data: bytes) -> float:
+        return psnr(colours(image), colours(decoder.decode(data)))
+
+    if size is not None:
+        return targets.for_size(encode, measure, size)
+    assert level is not None
+    return targets.for_psnr(encode, measure, level)
 
 
 @main.command()
@@ -183,40 +330,40 @@ def encode(
 @click.option(
     "-o", "--output", metavar="OUT", type=FILE, help="The suffix gives the format. Default: IN with the suffix .png."
 )
+@click.option(
+    "--format",
+    "suffix",
+    type=_suffix,
+    help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
+)
 @OUT_DIR
 @FORCE
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=container.MAX_PIXELS,
-    show_default=True,
-    help="Refuse larger images.",
-)
-@click.option("--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack.")
+@MAX_PIXELS
+@MODELS
 @click.option(
     "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
 )
 def decode(
     sources: tuple[Path, ...],
     output: Path | None,
+    suffix: str | None,
     out_dir: Path | None,
     force: bool,
     max_pixels: int,
     models: tuple[Path, ...],
     region: Region | None,
 ) -> None:
-    """Decode the .lrq files IN.
+    """Decode the .lrq files IN; - is standard input or output.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    from .pixels import write_strips
+    batch = Batch(sources, output, out_dir, suffix or ".png", force)
+    if output and output != STANDARD and not suffix:
+        _suffix(output.suffix)
 
     def read(data: bytes) -> tuple[Job, int]:
-        header = container.unpack_header(data)
-        whole, area = Region(0, 0, header.width, header.height), header.width * header.height
-        if region:
-            region.check(whole)
-        return (data, region or (whole if area > grid.STRIP_PIXELS else None)), area
+        job, header = _job(data, region), container.unpack_header(data)
+        return job, header.width * header.height
 
     def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
@@ -224,9 +371,24 @@ def decode(
         return partial(_decode, Decoder(models, max_pixels))
 
     def write(target: Path, image: Strips) -> int:
-        return write_file(target, write_strips(*image, target.suffix))
+        return _write_image(target, suffix or (".png" if target == STANDARD else target.suffix), image)
 
-    Batch(sources, output, out_dir, ".png", force).run(read, load, write)
+    batch.run(read, load, write)
+
+
+def _job(data: bytes, region: Region | None = None) -> Job:
+    """How a file is to be decoded. Raises FormatError, UnsupportedError; UsageError for a region outside the image."""
+    header = container.unpack_header(data)
+    whole = Region(0, 0, header.width, header.height)
+    if region:
+        region.check(whole)
+    return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
+
+
+def _write_image(path: Path, suffix: str, image: Strips) -> int:
+    from .pixels import write_strips
+
+    return write_file(path, write_strips(*image, suffix))
 
 
 def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
@@ -246,8 +408,8 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: Path, as_json: bool) -> None:
-    """Check FILE for damage and show its header and chunks."""
-    data = file.read_bytes()
+    """Check FILE for damage and show its header and chunks; - is standard input."""
+    data = read_file(file)
     header, chunks = container.unpack(data)
     fields = header.describe()
     if as_json:
@@ -259,6 +421,65 @@ def info(file: Path, as_json: bool) -> None:
     for chunk in chunks:
         click.echo(f"chunk {chunk.tag.decode():<5} {len(chunk.payload):,} bytes")
     click.echo(f"file        {_size(data, header)}")
+
+
+@main.command()
+@click.argument("reference", type=FILE)
+@click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
+@click.option(
+    "-o", "--output", metavar="OUT", type=FILE, help="Write a picture: for each FILE reference, FILE and difference."
+)
+@click.option(
+    "--amplify", type=click.IntRange(1, 255), default=8, show_default=True, help="Of the difference in the picture."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@MAX_PIXELS
+@MODELS
+def compare(
+    reference: Path,
+    files: tuple[Path, ...],
+    output: Path | None,
+    amplify: int,
+    as_json: bool,
+    max_pixels: int,
+    models: tuple[Path, ...],
+) -> None:
+    """Print PSNR, MS-SSIM and bits per pixel of each FILE against the image REFERENCE.
+
+    All may be .lrq files or other images, one of them - for standard input. Alpha is left out.
+    """
+    from . import compare as comparing
+    from .decoder import Decoder
+
+    paths = [reference, *files]
+    if paths.count(STANDARD) > 1:
+        raise UsageError("- stands for standard input once: it holds one file")
+    if output:
+        _check_picture("-o", output, paths)
+    decode = Decoder(models, max_pixels).decode
+    with _naming(reference):
+        original = comparing.read(read_file(reference), decode)
+    rows, images = [], []
+    for path in files:
+        with _naming(path):
+            data = read_file(path)
+            image = comparing.read(data, decode)
+            rows.append(comparing.compare(str(path), len(data), image, original))
+        if output:
+            images.append(image)
+    click.echo(comparing.to_json(str(reference), rows) if as_json else comparing.table(rows))
+    if output:
+        strips = comparing.picture(original, images, amplify)
+        _write_image(output, output.suffix, (strips, len(images) * len(original)))
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before what LrqError says."""
+    try:
+        yield
+    except LrqError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _bpp(data: bytes, header: container.Header) -> float:
@@ -402,7 +623,7 @@ def _range(text: str) -> tuple[float, float]:
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
 @click.option("--speed", is_flag=True, help="Time decoding instead, at equal sizes of files.")
-@click.option("--large", type=click.FloatRange(1, 250), help="Speed: also an image of so many megapixels.")
+@click.option("--large", type=Number(1, 250), help="Speed: also an image of so many megapixels.")
 @click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
 @click.option("--data", type=FILE, help="Suite: folder of the data sets. What it must hold is said if it is missing.")
 @click.option("--work", type=FILE, default=Path("paper.work"), show_default=True, help="Suite: models, kept here.")

@@ -1,4 +1,4 @@
-"""Files in, files out, for the commands: many at once, whole or not at all, each failure in one line."""
+"""Files and pipes in and out, for the commands: many at once, whole or not at all, each failure in one line."""
 
 import errno
 import os
@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar
 
 import click
 
 from .errors import LrqError, UsageError
 
+STANDARD = Path("-")
+"""Stands for standard input, or standard output, where a file is named."""
 FAILURES = (LrqError, OSError, MemoryError)
 GROUP_FILES, GROUP_PIXELS = 256, 2**22
 """Many files are converted in groups that end at either limit: more gains nothing, and memory is bounded."""
@@ -37,16 +39,29 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, OSError):
         if error.errno == errno.EPIPE:
             raise error  # click ends quietly: the reader of our output has gone
-        return Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        reason = error.strerror or str(error)
+        return Failure(f"{error.filename}: {reason}" if error.filename else reason, 1)
     return Failure("out of memory", 1)
 
 
+def say(line: str) -> None:
+    """Print a line on standard error, over the progress bar if there is one."""
+    if sys.stderr and sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    click.echo(line, err=True)
+
+
 def complain(message: str) -> None:
-    click.echo(f"lrq: error: {' '.join(message.split())}", err=True)
+    say(f"lrq: error: {' '.join(message.split())}")
 
 
 def fail(failure: Failure) -> NoReturn:
     complain(failure.message)
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:  # Python would try again at the end, and complain in its own words
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(failure.code)
 
 
@@ -58,13 +73,45 @@ def _try(call: Callable[..., Result], *arguments: Any) -> Result | Failure:
         return explain(error)
 
 
+def _standard(direction: Literal["input", "output"]) -> BinaryIO:
+    """Standard input or output. Raises UsageError if it is a terminal, OSError if it is not open."""
+    stream: TextIO | None = sys.stdin if direction == "input" else sys.stdout
+    if stream is None:
+        raise OSError(errno.EBADF, "not open", f"standard {direction}")
+    if stream.isatty():
+        raise UsageError(f"standard {direction} is a terminal: - needs a pipe or a file there")
+    return stream.buffer
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Gives an OSError that names no file this name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, name) from error
+        raise
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file, or of standard input. Raises OSError; UsageError if standard input is a terminal."""
+    if path != STANDARD:
+        return path.read_bytes()
+    with _named("standard input"):
+        return _standard("input").read()
+
+
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
     """Write the whole file or nothing: a temporary file beside it takes its name once it is complete.
 
     data: the content, or its pieces in order. What goes wrong in making a piece leaves no file either, and is raised.
-    Returns the number of bytes.
+    What is not a file gets each piece at once: a pipe, a device, or standard output, for which `STANDARD` stands.
+    Returns the number of bytes. Raises OSError; UsageError if standard output is a terminal.
     """
     pieces = [data] if isinstance(data, bytes) else data
+    if path == STANDARD:
+        return _write_standard(pieces)
     if path.exists() and not path.is_file():
         return _write_pieces(path, pieces)  # a pipe or a device, such as /dev/stdout, must not be replaced
     path = Path(os.path.realpath(path))
@@ -82,6 +129,18 @@ def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
     return size
 
 
+def _write_standard(pieces: Iterable[bytes]) -> int:
+    stream, size = _standard("output"), 0
+    for piece in pieces:
+        rest = memoryview(piece)
+        with _named("standard output"):
+            while rest:  # an unbuffered stream takes what fits into the pipe
+                rest = rest[stream.write(rest) :]
+            stream.flush()
+        size += len(piece)
+    return size
+
+
 def _write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
     with path.open("wb") as file:
         return sum(map(file.write, pieces))
@@ -91,10 +150,21 @@ class Batch:
     """The files of one command, converted in groups of bounded size by one loaded model.
 
     A single file fails as a command does. Of many, each that fails takes one line, and the others go on.
-    Raises UsageError if the options do not fit together, or if two sources would have the same output.
+    Standard input is a single file; without a name its output is standard output.
+    Raises UsageError if the options do not fit together, if two sources would have the same output, or if a terminal
+    would have to take or give a file.
     """
 
     def __init__(self, sources: Sequence[Path], output: Path | None, out_dir: Path | None, suffix: str, force: bool):
+        if STANDARD in sources:
+            if len(sources) > 1:
+                raise UsageError("- is an input on its own: standard input holds one file")
+            if out_dir:
+                raise UsageError("- has no name that its output in --out-dir could have: name that with -o")
+            output = output or STANDARD
+            _standard("input")
+        if output == STANDARD:
+            _standard("output")
         self.single, self.named, self.out_dir, self.force = len(sources) == 1, output is not None, out_dir, force
         if self.named and (out_dir or not self.single):
             raise UsageError("-o names the output of a single input, without --out-dir")
@@ -112,7 +182,7 @@ class Batch:
     def run(
         self,
         read: Callable[[bytes], tuple[Item, int]],
-        load: Callable[[], Callable[[list[Item]], list[Result]]],
+        load: Callable[[], Callable[[list[Item]], Sequence[Result]]],
         write: Callable[[Path, Result], int],
     ) -> None:
         """Convert every file. Ends the program with the first failure's exit code if there was one.
@@ -154,7 +224,7 @@ class Batch:
 
     def _read(self, read: Callable[[bytes], tuple[Item, int]], source: Path, target: Path) -> tuple[Item, int]:
         """Also raises UsageError if the target is the source, or exists and may not be replaced."""
-        data = source.read_bytes()
+        data = read_file(source)
         itself = os.path.realpath(target) == os.path.realpath(source)
         if not self.named and (itself or target.exists() and not self.force):
             way = "name the output with -o" if self.single else "name a folder with --out-dir"
@@ -174,8 +244,6 @@ class Batch:
             fail(outcome)
         else:
             self.failures.append(outcome)
-            if sys.stderr.isatty():
-                click.echo("\r\033[K", nl=False, err=True)  # over the progress bar
             known = outcome.message.startswith(f"{source}: ")
             complain(outcome.message if known else f"{source}: {outcome.message}")
 
@@ -183,12 +251,12 @@ class Batch:
         count, written, total = len(self.files), len(self.sizes), sum(self.sizes)
         if written:
             speed = f"{total / written:,.1f} bytes a file, {written / seconds:,.1f} files a second"
-            click.echo(f"{written:,} of {count:,} files written: {total:,} bytes, {speed}", err=True)
+            say(f"{written:,} of {count:,} files written: {total:,} bytes, {speed}")
         if self.failures:
             fail(Failure(f"{len(self.failures):,} of {count:,} files failed", self.failures[0].code))
 
 
-def _convert(convert: Callable[[list[Item]], list[Result]], items: list[Item]) -> list[Result | Failure]:
+def _convert(convert: Callable[[list[Item]], Sequence[Result]], items: list[Item]) -> list[Result | Failure]:
     """`convert` of all items. If a batch fails, its halves are tried, so that in the end only bad items fail."""
     outcome = _try(convert, items)
     if not isinstance(outcome, Failure):

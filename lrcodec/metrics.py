@@ -6,6 +6,7 @@ Images are uint8 arrays (H, W) or (H, W, 3) as a viewer would show them, so ever
 import importlib
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_SIDE = 161  # below it the 11-tap window does not fit into the coarsest scale
 _RADIUS, _SIGMA = 5, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+_BLOCK = 2**20  # samples that `mse` works on at a time, so that memory is bounded
+
+
+def colours(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image without its alpha: uint8 (H, W[, 1 to 4]) of grey, grey and alpha, RGB or RGBA -> (H, W) or (H, W, 3).
+
+    >>> [colours(np.zeros((5, 7, channels), np.uint8)).shape for channels in (1, 2, 3, 4)]
+    [(5, 7), (5, 7), (5, 7, 3), (5, 7, 3)]
+    """
+    return image if image.ndim == 2 else image[..., 0] if image.shape[2] < 3 else image[..., :3]
 
 
 def extra(module: str) -> Any:
@@ -61,16 +72,20 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     _check_pair(a, b)
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return math.nan
-    x, y = _planes(a), _planes(b)
-    product = np.ones(len(x))
+    pairs = zip(*(np.moveaxis(np.atleast_3d(image), 2, 0) for image in (a, b)), strict=True)
+    return fmean(_ms_ssim(x.astype(np.float64), y.astype(np.float64)) for x, y in pairs)
+
+
+def _ms_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Of one channel (H, W)."""
+    product = 1.0
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         if scale:
             x, y = _halve(x), _halve(y)
         luminance, contrast = _ssim_terms(x, y)
         coarsest = scale == len(MS_SSIM_WEIGHTS) - 1
-        term = np.mean(luminance * contrast if coarsest else contrast, axis=(1, 2))
-        product *= np.maximum(term, 0) ** weight
-    return float(product.mean())
+        product *= max(float(np.mean(luminance * contrast if coarsest else contrast)), 0) ** weight
+    return product
 
 
 def bd_rate(
@@ -123,13 +138,8 @@ def _curve(bpp: Sequence[float], psnrs: Sequence[float]) -> tuple[list[float], l
     return [cheapest[level] for level in levels], levels
 
 
-def _planes(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) or (H, W, C) -> (C, H, W)."""
-    return np.atleast_3d(image).transpose(2, 0, 1).astype(np.float64, order="C")
-
-
 def _ssim_terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Luminance and contrast-structure maps of SSIM, (C, H, W) -> (C, H - 10, W - 10) each."""
+    """Luminance and contrast-structure maps of SSIM, (H, W) -> (H - 10, W - 10) each."""
     mean_x, mean_y = _blur(x), _blur(y)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
     covariance, variances = _blur(x * y) - product, _blur(x**2 + y**2) - squares
@@ -137,20 +147,20 @@ def _ssim_terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray
 
 
 def _blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Separable Gaussian where the window fits whole: (C, H, W) -> (C, H - 10, W - 10)."""
+    """Separable Gaussian where the window fits whole: (H, W) -> (H - 10, W - 10)."""
     taps = np.exp(-(np.arange(_RADIUS + 1) ** 2) / (2 * _SIGMA**2))  # centre first
     taps /= taps[0] + 2 * taps[1:].sum()
     for _ in range(2):  # filters the rows' axis and swaps: the second turn does the columns
-        count = x.shape[1] - 2 * _RADIUS
-        out = taps[0] * x[:, _RADIUS : _RADIUS + count]
+        count = len(x) - 2 * _RADIUS
+        out = taps[0] * x[_RADIUS : _RADIUS + count]
         for k in range(1, _RADIUS + 1):
             before, after = _RADIUS - k, _RADIUS + k
-            out += taps[k] * (x[:, before : before + count] + x[:, after : after + count])
-        x = out.transpose(0, 2, 1)
+            out += taps[k] * (x[before : before + count] + x[after : after + count])
+        x = out.T
     return x
 
 
 def _halve(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """2 x 2 means: (C, H, W) -> (C, ceil(H / 2), ceil(W / 2))."""
-    x = np.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2)), mode="edge")
-    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+    """2 x 2 means: (H, W) -> (ceil(H / 2), ceil(W / 2))."""
+    x = np.pad(x, ((0, x.shape[0] % 2), (0, x.shape[1] % 2)), mode="edge")
+    return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4

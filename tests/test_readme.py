@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from PIL import Image
 from lrcodec.cli import main
 from lrcodec.metrics import psnr
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = re.findall(r"^\$ lrq (.+)$", README, re.MULTILINE)
 
 
@@ -21,10 +24,17 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo).save("photo.png")
     for line in TOUR:
+        if "|" in line:
+            shell = f'set -o pipefail; lrq() {{ "{sys.executable}" "{ROOT / "cli.py"}" "$@"; }}; lrq {line}'
+            subprocess.run(["bash", "-c", shell], check=True, timeout=300)
+            continue
         result = CliRunner().invoke(main, shlex.split(line))
         assert result.exit_code == 0, (line, result.output)
     assert psnr(photo, np.asarray(Image.open("decoded.png"))) > 22
     assert Path("small.lrq").stat().st_size < Path("photo.lrq").stat().st_size < Path("best.lrq").stat().st_size
+    assert psnr(photo, np.asarray(Image.open("fits.png"))) > 22 and Path("fits.lrq").stat().st_size <= 20000
+    assert Image.open("compared.png").size == (3 * 97, 2 * 61)
+    np.testing.assert_array_equal(np.asarray(Image.open("piped.ppm")), np.asarray(Image.open("decoded.png")))
     assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
 
 
