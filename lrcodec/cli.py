@@ -20,7 +20,7 @@ import numpy as np
 
 from . import container, grid, zoo
 from .errors import EncoderMissingError, UsageError
-from .files import FAILURES, Batch, Failure, explain, fail, write_file
+from .files import FAILURES, Batch, Failure, explain, fail, printable, write_file
 
 if TYPE_CHECKING:
     from .decoder import Decoder
@@ -300,7 +300,8 @@ def remove(name: str) -> None:
 
 def _show(pack: zoo.Entry) -> None:
     """One line: name, fingerprint and description, or that the pack is damaged."""
-    click.echo(f"{pack.name:<12} " + (f"{pack.fingerprint.hex()}  {pack.description}" if pack.intact else "damaged"))
+    text = f"{pack.fingerprint.hex()}  {printable(pack.description)}" if pack.intact else "damaged"
+    click.echo(f"{pack.name:<12} {text}")
 
 
 @main.command()

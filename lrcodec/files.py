@@ -41,8 +41,13 @@ def explain(error: Exception) -> Failure:
     return Failure("out of memory", 1)
 
 
+def printable(text: str) -> str:
+    """The text in one line; what would control a terminal, from a file name or a model's card, becomes '?'."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def complain(message: str) -> None:
-    click.echo(f"lrq: error: {' '.join(message.split())}", err=True)
+    click.echo(f"lrq: error: {printable(message)}", err=True)
 
 
 def fail(failure: Failure) -> NoReturn:

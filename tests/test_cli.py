@@ -629,10 +629,14 @@ def test_a_failing_installation_leaves_things_as_they_were(
 ):
     assert lrq("models", "add", new_model).exit_code == 0
 
-    def full(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device", str(target))
+    write = Path.write_bytes
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "card.md":
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert "No space" in fails(1, "models", "add", new_model, "-f")
     assert "No space" in fails(1, "models", "add", new_model, "--name", "second")
     assert names(user_folder) == ["my-pack"]
