@@ -402,6 +402,7 @@ def _range(text: str) -> tuple[float, float]:
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
+@click.option("--html", "html_file", metavar="FILE", type=FILE, help="Write curves, tables and pictures as one page.")
 @click.option("--speed", is_flag=True, help="Time decoding instead, at equal sizes of files.")
 @click.option("--large", type=click.FloatRange(1, 250), help="Speed: also an image of so many megapixels.")
 @click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
@@ -425,6 +426,7 @@ def bench(
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
+    html_file: Path | None,
     speed: bool,
     large: float | None,
     suite: str | None,
@@ -442,9 +444,14 @@ def bench(
     """
     from . import bench as measuring
     from . import report
+    from .html import Gallery, page
 
-    if speed and (suite or bpp or plot_file or no_transformer or len(ranks) > 1):
-        raise UsageError("--speed goes with one --rank, and without --suite, --bpp, --plot and --no-transformer")
+    if speed and (suite or bpp or plot_file or html_file or no_transformer or len(ranks) > 1):
+        raise UsageError(
+            "--speed goes with one --rank, and without --suite, --bpp, --plot, --html and --no-transformer"
+        )
+    if suite and html_file:
+        raise UsageError("--html goes without --suite")
     if large and not speed:
         raise UsageError("--large goes with --speed")
     if suite:
@@ -479,6 +486,7 @@ def bench(
             write_file(json_file, report.speed_json(timed).encode())
         return
     ranks, qualities = ranks or (encoder.config.default_rank,), qualities or tuple(range(0, 101, 10))
+    gallery = Gallery(len(images), len(ranks) + len(anchors), qualities)
     with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
         result = measuring.bench(
             measuring.read_images(images),
@@ -490,12 +498,15 @@ def bench(
             decoder,
             anchors,
             progress=lambda row: bar.update(1),
+            look=gallery.add,
         )
     click.echo(report.table(result, per_image, bpp))
     if json_file:
         write_file(json_file, report.to_json(result, bpp).encode())
     if plot_file:
         write_file(plot_file, report.plot(result))
+    if html_file:
+        write_file(html_file, page(result, gallery, per_image, bpp).encode(errors="replace"))
 
 
 def _bench_suite(

@@ -26,6 +26,7 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     assert psnr(photo, np.asarray(Image.open("decoded.png"))) > 22
     assert Path("small.lrq").stat().st_size < Path("photo.lrq").stat().st_size < Path("best.lrq").stat().st_size
     assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
+    assert Path("report.html").stat().st_size > 0
 
 
 def test_python_examples(photo):
