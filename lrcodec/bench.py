@@ -211,31 +211,34 @@ def bench(
     decoder: Decoder,
     classic: Sequence[str] = tuple(CLASSIC),
     progress: Callable[[Row], object] = lambda row: None,
+    look: Callable[[Row, Pixels, Pixels], object] = lambda row, image, decoded: None,
 ) -> Result:
     """Measure every image at every rank and quality, and with the classic codecs at their own qualities.
 
     images: name and uint8 (H, W) or (H, W, 3), as `read_images` yields them.
     encoder: encode(image, quality 0..100, rank) -> file. Load its model beforehand: loading would count as encoding.
-    progress: called with each row when it is done.
+    progress: called with each row when it is done. look: called before it, with the image and what was decoded too.
     Raises UsageError for an unknown classic codec, or if a decoder returns another shape than it was given.
     """
     available, skipped = split_available(classic)
     rows: list[Row] = []
 
-    def add(row: Row) -> None:
+    def add(image: Pixels, row: Row, decoded: Pixels) -> None:
         rows.append(row)
+        look(row, image, decoded)
         progress(row)
 
     for name, image in images:
         for rank in ranks:
             for quality in qualities:
                 data, seconds = _timed(encoder, image, quality, rank)
-                add(_measure(name, image, OWN, quality, rank, data, seconds, decoder.decode, decoder.macs(data)))
+                macs = decoder.macs(data)
+                add(image, *_measure(name, image, OWN, quality, rank, data, seconds, decoder.decode, macs))
         for codec in available:
             for quality in CLASSIC[codec].qualities:
                 data, seconds = _timed(classic_encode, image, codec, quality)
                 decode = partial(classic_decode, grey=image.ndim == 2)
-                add(_measure(name, image, codec, quality, None, data, seconds, decode, None))
+                add(image, *_measure(name, image, codec, quality, None, data, seconds, decode, None))
     return Result(rows, skipped)
 
 
@@ -282,7 +285,7 @@ def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -
             if codec != OWN or anchor == OWN:
                 continue
             for metric in METRICS:
-                (rate_a, level_a), (rate_b, level_b) = _levels(reference, metric), _levels(points, metric)
+                (rate_a, level_a), (rate_b, level_b) = levels(reference, metric), levels(points, metric)
                 if all(map(math.isnan, level_b)):
                     continue
                 if bpp is not None:
@@ -331,10 +334,10 @@ def _measure(
     encode_s: float,
     decode: Callable[[bytes], Pixels],
     macs: Macs | None,
-) -> Row:
+) -> tuple[Row, Pixels]:
     decoded = decode(data)  # also the warm-up of the timed decodes
     height, width = image.shape[:2]
-    return Row(
+    row = Row(
         image=name,
         codec=codec,
         setting=setting,
@@ -352,6 +355,7 @@ def _measure(
         encode_s=encode_s,
         decode_s=median(_timed(decode, data)[1] for _ in range(DECODES)),
     )
+    return row, decoded
 
 
 def _timed(call: Callable[..., T], *arguments: object) -> tuple[T, float]:
@@ -366,7 +370,7 @@ def classic_decode(data: bytes, grey: bool) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(data)).convert("L" if grey else "RGB"))
 
 
-def _levels(points: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
+def levels(points: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
     """Bits per pixel of a curve's points, and their quality by a metric in dB."""
     values = [getattr(row, metric) for row in points]
     return [row.bpp for row in points], [ms_ssim_db(v) for v in values] if metric == "ms_ssim" else values

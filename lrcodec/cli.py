@@ -21,7 +21,7 @@ import numpy as np
 
 from . import container, grid, targets, zoo
 from .errors import EncoderMissingError, LrqError, UsageError
-from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, read_file, say, write_file
+from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, printable, read_file, say, write_file
 
 if TYPE_CHECKING:
     from .decoder import Decoder
@@ -521,7 +521,8 @@ def remove(name: str) -> None:
 
 def _show(pack: zoo.Entry) -> None:
     """One line: name, fingerprint and description, or that the pack is damaged."""
-    click.echo(f"{pack.name:<12} " + (f"{pack.fingerprint.hex()}  {pack.description}" if pack.intact else "damaged"))
+    text = f"{pack.fingerprint.hex()}  {printable(pack.description)}" if pack.intact else "damaged"
+    click.echo(f"{pack.name:<12} {text}")
 
 
 @main.command()
@@ -622,6 +623,7 @@ def _range(text: str) -> tuple[float, float]:
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
+@click.option("--html", "html_file", metavar="FILE", type=FILE, help="Write curves, tables and pictures as one page.")
 @click.option("--speed", is_flag=True, help="Time decoding instead, at equal sizes of files.")
 @click.option("--large", type=Number(1, 250), help="Speed: also an image of so many megapixels.")
 @click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
@@ -645,6 +647,7 @@ def bench(
     per_image: bool,
     json_file: Path | None,
     plot_file: Path | None,
+    html_file: Path | None,
     speed: bool,
     large: float | None,
     suite: str | None,
@@ -662,9 +665,14 @@ def bench(
     """
     from . import bench as measuring
     from . import report
+    from .html import Gallery, page
 
-    if speed and (suite or bpp or plot_file or no_transformer or len(ranks) > 1):
-        raise UsageError("--speed goes with one --rank, and without --suite, --bpp, --plot and --no-transformer")
+    if speed and (suite or bpp or plot_file or html_file or no_transformer or len(ranks) > 1):
+        raise UsageError(
+            "--speed goes with one --rank, and without --suite, --bpp, --plot, --html and --no-transformer"
+        )
+    if suite and html_file:
+        raise UsageError("--html goes without --suite")
     if large and not speed:
         raise UsageError("--large goes with --speed")
     if suite:
@@ -699,6 +707,7 @@ def bench(
             write_file(json_file, report.speed_json(timed).encode())
         return
     ranks, qualities = ranks or (encoder.config.default_rank,), qualities or tuple(range(0, 101, 10))
+    gallery = Gallery(len(images), len(ranks) + len(anchors), qualities)
     with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
         result = measuring.bench(
             measuring.read_images(images),
@@ -710,12 +719,15 @@ def bench(
             decoder,
             anchors,
             progress=lambda row: bar.update(1),
+            look=gallery.add,
         )
     click.echo(report.table(result, per_image, bpp))
     if json_file:
         write_file(json_file, report.to_json(result, bpp).encode())
     if plot_file:
         write_file(plot_file, report.plot(result))
+    if html_file:
+        write_file(html_file, page(result, gallery, per_image, bpp).encode(errors="replace"))
 
 
 def _bench_suite(

@@ -58,7 +58,8 @@ class Graph:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.graph_optimization_level = optimization
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised, and takes one line
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
         self._factors: dict[int, dict[str, np.ndarray]] = {}
@@ -86,14 +87,25 @@ class Graph:
             if i:
                 inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
             above = start
-        polyphase = self.session.run(["pixels"], inputs)[0]
-        count, _, h, w = polyphase.shape
+        finest = self.pack.scales[-1]
+        count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
+        polyphase = self._pixels(inputs)
+        if (polyphase.dtype, polyphase.shape) != (np.uint8, (count, 4 * self.channels, h, w)):
+            raise UnsupportedError(f"model {self.pack.name} has a broken graph: its pixels are of another size or type")
         phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
         pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
         for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
             pixels[:, :, y, :, x, c] = phases[:, c, y, x]
         pixels = pixels.reshape(count, 2 * h, 2 * w, self.channels)[:, top - above : bottom - above, :width]
         return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
+
+    def _pixels(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        try:
+            return self.session.run(["pixels"], inputs)[0]
+        except MemoryError:
+            raise
+        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
+            raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
 
     def _inputs(self, rank: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} and v{s}: every row one column of U or one row of V, as float32. Made once."""

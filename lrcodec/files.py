@@ -51,8 +51,13 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def printable(text: str) -> str:
+    """The text in one line; what would control a terminal, from a file name or a model's card, becomes '?'."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def complain(message: str) -> None:
-    say(f"lrq: error: {' '.join(message.split())}")
+    say(f"lrq: error: {printable(message)}")
 
 
 def fail(failure: Failure) -> NoReturn:

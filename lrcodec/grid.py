@@ -61,7 +61,7 @@ def check_scales(scales: tuple[Scale, ...]) -> None:
     for coarse, fine in zip(scales, scales[1:], strict=False):
         if coarse.scale != 2 * fine.scale or coarse.span % fine.span:
             raise ValueError("scales must halve, and the span of each must be a multiple of the next")
-    if any(s.patch % 2 or not s.codewords for s in scales):
+    if any(s.patch < 2 or s.patch % 2 or not s.codewords for s in scales):
         raise ValueError("patch sides must be even, and every scale needs an iteration")
     if any(s.luma_only for s in scales[:-1]) or (len(scales) == 1 and scales[0].luma_only):
         raise ValueError("only the finest of several scales may be without chroma")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, curves, means
+from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, curves, levels, means
 from .metrics import extra
 from .speed import REFERENCE, ROUNDS, Large, Process, Speed, Time, medians
 
@@ -132,7 +132,7 @@ def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
     mean_rows = means(result.rows)
     document = {
         "versions": versions(),
-        "machine": _machine(),
+        "machine": machine(),
         "skipped": list(result.skipped),
         "rows": [_finite(asdict(row)) for row in result.rows],
         "means": [_finite(asdict(row)) for row in mean_rows],
@@ -144,7 +144,7 @@ def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
 
 def speed_json(speed: Speed) -> str:
     """An object of versions, machine, rounds, skipped, times, medians, large and process; keys as in speed.py."""
-    head = {"versions": versions(), "machine": _machine(), "rounds": ROUNDS}
+    head = {"versions": versions(), "machine": machine(), "rounds": ROUNDS}
     document = head | asdict(speed) | {"medians": [asdict(time) for time in medians(speed.times)]}
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
@@ -154,31 +154,50 @@ def plot(result: Result) -> bytes:
 
     Raises UsageError if the package matplotlib is missing.
     """
+    out = io.BytesIO()
+    draw(result, "psnr", (8, 6)).savefig(out, format="png", dpi=120)
+    return out.getvalue()
+
+
+def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
+    """The curves of `plot`, by a key of `METRICS` and in dB, as a matplotlib Figure of this width and height."""
     agg, figures = extra("matplotlib.backends.backend_agg"), extra("matplotlib.figure")
     # Without pyplot: no display, no state left behind in the caller's process.
-    figure = figures.Figure(figsize=(8, 6), layout="constrained")
+    figure = figures.Figure(figsize=inches, layout="constrained")
     agg.FigureCanvasAgg(figure)
-    axes = figure.add_subplot(xscale="log", xlabel="bits per pixel, whole file (mean)", ylabel="PSNR in dB, RGB (mean)")
+    name = {"psnr": "PSNR in dB, RGB (mean)", "ms_ssim": "MS-SSIM in dB (of the mean)"}[metric]
+    axes = figure.add_subplot(xscale="log", xlabel="bits per pixel, whole file (mean)", ylabel=name)
     for (codec, rank), points in curves(means(result.rows)).items():
         own = codec == OWN
+        rates, decibels = levels(points, metric)
         axes.plot(
-            [row.bpp for row in points],
-            [row.psnr if math.isfinite(row.psnr) else math.nan for row in points],
+            rates,
+            [value if math.isfinite(value) else math.nan for value in decibels],
             "o-" if own else "s--",
             linewidth=2 if own else 1,
             markersize=5 if own else 3,
-            label=f"{codec} rank {rank}" if own else codec,
+            label=curve_name(codec, rank),
         )
-    plain = extra("matplotlib.ticker").FuncFormatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter(plain)
+    ticker = extra("matplotlib.ticker")
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    # Between the powers of ten there is room for 0.2, 0.3 and 0.5 only.
+    axes.xaxis.set_minor_formatter(
+        ticker.FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
+    )
     axes.tick_params(axis="x", which="minor", labelsize="x-small")
     axes.grid(which="both", alpha=0.3)
     if result.rows:
         axes.legend()
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=120)
-    return out.getvalue()
+    return figure
+
+
+def curve_name(codec: str, rank: int | None) -> str:
+    """What a curve is called.
+
+    >>> curve_name("lrq", 2), curve_name("jpeg", None)
+    ('lrq rank 2', 'jpeg')
+    """
+    return codec if rank is None else f"{codec} rank {rank}"
 
 
 def _bd_rate(bd: BdRate) -> str:
@@ -192,7 +211,8 @@ def _skipped(names: Sequence[str]) -> list[str]:
     return [f"not measured: {name} (this build of Pillow cannot write it)\n" for name in names]
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What it was measured on, without names of hosts or paths."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -204,14 +224,15 @@ def _machine() -> dict[str, Any]:
 def _grid(rows: Sequence[Row | Time], columns: Sequence[tuple[str, str, str]]) -> str:
     """Rows under their headings, every column as wide as its widest cell: names to the left, numbers to the right."""
     lines = [[heading for heading, _, _ in columns]]
-    lines += [[_cell(getattr(row, name), form) for _, name, form in columns] for row in rows]
+    lines += [[cell(getattr(row, name), form) for _, name, form in columns] for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     sides = ["rjust" if form else "ljust" for _, _, form in columns]
     aligned = ([getattr(c, side)(w) for c, side, w in zip(line, sides, widths, strict=True)] for line in lines)
     return "".join("  ".join(line).rstrip() + "\n" for line in aligned)
 
 
-def _cell(value: Any, form: str) -> str:
+def cell(value: Any, form: str) -> str:
+    """A figure in the format of its column; a dash for what is not known."""
     return "-" if value is None or value != value else format(value, form)
 
 

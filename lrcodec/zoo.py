@@ -1,15 +1,14 @@
 """Model packs: folders with decoder graphs, tables and encoder weights, named by the content of the first two.
 
 A pack folder holds `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads, and all
-that the fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. `models/models.toml`
-lists the shipped packs with the SHA-256 of each. A pack that the user installed has its own in the file `sha256`.
+that the fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. `models/models.toml` lists the
+shipped packs with two SHA-256 of each, of what decoding reads and of the encoder. A pack that the user installed has
+them in the file `sha256`, a line each. Files are read once, checked, and used from memory.
 """
 
 import hashlib
-import io
 import os
 import re
-import shutil
 import tempfile
 import tomllib
 from collections.abc import Sequence
@@ -19,15 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from . import container
+from . import container, tablefile
 from .container import Header
 from .errors import FormatError, LrqError, UnsupportedError, UsageError
-from .grid import Scale, check_scales
 
 HERE = Path(__file__).parent
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 """Names of installed packs. Nothing else in their folder counts, such as the hidden ones that are being written."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
+ENCODER, CARD = "encoder.safetensors", "card.md"
+CARD_BYTES = 2**16
+"""More of a card is not read."""
 
 
 class Pack:
@@ -40,15 +41,11 @@ class Pack:
     def __init__(self, name: str, blobs: dict[str, bytes]):
         self.name, self.fingerprint = name, fingerprint(blobs)[:8]
         self.graphs = {key: value for key, value in blobs.items() if key.endswith(".onnx")}
-        with np.load(io.BytesIO(blobs["tables.npz"]), allow_pickle=False) as tables:
-            self.tables = {key: tables[key] for key in tables.files}
-        shared = bool(self.tables["shared"])
-        luma_only = bool(self.tables["luma_only"])
-        self.scales = tuple(
-            Scale(int(s), int(p), tuple(map(int, self.tables[f"codewords{s}"])), shared, luma_only and int(s) == 1)
-            for s, p in self.tables["scales"]
-        )
-        check_scales(self.scales)
+        for key, graph in self.graphs.items():
+            # ONNX names a file that holds a tensor's data under this key, and protobuf never splits a string.
+            if b"location" in graph:
+                raise UnsupportedError(f"model {name}: {key} may refer to other files")
+        self.tables, self.scales = tablefile.load(blobs["tables.npz"])
         self.channels = int(self.tables["channels"])
         self.bands = int(self.tables["bands"])
         self.rank = self.tables["u1"].shape[1]
@@ -99,22 +96,41 @@ class Pack:
 
 @dataclass(frozen=True)
 class Entry:
-    """A pack on disk: its name, folder, and, for a shipped or installed one, the SHA-256 it must have."""
+    """A pack on disk: its name, folder, and, for a shipped or installed one, the SHA-256 it must have.
+
+    sha256: of what decoding reads; None for a folder that the user named: whatever it holds is taken.
+    encoder_sha256: of a shipped or installed pack's encoder; None if it has none.
+    """
 
     name: str
     path: Path
     sha256: str | None = None
+    encoder_sha256: str | None = None
 
     @cached_property
     def blobs(self) -> dict[str, bytes]:
         """The files that decoding reads. Raises UnsupportedError if the pack is not whole or was tampered with."""
-        paths = sorted([*self.path.glob("decoder-*.onnx"), *self.path.glob("tables.npz")])
+        found = [*self.path.glob("decoder-*.onnx"), *self.path.glob("tables.npz")]
+        paths = sorted(path for path in found if path.is_file() and path.name.isascii())
         if not paths or paths[-1].name != "tables.npz":
             raise UnsupportedError(f"no model pack at {self.path}")
         blobs = {path.name: path.read_bytes() for path in paths}
         if self.sha256 is not None and fingerprint(blobs).hex() != self.sha256:
             raise UnsupportedError(f"model {self.name} is damaged: its SHA-256 is not the one it came with")
         return blobs
+
+    @cached_property
+    def encoder(self) -> bytes:
+        """The file that encoding reads as well. Raises UnsupportedError if it is missing or was tampered with."""
+        path = self.path / ENCODER
+        if not path.is_file():
+            raise UnsupportedError(f"model {self.name} has no usable encoder: there is no {path}")
+        data = path.read_bytes()
+        if self.sha256 is not None and hashlib.sha256(data).hexdigest() != self.encoder_sha256:
+            raise UnsupportedError(
+                f"model {self.name} is damaged: the SHA-256 of its encoder is not the one it came with"
+            )
+        return data
 
     @property
     def intact(self) -> bool:
@@ -133,7 +149,7 @@ class Entry:
     def description(self) -> str:
         """First line of text of the pack's card."""
         try:
-            lines = (self.path / "card.md").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = _card(self.path).decode(errors="replace").splitlines()
         except OSError:
             return ""
         return next((line for line in lines if line and not line.startswith("#")), "")
@@ -165,7 +181,7 @@ def packs(extra: Sequence[str | Path] = ()) -> list[Entry]:
 def _shipped() -> list[Entry]:
     folder = next(path for path in (HERE / "models", HERE.parent / "models") if path.is_dir())
     listed = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
-    return [Entry(name, folder / name, entry["sha256"]) for name, entry in listed.items()]
+    return [Entry(name, folder / name, entry["sha256"], entry.get("encoder")) for name, entry in listed.items()]
 
 
 def _installed() -> list[Entry]:
@@ -174,16 +190,26 @@ def _installed() -> list[Entry]:
         paths = sorted(path for path in user_folder().iterdir() if NAME.fullmatch(path.name) and path.is_dir())
     except OSError:
         return []
-    return [Entry(path.name, path, _recorded(path)) for path in paths]
+    return [Entry(path.name, path, *_recorded(path)) for path in paths]
 
 
-def _recorded(pack: Path) -> str:
-    """The SHA-256 that an installed pack came with, or "", which no pack has, if it cannot be read."""
+def _recorded(pack: Path) -> tuple[str, str]:
+    """The two SHA-256 that an installed pack came with, or "", which nothing has, for one that cannot be read."""
     try:
-        text = (pack / "sha256").read_text(encoding="ascii").strip()
+        lines = (pack / "sha256").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
-        return ""
-    return text if SHA256.fullmatch(text) else ""
+        lines = []
+    own, encoder = (line if SHA256.fullmatch(line) else "" for line in [*lines, "", ""][:2])
+    return own, encoder
+
+
+def _card(pack: Path) -> bytes:
+    """The card, as much of it as is read; nothing if it is no regular file."""
+    path = pack / CARD
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(CARD_BYTES)
 
 
 def user_folder() -> Path:
@@ -196,7 +222,7 @@ def install(path: Path, name: str | None = None, replace: bool = False) -> Entry
     """Copy the pack in a folder, whole or not at all, to where `find` and `by_fingerprint` look for it.
 
     name: the folder's own by default. replace: whether it may take the place of an installed pack of that name.
-    Raises UnsupportedError if it is not a valid pack, UsageError if it cannot have the name, OSError.
+    Raises UnsupportedError if it is not a valid pack or holds links, UsageError if it cannot have the name, OSError.
     """
     name = path.resolve().name if name is None else name
     if not NAME.fullmatch(name):
@@ -208,16 +234,19 @@ def install(path: Path, name: str | None = None, replace: bool = False) -> Entry
         raise UsageError(f"model {name} is installed already: choose another name with --name, or add -f")
     source = Entry(name, path)
     source.load()
+    encoder = source.encoder if (path / ENCODER).is_file() else b""
+    files = {**source.blobs, ENCODER: encoder, CARD: _card(path)}
+    if links := [file for file in files if (path / file).is_symlink()]:
+        # Else a pack from elsewhere could take private files of this user's into one that is passed on.
+        raise UnsupportedError(f"{path / links[0]} is a link: the files of a model pack must be its own")
+    files["sha256"] = f"{fingerprint(source.blobs).hex()}\n{hashlib.sha256(encoder).hexdigest()}\n".encode()
     user_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".add-", dir=user_folder()) as temporary:
         new = Path(temporary, "new")
         new.mkdir()
-        for file, blob in source.blobs.items():
-            (new / file).write_bytes(blob)
-        for file in ("encoder.safetensors", "card.md"):
-            if (path / file).is_file():
-                shutil.copyfile(path / file, new / file)
-        (new / "sha256").write_text(fingerprint(source.blobs).hex() + "\n", encoding="ascii")
+        for file, data in files.items():
+            if data:
+                (new / file).write_bytes(data)
         if os.path.lexists(target):
             os.replace(target, Path(temporary, "old"))
         os.replace(new, target)

@@ -627,10 +627,14 @@ def test_a_failing_installation_leaves_things_as_they_were(
 ):
     assert lrq("models", "add", new_model).exit_code == 0
 
-    def full(source: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device", str(target))
+    write = Path.write_bytes
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "card.md":
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert "No space" in fails(1, "models", "add", new_model, "-f")
     assert "No space" in fails(1, "models", "add", new_model, "--name", "second")
     assert names(user_folder) == ["my-pack"]
@@ -665,13 +669,22 @@ def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_bench(picture: Path):
     folder = picture.parent
     options = ["-q", 20, "-q", 80, "--rank", 1, "--effort", 0, "--per-image"]
-    result = lrq("bench", picture, *options, "--json", folder / "rd.json", "--plot", folder / "rd.png")
+    outputs = ["--json", folder / "rd.json", "--plot", folder / "rd.png", "--html", folder / "rd.html"]
+    result = lrq("bench", picture, *options, *outputs)
     assert result.exit_code == 0, result.output
     assert "BD-rate" in result.stdout and "picture.png" in result.stdout
     rows = json.loads((folder / "rd.json").read_text(encoding="utf-8"))["rows"]
     assert [(row["setting"], row["rank"]) for row in rows if row["codec"] == "lrq"] == [(20, 1), (80, 1)]
     with Image.open(folder / "rd.png") as image:
         assert image.format == "PNG"
+    page = (folder / "rd.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 80" in page
+
+
+@pytest.mark.parametrize("option", [["--speed"], ["--suite", "paper"]])
+def test_bench_writes_a_page_of_curves_only(picture: Path, option: list[str]):
+    assert "--html" in fails(2, "bench", picture, *option, "--html", picture.with_suffix(".html"))
+    assert not picture.with_suffix(".html").exists()
 
 
 def test_bench_without_images_is_2(tmp_path: Path):

@@ -36,6 +36,7 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     assert Image.open("compared.png").size == (3 * 97, 2 * 61)
     np.testing.assert_array_equal(np.asarray(Image.open("piped.ppm")), np.asarray(Image.open("decoded.png")))
     assert Path("rd.png").stat().st_size > 0 and Path("bench.json").stat().st_size > 0
+    assert Path("report.html").stat().st_size > 0
 
 
 def test_python_examples(photo):
@@ -52,3 +53,12 @@ def test_python_examples(photo):
 def test_exit_codes_are_those_of_the_help(row):
     help_text = " ".join((main.help or "").split())
     assert f"{row[0]} {row[1]}" in help_text
+
+
+@pytest.mark.parametrize("name", ["README.md", "SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_what_documents_refer_to_is_there(name):
+    root = Path(__file__).parent.parent
+    text = (root / name).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    paths = re.findall(r"`((?:tests|lrcodec|models|formats|results)/[\w./-]+)`", text)
+    assert [path for path in links + paths if not (root / path).exists()] == []

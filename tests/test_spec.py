@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lrcodec import container, decoder, entropy, errors, fixed, grid, zoo
+from lrcodec import container, decoder, entropy, errors, fixed, grid, tablefile, zoo
 from lrcodec.cli import main
 from lrcodec.container import Chunk, Header
 from lrcodec.encoder import export, tables
@@ -213,6 +213,14 @@ def test_strips_example():
 def test_rules_of_grids(scales: tuple[Scale, ...]):
     with pytest.raises(ValueError):
         check_scales(scales)
+
+
+def test_limits_of_models():
+    assert number(r"span of the coarsest scale is at most ([\d,]+)", "Grids") == tablefile.MAX_SPAN
+    assert number(r"Every scale has 1 to (\d+) iterations", "Grids") == tablefile.MAX_ITERATIONS
+    assert number(r"K is 2 to ([\d,]+)", "Tables") == tablefile.MAX_CODEWORDS
+    assert number(r"hidden channels of its smoothing pair, at most (\d+)", "Tables") == tablefile.MAX_HIDDEN
+    assert number(r"The limit of `lrq` is ([\d,]+) bytes", "Tables") == tablefile.MAX_BYTES
 
 
 def test_tables(random_pack):

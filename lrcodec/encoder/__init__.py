@@ -4,14 +4,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 
 from .. import container, entropy, grid, zoo
 from ..container import GREY, RGB, Chunk, Header
-from ..errors import LimitError, UnsupportedError, UsageError
+from ..errors import LimitError, LrqError, UnsupportedError, UsageError
 from ..grid import Scale
 from .config import Config
 from .pyramid import block_means, pad, to_planes
@@ -49,21 +50,23 @@ class Encoder:
         self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
         self._bits: dict[int, list[Bits]] = {}
         try:
-            with safe_open(entry.path / "encoder.safetensors", "pt") as file:
-                config = json.loads(file.metadata()["config"])
-                weights = {key: file.get_tensor(key) for key in file.keys()}
+            weights = load(entry.encoder)
+            config = _metadata(entry.encoder)
             config["scales"] = tuple(Scale(**s | {"codewords": tuple(s["codewords"])}) for s in config["scales"])
             # Settings of training alone come and go between versions of this program.
             self.config = Config(**{field.name: config[field.name] for field in fields(Config) if field.name in config})
-            if self.config.scales != self.pack.scales:
-                raise ValueError("encoder and decoder differ in their scales")
+            own = self.config.scales, self.config.bands, self.config.smoothing
+            if own != (self.pack.scales, self.pack.bands, len(self.pack.tables["smooth_w1"])):
+                raise ValueError("encoder and decoder differ in their scales, rate bands or smoothing")
             prefix = "transformer."
             self.transformer = Transformer(self.config, self.pack.channels)
             self.transformer.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
             self.plain_bits = [
                 _to(self.device, unpack_bits(weights, self.pack.scales, band)) for band in range(self.pack.bands)
             ]
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        except (LrqError, MemoryError):
+            raise
+        except Exception as error:  # a damaged file can raise nearly any kind, from torch and safetensors too
             raise UnsupportedError(f"model {entry.name} has no usable encoder: {error}") from None
         self.transformer.to(self.device).eval()
 
@@ -218,6 +221,12 @@ class Encoder:
             factors = self.pack.factors(header.rank, channels)
             self._quantizers[key] = Quantizer.of_factors(self.pack.scales, factors, header.iterations, self.device)
         return self._quantizers[key]
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """The config in the header of a safetensors file: 8 bytes that tell its length, then JSON."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return json.loads(header["__metadata__"]["config"])
 
 
 def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:

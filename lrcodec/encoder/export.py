@@ -10,13 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..fixed import COLOUR_BITS, ENLARGE_BITS, EXACT, FACTOR_BITS, PLANE_BITS, PLANE_LIMIT, WEIGHT_BITS
 from ..grid import Scale
+from ..tablefile import MAX_HIDDEN
 
 ENLARGE_TAPS = np.array([[-3, 29, 111, -9, 0], [0, -9, 111, 29, -3]])
 """Bicubic (Keys 1981, a = -1/2) at the positions -1/4 and +1/4 of a pixel, times 2^ENLARGE_BITS."""
-
-
-MAX_HIDDEN = 256
-"""Hidden channels of smoothing: the rounding of what grey images take from it grows with them."""
 
 
 class _Graph:

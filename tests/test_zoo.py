@@ -1,0 +1,464 @@
+"""Model packs are not trusted blindly: whatever is wrong with one is one error, and runs, reads or crashes nothing."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from lrcodec import container, decoder, entropy, grid, tablefile, zoo
+from lrcodec.container import Chunk, Header
+from lrcodec.decoder import Decoder
+from lrcodec.encoder import Encoder
+from lrcodec.errors import FormatError, UnsupportedError
+from lrcodec.zoo import Entry, Pack
+
+ROOT = Path(__file__).parent.parent
+SMALL = "mnist"
+
+
+@pytest.fixture(autouse=True)
+def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("installed")
+    monkeypatch.setenv("LRCODEC_MODELS", str(path))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A whole pack in a folder of its own."""
+    return Path(shutil.copytree(ROOT / "models" / SMALL, tmp_path / "pack"))
+
+
+def npz(arrays: dict[str, np.ndarray], pickled: bool = False) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=pickled, **arrays)  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def with_tables(pack: Pack, data: bytes) -> Pack:
+    """The pack with another tables.npz, loaded as from disk."""
+    entry = Entry(pack.name, Path("unused"))
+    entry.__dict__["blobs"] = {**pack.graphs, "tables.npz": data}
+    return entry.load()
+
+
+def refuses(pack: Pack, arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises(UnsupportedError, match="cannot be read"):
+        with_tables(pack, npz(arrays))
+
+
+# ---- tables.npz
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in zoo.packs()])
+def test_shipped_tables_keep_the_rules(name: str):
+    blob = zoo.find(name).blobs["tables.npz"]
+    arrays, _ = tablefile.load(blob)
+    with np.load(io.BytesIO(blob)) as file:
+        assert set(arrays) == set(file.files)
+
+
+def test_every_array_is_checked(random_pack):
+    """Whichever array is missing, or has another type, rank or length: the pack is refused."""
+    pack, _ = random_pack
+    with_tables(pack, npz(pack.tables))
+    for name, array in pack.tables.items():
+        others = {k: v for k, v in pack.tables.items() if k != name}
+        refuses(pack, others)
+        refuses(pack, {**others, name: array.astype(np.int64)})
+        refuses(pack, {**others, name: array.astype(array.dtype.newbyteorder(">") if array.itemsize > 1 else "V1")})
+        refuses(pack, {**others, name: array[None]})
+        for axis in range(array.ndim):
+            if name.startswith("clusters") and axis == 1 or name.startswith("depths") and axis == 2:
+                continue  # more context classes than are used do no harm
+            refuses(pack, {**others, name: np.concatenate([array, array.take([0], axis)], axis)})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("channels", 2), ("channels", 0), ("channels", 4), ("bands", 0), ("bands", 17), ("shared", 2), ("luma_only", -1)],
+)
+def test_numbers_out_of_range(random_pack, name: str, value: int):
+    refuses(random_pack[0], {**random_pack[0].tables, name: np.array(value, np.int32)})
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [
+        [(4, 4), (2, 8), (1, 0)],
+        [(4, 4), (2, 8), (1, -8)],
+        [(4, 4), (2, 8), (1, 7)],
+        [(4, 4), (1, 8)],
+        [(2**30, 4)],
+        [],
+    ],
+)
+def test_scales_out_of_range(random_pack, scales: list[tuple[int, int]]):
+    refuses(random_pack[0], {**random_pack[0].tables, "scales": np.array(scales, np.int32).reshape(-1, 2)})
+
+
+def test_patches_that_would_take_much_memory(random_pack):
+    pack, _ = random_pack
+    side = tablefile.MAX_SPAN + 2
+    arrays = {**pack.tables, "scales": np.array([[1, side]], np.int32), "luma_only": np.array(0, np.int32)}
+    with pytest.raises(UnsupportedError, match="not within|spans more"):
+        with_tables(pack, npz(arrays))
+    arrays["scales"] = np.array([[4, 512], [2, 512], [1, 512]], np.int32)
+    with pytest.raises(UnsupportedError, match="spans more"):
+        with_tables(pack, npz(arrays))
+
+
+def test_codewords_and_iterations_are_bounded(random_pack):
+    pack, _ = random_pack
+    for codewords in ([1], [0], [-64], [tablefile.MAX_CODEWORDS + 1], [2] * (tablefile.MAX_ITERATIONS + 1), []):
+        refuses(pack, {**pack.tables, "codewords2": np.array(codewords, np.int32)})
+
+
+def test_classes_out_of_range(random_pack):
+    """A class that has no costs would be looked up out of bounds."""
+    pack, _ = random_pack
+    for name in pack.tables:
+        if "classes" in name:
+            wrong = pack.tables[name].copy()
+            wrong.flat[-1] = 200
+            refuses(pack, {**pack.tables, name: wrong})
+
+
+def test_clusters_that_do_not_divide(random_pack):
+    pack, _ = random_pack
+    clusters, members = pack.tables["clusters2_0"], pack.tables["members2_0"]
+    refuses(pack, {**pack.tables, "clusters2_0": clusters[:, :, :7], "members2_0": members[:, :7]})
+
+
+def test_pickles_are_never_loaded(random_pack, tmp_path: Path):
+    pack, _ = random_pack
+    ran = tmp_path / "ran"
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(ran),)
+
+    for name in ("u1", "scales", "extra"):
+        data = npz({**pack.tables, name: np.array([Payload()], object)}, pickled=True)
+        if name == "extra":  # is not even read
+            assert set(with_tables(pack, data).tables) == set(pack.tables)
+        else:
+            with pytest.raises(UnsupportedError):
+                with_tables(pack, data)
+    with pytest.raises(UnsupportedError):
+        with_tables(pack, pickle.dumps(Payload()))
+    assert not ran.exists()
+    pickle.loads(pickle.dumps(Payload()))
+    assert ran.exists()  # so it would have been seen
+
+
+@pytest.mark.parametrize(
+    "method, megabytes, message",
+    [
+        (zipfile.ZIP_DEFLATED, 257, "holds more than"),
+        (zipfile.ZIP_BZIP2, 1, "packed in a way"),
+        (zipfile.ZIP_LZMA, 1, "packed in a way"),
+    ],
+)
+def test_archives_that_inflate_too_far(method: int, megabytes: int, message: str, monkeypatch: pytest.MonkeyPatch):
+    """Refused by what the archive says of itself, before anything is inflated."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as file, file.open("u1.npy", "w") as member:
+        for _ in range(megabytes):
+            member.write(bytes(2**20))
+    assert len(out.getvalue()) < 2**19
+    monkeypatch.setattr(np, "load", pytest.fail)
+    with pytest.raises(ValueError, match=message):
+        tablefile.load(out.getvalue())
+
+
+def test_an_array_that_claims_to_be_huge(random_pack):
+    """The archive's own sizes are small, the array's header says a terabyte."""
+    pack, _ = random_pack
+    out = io.BytesIO(npz({k: v for k, v in pack.tables.items() if k != "u1"}))
+    with zipfile.ZipFile(out, "a") as file, file.open("u1.npy", "w") as member:
+        header = {"descr": "|i1", "fortran_order": False, "shape": (2**40, 4, 8)}
+        np.lib.format.write_array_header_1_0(member, header)
+    with pytest.raises((UnsupportedError, MemoryError)):
+        with_tables(pack, out.getvalue())
+
+
+def test_what_is_no_archive(random_pack):
+    array = io.BytesIO()
+    np.save(array, np.zeros(3))
+    for data in (b"", b"PK", array.getvalue(), npz({}), npz(random_pack[0].tables)[:-30]):
+        with pytest.raises(UnsupportedError):
+            with_tables(random_pack[0], data)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), payload=st.binary(max_size=200))
+def test_any_valid_tables_decode_anything(random_pack, seed: int, payload: bytes):
+    """Tables that pass the checks, with any content, look up nothing out of bounds, whatever a file holds."""
+    pack, _ = random_pack
+    random = np.random.default_rng(seed)
+    fixed = ("scales", "channels", "shared", "luma_only", "bands", "codewords")
+    arrays = {}
+    for name, array in pack.tables.items():
+        bounds = np.iinfo(array.dtype)
+        low, high = (0, array.max() + 1) if "classes" in name else (bounds.min, bounds.max + 1)
+        arrays[name] = array if name.startswith(fixed) else random.integers(low, high, array.shape, array.dtype)
+    wild = with_tables(pack, npz(arrays))
+    header = Header(37, 21, container.RGB, 1, 4, 32, 1, wild.fingerprint)
+    try:
+        planes = entropy.decode([payload], wild, header, 21)
+    except FormatError:
+        return
+    for plane, scale in zip(planes, wild.scales, strict=True):
+        assert (plane >= 0).all() and (plane <= scale.codewords).all()
+    image = decoder.Graph(wild, container.RGB, True, threads=1).run(planes, 4, 21, 37)
+    assert (image.dtype, image.shape) == (np.uint8, (1, 21, 37, 3))
+
+
+# ---- graphs
+
+
+def graph_of(nodes, outputs, initializers=()) -> bytes:
+    graph = helper.make_graph(nodes, "g", [], outputs, list(initializers))
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
+
+
+def with_graph(pack: Pack, graph: bytes) -> Pack:
+    return Pack("odd", {**dict.fromkeys(pack.graphs, graph), "tables.npz": npz(pack.tables)})
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_graphs_cannot_read_other_files(random_pack, nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "private").write_bytes(bytes(4))
+    monkeypatch.chdir(tmp_path)
+    tensor = TensorProto(name="w", data_type=TensorProto.UINT8, dims=[1, 1, 2, 2], data_location=TensorProto.EXTERNAL)
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "private"
+    node = helper.make_node("Constant", [], ["w"], value=tensor)
+    nodes = [node] * nested + [helper.make_node("Identity", ["w"], ["pixels"])]
+    output = helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, 1, 2, 2])
+    graph = graph_of(nodes, [output], [tensor] * (not nested))
+    with pytest.raises(UnsupportedError, match="refer to other files"):
+        with_graph(random_pack[0], graph)
+
+
+def run(pack: Pack, random_planes, rank: int = 2) -> np.ndarray:
+    header = Header(20, 12, container.RGB, 1, rank, 4, 0, pack.fingerprint)
+    return decoder.Graph(pack, container.RGB, True, threads=1).run(random_planes(pack, header, 1), rank, 12, 20)
+
+
+@pytest.mark.parametrize("shape, kind", [([1, 12, 8, 16], "FLOAT"), ([1, 12, 8], "UINT8"), ([1, 4, 8, 16], "UINT8")])
+def test_graphs_that_draw_something_else(random_pack, random_planes, shape: list[int], kind: str):
+    pack, _ = random_pack
+    inputs = onnx.load_from_string(pack.graph(container.RGB, True)).graph.input
+    data_type = getattr(TensorProto, kind)
+    value = helper.make_tensor("v", data_type, shape, np.zeros(shape).reshape(-1).tolist())
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["pixels"], value=value)],
+        "g",
+        inputs,
+        [helper.make_tensor_value_info("pixels", data_type, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(UnsupportedError, match="broken graph"):
+        run(with_graph(pack, model.SerializeToString()), random_planes)
+
+
+def test_graphs_of_other_inputs_or_that_fail(random_pack, random_planes, capfd: pytest.CaptureFixture[str]):
+    pack, _ = random_pack
+    output = helper.make_tensor_value_info("pixels", TensorProto.UINT8, None)
+    unit = helper.make_tensor("v", TensorProto.UINT8, [1, 1, 1, 1], [0])
+    foreign = graph_of([helper.make_node("Constant", [], ["pixels"], value=unit)], [output])
+    model = onnx.load_from_string(pack.graph(container.RGB, True))
+    gather = next(node for node in model.graph.node if node.op_type == "Gather")
+    gather.attribute[0].i = 1  # the rows' numbers are no columns: out of bounds when it runs
+    for graph in (foreign, model.SerializeToString()):
+        with pytest.raises(UnsupportedError, match="graph"):
+            run(with_graph(pack, graph), random_planes)
+    assert capfd.readouterr().err == ""  # the error itself is the only line
+
+
+def test_only_onnx_is_loaded(random_pack, tmp_path: Path):
+    """ONNX Runtime would take its own format too, which it guesses from the bytes."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(random_pack[0].graph(container.RGB, True), options, providers=["CPUExecutionProvider"])
+    own_format = (tmp_path / "model.ort").read_bytes()
+    ort.InferenceSession(own_format, providers=["CPUExecutionProvider"])
+    with pytest.raises(UnsupportedError, match="broken graph"):
+        decoder.Graph(with_graph(random_pack[0], own_format), container.RGB, True)
+
+
+# ---- fingerprints and SHA-256
+
+
+def test_a_file_names_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The eight bytes are compared, never used as a name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "models" / SMALL, tmp_path / "elsewhr")
+    for model in (b"elsewhr\0", b"./elsewh", b"../../..", b"mnist\0\0\0"):
+        data = container.pack(Header(8, 8, container.GREY, 0, 1, 1, 0, model), [Chunk(b"I", b"")])
+        with pytest.raises(UnsupportedError, match=model.hex()):
+            Decoder().decode(data)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def installed(folder: Path) -> Entry:
+    return zoo.install(folder, "own")
+
+
+def test_shipped_packs_have_both_hashes():
+    for entry in zoo._shipped():
+        assert zoo.fingerprint(entry.blobs).hex() == entry.sha256
+        assert hashlib.sha256(entry.encoder).hexdigest() == entry.encoder_sha256
+
+
+def test_a_tampered_decoder_is_refused(installed: Entry):
+    picture = np.zeros((28, 28), np.uint8)
+    data = Encoder("own").encode(picture)
+    for name in ("tables.npz", "decoder-grey.onnx"):
+        whole = (installed.path / name).read_bytes()
+        flip(installed.path / name)
+        assert not zoo.find("own").intact
+        with pytest.raises(UnsupportedError, match="damaged"):
+            zoo.find("own").load()
+        (installed.path / name).write_bytes(whole)
+    assert zoo.find("own").intact
+    (installed.path / "decoder-more.onnx").write_bytes(b"")
+    with pytest.raises(UnsupportedError, match="damaged"):
+        zoo.find("own").load()
+    assert Decoder().decode(data).shape == picture.shape  # by the shipped pack, which is the same
+
+
+def test_a_tampered_encoder_is_refused(installed: Entry):
+    """It is no part of the fingerprint: files that it would make are decoded by what they name all the same."""
+    fingerprint = zoo.find("own").fingerprint
+    flip(installed.path / zoo.ENCODER)
+    entry = zoo.find("own")
+    assert entry.intact and entry.fingerprint == fingerprint and entry.load()
+    with pytest.raises(UnsupportedError, match="SHA-256 of its encoder"):
+        Encoder("own")
+    (installed.path / zoo.ENCODER).unlink()
+    with pytest.raises(UnsupportedError, match="no usable encoder"):
+        Encoder("own")
+
+
+def test_a_pack_may_come_without_encoder_and_card(folder: Path):
+    (folder / zoo.ENCODER).unlink()
+    (folder / zoo.CARD).unlink()
+    entry = zoo.install(folder, "own")
+    assert entry.load() and entry.description == ""
+    (entry.path / zoo.ENCODER).write_bytes((ROOT / "models" / SMALL / zoo.ENCODER).read_bytes())
+    with pytest.raises(UnsupportedError, match="SHA-256 of its encoder"):  # it came with none
+        Encoder("own")
+
+
+def rewrite(folder: Path, change) -> None:
+    """Replace the config in the header of a pack's encoder, and nothing else."""
+    path = folder / zoo.ENCODER
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    config = json.loads(header["__metadata__"]["config"])
+    header["__metadata__"]["config"] = json.dumps(change(config))
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: [],
+        lambda config: {**config, "heads": 0},
+        lambda config: {**config, "width": "wide"},
+        lambda config: {**config, "width": 2 * config["width"]},
+        lambda config: {**config, "scales": 5},
+        lambda config: {**config, "scales": config["scales"][1:]},
+        lambda config: {**config, "bands": config["bands"] + 1},
+        lambda config: {**config, "smoothing": 0},
+        lambda config: {**config, "unknown": 1},
+    ],
+)
+def test_encoders_that_do_not_fit(folder: Path, change):
+    rewrite(folder, lambda config: config)
+    Encoder(folder)  # so `rewrite` itself does no damage
+    rewrite(folder, change)
+    with pytest.raises(UnsupportedError, match="no usable encoder"):
+        Encoder(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\xff" * 64, pickle.dumps({})])
+def test_what_is_no_safetensors(folder: Path, content: bytes):
+    (folder / zoo.ENCODER).write_bytes(content)
+    with pytest.raises(UnsupportedError, match="no usable encoder"):
+        Encoder(folder)
+
+
+# ---- files of a pack
+
+
+@pytest.mark.parametrize("name", ["tables.npz", "decoder-grey.onnx", zoo.ENCODER, zoo.CARD])
+def test_links_are_not_installed(folder: Path, tmp_path: Path, user_folder: Path, name: str):
+    (folder / name).rename(tmp_path / "private")
+    (folder / name).symlink_to(tmp_path / "private")
+    with pytest.raises(UnsupportedError, match="is a link"):
+        zoo.install(folder, "own")
+    assert list(user_folder.iterdir()) == []
+    through = tmp_path / "link"
+    through.symlink_to(ROOT / "models" / SMALL)
+    assert zoo.install(through, "own").intact  # the folder itself may be one
+
+
+def test_files_that_are_none(folder: Path):
+    """A pipe would be waited for, a device read without end."""
+    for name, target in (("decoder-rgb.onnx", "/dev/zero"), (zoo.ENCODER, "/dev/zero"), (zoo.CARD, "/dev/zero")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "decoder-more.onnx")
+    (folder / os.fsdecode(b"decoder-\xff.onnx")).write_bytes(b"")
+    entry = Entry("odd", folder)
+    assert entry.fingerprint == zoo.find(SMALL).fingerprint
+    assert entry.description == ""
+    with pytest.raises(UnsupportedError, match="no usable encoder"):
+        Encoder(folder)
+
+
+def test_a_card_cannot_control_the_terminal(folder: Path):
+    from click.testing import CliRunner
+
+    from lrcodec.cli import main
+
+    (folder / zoo.CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\n" + b"x" * 2**20)
+    result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "own"])
+    assert result.exit_code == 0
+    assert result.stdout.isprintable() or result.stdout[:-1].isprintable()
+    assert result.stdout.count("\n") == 1 and "hello" in result.stdout
+    assert (zoo.find("own").path / zoo.CARD).stat().st_size == zoo.CARD_BYTES
+
+
+def test_grids_need_patches():
+    for patch in (0, -2):
+        with pytest.raises(ValueError):
+            grid.check_scales((grid.Scale(1, patch, (2,)),))
