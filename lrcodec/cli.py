@@ -7,9 +7,10 @@ imports no onnxruntime either.
 import json
 import math
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,8 @@ class Lrq(click.Group):
     """A group whose commands end in one line and the error's exit code, never in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        with suppress(ValueError):  # signals belong to the main thread
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no temporary file either
         try:
             return super().invoke(ctx)
         except FAILURES as error:
@@ -111,7 +114,7 @@ def main() -> None:
       4    unsupported version of the format, or unknown model
       5    the image exceeds a limit
       6    the encoder is not installed: pip install "lrcodec[encode]"
-      130  interrupted
+      130  interrupted, by SIGINT or SIGTERM
     """
 
 
