@@ -8,9 +8,10 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -150,6 +151,8 @@ class Lrq(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        with suppress(ValueError):  # signals belong to the main thread
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no temporary file either
         with _one_line():
             return super().invoke(ctx)
 
@@ -193,7 +196,7 @@ def main() -> None:
       4    unsupported version of the format, or unknown model
       5    the image exceeds a limit
       6    the encoder is not installed: pip install "lrcodec[encode]"
-      130  interrupted
+      130  interrupted, by SIGINT or SIGTERM
     """
 
 

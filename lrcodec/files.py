@@ -112,6 +112,8 @@ def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
 
     data: the content, or its pieces in order. What goes wrong in making a piece leaves no file either, and is raised.
     What is not a file gets each piece at once: a pipe, a device, or standard output, for which `STANDARD` stands.
+    A process that is killed may leave the temporary file, which no other run touches: its writer may still be at work.
+    Nothing is synchronised with the disk: what a power failure destroys can be made again from the input.
     Returns the number of bytes. Raises OSError; UsageError if standard output is a terminal.
     """
     pieces = [data] if isinstance(data, bytes) else data
@@ -122,7 +124,8 @@ def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".lrq-{os.getpid()}.tmp")
     try:
-        size = _write_pieces(temporary, pieces)
+        temporary.unlink(missing_ok=True)  # of a killed process that had our number
+        size = _write_pieces(temporary, pieces, "xb")  # never through a link that someone else put there
         os.replace(temporary, path)
     except OSError as error:
         if error.filename not in (None, str(temporary)):
@@ -146,8 +149,8 @@ def _write_standard(pieces: Iterable[bytes]) -> int:
     return size
 
 
-def _write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
-    with path.open("wb") as file:
+def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"] = "wb") -> int:
+    with path.open(mode) as file:
         return sum(map(file.write, pieces))
 
 

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+collect_ignore = ["fuzz/guided.py"]  # needs atheris
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # No model of this user may change what is tested; set before any test is collected.
 os.environ["LRCODEC_MODELS"] = str(Path(__file__).parent / "no-such-folder")

@@ -49,7 +49,7 @@ def test_python_examples(photo):
     assert (names["header"].width, names["header"].height) == (97, 61)
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\| (\d) \| ([^|]+) \|$", README, re.MULTILINE))
+@pytest.mark.parametrize("row", re.findall(r"^\| (\d+) \| ([^|]+) \|$", README, re.MULTILINE))
 def test_exit_codes_are_those_of_the_help(row):
     help_text = " ".join((main.help or "").split())
     assert f"{row[0]} {row[1]}" in help_text
