@@ -20,10 +20,12 @@ import numpy as np
 
 from . import container, grid, zoo
 from .errors import EncoderMissingError, UsageError
+from .extras import Metadata, unpack_metadata
 from .files import FAILURES, Batch, Failure, explain, fail, write_file
 
 if TYPE_CHECKING:
     from .decoder import Decoder
+    from .pixels import Picture
 
 FILE = click.Path(path_type=Path)
 SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
@@ -70,8 +72,14 @@ class Region(NamedTuple):
 
 Job = tuple[bytes, Region | None]
 """A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
-Strips = tuple[Iterable[np.ndarray], int]
-"""The rows of an image from top to bottom, uint8 (some of them, width[, 3]), and how many they are in all."""
+
+
+class Strips(NamedTuple):
+    """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
+
+    strips: Iterable[np.ndarray]
+    height: int
+    metadata: Metadata
 
 
 class Lrq(click.Group):
@@ -109,7 +117,7 @@ def main() -> None:
       2    wrong usage, or an image that cannot be encoded
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
-      5    the image exceeds a limit
+      5    the image or its metadata exceeds a limit
       6    the encoder is not installed: pip install "lrcodec[encode]"
       130  interrupted
     """
@@ -133,6 +141,8 @@ def main() -> None:
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
+@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
+@click.option("--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, and CMYK, to 8 bits.")
 def encode(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -145,28 +155,32 @@ def encode(
     effort: int,
     device: str,
     no_smoothing: bool,
+    strip: bool,
+    to_8bit: bool,
 ) -> None:
     """Encode the image files IN.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    from .pixels import read_image
+    from .pixels import read_picture
 
-    def read(data: bytes) -> tuple[np.ndarray, int]:
-        image = read_image(data)
-        return image, image.shape[0] * image.shape[1]
+    def read(data: bytes) -> tuple["Picture", int]:
+        picture = read_picture(data, to_8bit, strip)
+        return picture, picture.pixels.shape[0] * picture.pixels.shape[1]
 
-    def load() -> Callable[[list[np.ndarray]], list[bytes]]:
+    def load() -> Callable[[list["Picture"]], list[bytes]]:
         with _extra("encode"):
             from .encoder import Encoder
 
-        return partial(
-            Encoder(model=model, device=device).encode_batch,
+        encoder = Encoder(model=model, device=device)
+        return lambda pictures: encoder.encode_batch(
+            [picture.pixels for picture in pictures],
             quality=quality,
             rank=rank,
             iterations=iterations,
             effort=effort,
             smoothing=not no_smoothing,
+            metadata=[picture.metadata for picture in pictures],
         )
 
     def write(target: Path, data: bytes) -> int:
@@ -224,7 +238,7 @@ def decode(
         return partial(_decode, Decoder(models, max_pixels))
 
     def write(target: Path, image: Strips) -> int:
-        return write_file(target, write_strips(*image, target.suffix))
+        return write_file(target, write_strips(image.strips, image.height, target.suffix, image.metadata))
 
     Batch(sources, output, out_dir, ".png", force).run(read, load, write)
 
@@ -234,11 +248,9 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
     small = iter(decoder.decode_batch([data for data, part in jobs if part is None]))
     images: list[Strips] = []
     for data, part in jobs:
-        if part is None:
-            image = next(small)
-            images.append(([image], len(image)))
-        else:
-            images.append((part.columns(decoder.strips(data, part.rows)), part.height))
+        header, chunks = container.unpack(data)
+        strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
+        images.append(Strips(strips, part.height if part else header.height, unpack_metadata(chunks)))
     return images
 
 
@@ -257,7 +269,8 @@ def info(file: Path, as_json: bool) -> None:
     for field in container.FIELDS:
         click.echo(f"{field.name:<11} {fields[field.name]!s:<17} {field.meaning}")
     for chunk in chunks:
-        click.echo(f"chunk {chunk.tag.decode():<5} {len(chunk.payload):,} bytes")
+        what = container.CONTENTS.get(chunk.tag, "unknown")
+        click.echo(f"chunk {chunk.tag.decode():<5} {f'{len(chunk.payload):,} bytes':<17} {what}")
     click.echo(f"file        {_size(data, header)}")
 
 
