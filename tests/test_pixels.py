@@ -223,7 +223,7 @@ def test_metadata_is_carried(suffix: str, mode: str):
         tags = image.getexif()
         assert (tags[0x010F], tags.get_ifd(0x8769)[0x9003]) == ("camera", "2001:02:03 04:05:06")
         assert suffix == ".tif" or tags[0x0112] == 6
-        assert image.size == (7, 5)
+        assert image.size == ((5, 7) if suffix == ".tif" else (7, 5))
     if suffix == ".tif":
         kept = Image.Exif()
         kept.load(got.exif)
