@@ -49,7 +49,7 @@ def test_every_filter_round_trips(sizes: list[int], width: int, levels: int, kin
     alpha = noise(sum(sizes), width) % np.uint8(levels)
     signed = np.pad(alpha.astype(int), ((1, 0), (1, 0)))
     earlier = {0: 0, 1: signed[1:, :-1], 2: signed[:-1, 1:]}[kind]
-    payload = bytes([kind]) + zlib.compress(((alpha - earlier) % 256).astype(np.uint8).tobytes())
+    payload = bytes([kind]) + zlib.compress(((alpha.astype(int) - earlier) % 256).astype(np.uint8).tobytes())
     head = headed(*alpha.shape)
     for made in (payload, pack_alpha(alpha)):
         reader = AlphaReader(made, *alpha.shape)
