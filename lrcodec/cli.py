@@ -22,10 +22,12 @@ import numpy as np
 
 from . import container, grid, targets, zoo
 from .errors import EncoderMissingError, LrqError, UsageError
+from .extras import NO_METADATA, Metadata, unpack_metadata
 from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, printable, read_file, say, write_file
 
 if TYPE_CHECKING:
     from .decoder import Decoder
+    from .pixels import Picture
 
 
 class FileName(click.Path):
@@ -137,8 +139,14 @@ Made = bytes | Callable[[], targets.Coded]
 """A file that was encoded, or the search for one that meets a target."""
 Job = tuple[bytes, Region | None]
 """A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
-Strips = tuple[Iterable[np.ndarray], int]
-"""The rows of an image from top to bottom, uint8 (some of them, width[, 3]), and how many they are in all."""
+
+
+class Strips(NamedTuple):
+    """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
+
+    strips: Iterable[np.ndarray]
+    height: int
+    metadata: Metadata
 
 
 class Lrq(click.Group):
@@ -194,7 +202,7 @@ def main() -> None:
       2    wrong usage, or an image that cannot be encoded
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
-      5    the image exceeds a limit
+      5    the image or its metadata exceeds a limit
       6    the encoder is not installed: pip install "lrcodec[encode]"
       130  interrupted, by SIGINT or SIGTERM
     """
@@ -230,6 +238,8 @@ def main() -> None:
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
+@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
+@click.option("--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, and CMYK, to 8 bits.")
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )
@@ -247,13 +257,15 @@ def encode(
     effort: int,
     device: str,
     no_smoothing: bool,
+    strip: bool,
+    to_8bit: bool,
     preview: Path | None,
 ) -> None:
     """Encode the image files IN; - is standard input or output.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    from .pixels import read_image
+    from .pixels import read_picture
 
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
@@ -263,25 +275,31 @@ def encode(
         if not batch.single:
             raise UsageError("--preview goes with a single input")
 
-    def read(data: bytes) -> tuple[np.ndarray, int]:
-        image = read_image(data)
-        return image, image.shape[0] * image.shape[1]
+    def read(data: bytes) -> tuple["Picture", int]:
+        picture = read_picture(data, to_8bit, strip)
+        return picture, picture.pixels.shape[0] * picture.pixels.shape[1]
 
-    def load() -> Callable[[list[np.ndarray]], Sequence[Made]]:
+    def load() -> Callable[[list["Picture"]], Sequence[Made]]:
         with _extra("encode"):
             from .encoder import Encoder
 
-        encode_batch = partial(
-            Encoder(model=model, device=device).encode_batch,
-            rank=rank,
-            iterations=iterations,
-            effort=effort,
-            smoothing=not no_smoothing,
-        )
+        encoder = Encoder(model=model, device=device)
+
+        def encode_batch(pictures: list["Picture"], quality: int) -> list[bytes]:
+            return encoder.encode_batch(
+                [picture.pixels for picture in pictures],
+                quality=quality,
+                rank=rank,
+                iterations=iterations,
+                effort=effort,
+                smoothing=not no_smoothing,
+                metadata=[picture.metadata for picture in pictures],
+            )
+
         if target_size is None and target_psnr is None:
             return partial(encode_batch, quality=50 if quality is None else quality)
         search = partial(_search, encode_batch, decoder(), target_size, target_psnr)
-        return lambda images: [partial(search, image) for image in images]
+        return lambda pictures: [partial(search, picture) for picture in pictures]
 
     @cache
     def decoder() -> "Decoder":
@@ -311,16 +329,16 @@ def _search(
     decoder: "Decoder",
     size: int | None,
     level: float | None,
-    image: np.ndarray,
+    picture: "Picture",
 ) -> targets.Coded:
-    """The file of `image` that meets the target: a size in bytes, or a PSNR in dB."""
+    """The file of a picture that meets the target: a size in bytes, or a PSNR in dB."""
     from .metrics import colours, psnr
 
     def encode(quality: int) -> bytes:
-        return encode_batch([image], quality=quality)[0]
+        return encode_batch([picture], quality=quality)[0]
 
     def measure(data: bytes) -> float:
-        return psnr(colours(image), colours(decoder.decode(data)))
+        return psnr(colours(picture.pixels), colours(decoder.decode(data)))
 
     if size is not None:
         return targets.for_size(encode, measure, size)
@@ -391,7 +409,7 @@ def _job(data: bytes, region: Region | None = None) -> Job:
 def _write_image(path: Path, suffix: str, image: Strips) -> int:
     from .pixels import write_strips
 
-    return write_file(path, write_strips(*image, suffix))
+    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata))
 
 
 def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
@@ -399,11 +417,9 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
     small = iter(decoder.decode_batch([data for data, part in jobs if part is None]))
     images: list[Strips] = []
     for data, part in jobs:
-        if part is None:
-            image = next(small)
-            images.append(([image], len(image)))
-        else:
-            images.append((part.columns(decoder.strips(data, part.rows)), part.height))
+        header, chunks = container.unpack(data)
+        strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
+        images.append(Strips(strips, part.height if part else header.height, unpack_metadata(chunks)))
     return images
 
 
@@ -422,7 +438,8 @@ def info(file: Path, as_json: bool) -> None:
     for field in container.FIELDS:
         click.echo(f"{field.name:<11} {fields[field.name]!s:<17} {field.meaning}")
     for chunk in chunks:
-        click.echo(f"chunk {chunk.tag.decode():<5} {len(chunk.payload):,} bytes")
+        what = container.CONTENTS.get(chunk.tag, "unknown")
+        click.echo(f"chunk {chunk.tag.decode():<5} {f'{len(chunk.payload):,} bytes':<17} {what}")
     click.echo(f"file        {_size(data, header)}")
 
 
@@ -473,7 +490,7 @@ def compare(
     click.echo(comparing.to_json(str(reference), rows) if as_json else comparing.table(rows))
     if output:
         strips = comparing.picture(original, images, amplify)
-        _write_image(output, output.suffix, (strips, len(images) * len(original)))
+        _write_image(output, output.suffix, Strips(strips, len(images) * len(original), NO_METADATA))
 
 
 @contextmanager

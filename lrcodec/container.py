@@ -9,17 +9,24 @@ derive from it.
 True
 """
 
+import os
 import struct
 import zlib
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Literal, NamedTuple
 
-from .errors import FormatError, UnsupportedError
+from .errors import FormatError, LimitError, UnsupportedError
 
 SIGNATURE = b"\x8cLRQ"
 VERSION = 1
 GREY, RGB = 0, 1
-INDICES = b"I"
+INDICES, ALPHA = b"I", b"A"
+ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
+CONTENTS = {INDICES: "indices", ALPHA: "alpha", ICC_PROFILE: "ICC profile", EXIF: "EXIF", XMP: "XMP"}
+"""The tags of the chunks that are known, and what they hold."""
 MAX_PIXELS = 2**28
 """Larger images are refused by default: a limit of this program, not of the format."""
 ANCILLARY_BIT = 0x20
@@ -52,6 +59,7 @@ FIELDS = (
     Field("rank", "bits", 1, 4, "columns of U and rows of V that are used"),
     Field("iterations", "bits", 1, 32, "cap on the depth of every scale"),
     Field("band", "bits", 0, 15, "rate band: which set of frequency tables"),
+    Field("alpha", "bits", 0, 1, "1 if the image has alpha"),
     Field("model", "bytes8", 0, 0, "content fingerprint of the model"),
 )
 OPTIONS = tuple(field for field in FIELDS if field.kind == "bits")
@@ -69,10 +77,23 @@ class Header:
     iterations: int
     band: int
     model: bytes
+    alpha: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels: (height, width) for grey, with a third axis of 2 for grey and alpha, 3 for RGB, 4 for RGBA."""
+        channels = (3 if self.colour == RGB else 1) + self.alpha
+        return (self.height, self.width) if channels == 1 else (self.height, self.width, channels)
 
     def describe(self) -> dict[str, int | str]:
         """Field names and printable values (the fingerprint as 16 hexadecimal digits)."""
-        return {k: v.hex() if isinstance(v, bytes) else v for k, v in asdict(self).items()}
+        values = {field.name: getattr(self, field.name) for field in FIELDS}
+        return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
+
+    def check_size(self, max_pixels: int) -> None:
+        """Raise LimitError if the image has more pixels."""
+        if self.width * self.height > max_pixels:
+            raise LimitError(f"{self.width} x {self.height} is more than {max_pixels} pixels")
 
 
 class Chunk(NamedTuple):
@@ -141,29 +162,66 @@ def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
     """Header and all chunks, every CRC-32 checked.
 
     Unknown ancillary chunks are kept (the caller skips them). Raises FormatError for anything that is not
-    a whole, undamaged file, UnsupportedError for a newer version or an unknown critical chunk.
+    a whole, undamaged file, UnsupportedError for a newer version or an unknown critical chunk. What the payloads hold
+    is not looked at.
     """
     reader = _Reader(data)
     header = _unpack_header(reader)
     chunks: list[Chunk] = []
     while reader.at < len(data):
-        start = reader.at
-        tag = reader.take(1, "a chunk tag")
-        if not tag.isalpha():
-            raise FormatError("a chunk tag is not a letter")
-        payload = reader.take(reader.varint("a chunk length"), "a chunk")
-        reader.crc(start, f"chunk {tag.decode()}")
-        if tag != INDICES and not tag[0] & ANCILLARY_BIT:
+        chunk = _chunk(reader)
+        tag = chunk.tag
+        if tag not in CONTENTS and not tag[0] & ANCILLARY_BIT:
             raise UnsupportedError(f"critical chunk {tag.decode()} is not known to this version")
-        chunks.append(Chunk(tag, payload))
-    if not any(chunk.tag == INDICES for chunk in chunks):
+        chunks.append(chunk)
+    counts = Counter(chunk.tag for chunk in chunks)
+    if not counts[INDICES]:
         raise FormatError("the file holds no indices")
+    if counts[ALPHA] != header.alpha:
+        raise FormatError(f"{counts[ALPHA]} chunks of alpha instead of {header.alpha}")
+    for tag in (ICC_PROFILE, EXIF, XMP):
+        if counts[tag] > 1:
+            raise FormatError(f"the file holds more than one chunk of {CONTENTS[tag]}")
     return header, chunks
 
 
 def unpack_header(data: bytes) -> Header:
     """The header alone, from the first bytes of a file (64 are always enough)."""
     return _unpack_header(_Reader(data))
+
+
+def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]:
+    """Header and the chunks of these tags from a seekable file, of which nothing else is read.
+
+    Raises as `unpack_header` does. Chunks end where damage shows or the file ends: `unpack` is there to complain.
+    """
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    reader = _Reader(file.read(64))
+    header, at = _unpack_header(reader), reader.at
+    chunks: list[Chunk] = []
+    with suppress(FormatError):
+        while at < size:
+            file.seek(at)
+            reader = _Reader(file.read(6))
+            tag = reader.take(1, "a chunk tag")
+            end = reader.varint("a chunk length") + reader.at + 4 + at
+            if tag in tags and end <= size:
+                file.seek(at)
+                chunks.append(_chunk(_Reader(file.read(end - at))))
+            at = end
+    return header, chunks
+
+
+def _chunk(reader: _Reader) -> Chunk:
+    start = reader.at
+    tag = reader.take(1, "a chunk tag")
+    if not tag.isalpha():
+        raise FormatError("a chunk tag is not a letter")
+    payload = reader.take(reader.varint("a chunk length"), "a chunk")
+    reader.crc(start, f"chunk {tag.decode()}")
+    return Chunk(tag, payload)
 
 
 def _unpack_header(reader: _Reader) -> Header:

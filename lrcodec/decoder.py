@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 
 from . import container, entropy, grid, zoo
 from .container import Header
-from .errors import FormatError, LimitError, UnsupportedError, UsageError
+from .errors import FormatError, UnsupportedError, UsageError
+from .extras import AlphaReader
 from .fixed import FACTOR_BITS, PLANE_BITS
 from .grid import Scale
 from .zoo import Pack
@@ -132,22 +135,39 @@ class Graph:
         return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, colour / pixels)
 
 
+class File(NamedTuple):
+    """What is decoded of a file: the header, the payload of every strip, and that of the alpha if there is any."""
+
+    header: Header
+    strips: list[bytes]
+    alpha: bytes | None
+
+    def alpha_reader(self) -> AlphaReader | None:
+        """Of the alpha, if there is any. Raises FormatError."""
+        return None if self.alpha is None else AlphaReader(self.alpha, self.header.height, self.header.width)
+
+
 class Decoder:
-    """Decodes files, keeping the models they name loaded. Threads may share one.
+    """Decodes files, keeping the models they name loaded.
+
+    Any number of threads may share one and call all its methods at once: the pixels are those of one thread.
 
     models: folders of packs to know beside the shipped ones.
-    max_pixels: larger images are refused before anything is allocated.
+    max_pixels: larger images are refused before anything is allocated or inflated.
     threads: how many work on an image (0: as many as there are cores).
     """
 
     def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = container.MAX_PIXELS, threads: int = 0):
         self.models, self.max_pixels = tuple(models), max_pixels
         self.threads = threads or os.cpu_count() or 1
+        self._loading = RLock()
+        """Held while a pack or graph is looked up: each is loaded once, whoever comes first."""
         self._packs: dict[bytes, Pack] = {}
         self._graphs: dict[tuple[bytes, int, int, int], Graph] = {}
 
     def decode(self, data: bytes) -> np.ndarray:
-        """Pixels of a .lrq file: uint8, (height, width, 3) or, for grey, (height, width).
+        """Pixels of a .lrq file: uint8 of the header's shape: (height, width) grey, (height, width, 3) RGB; or, with
+        alpha as the last channel, (height, width, 2) and (height, width, 4).
 
         Raises FormatError, UnsupportedError (version, chunk or model not known) or LimitError.
         """
@@ -159,35 +179,43 @@ class Decoder:
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
         """
         out: list[np.ndarray] = [np.empty(0)] * len(files)
+        read = [self._read(data) for data in files]
         small = []
-        for number, (header, payloads) in enumerate(map(self._read, files)):
-            if len(payloads) == 1:
-                small.append((number, header, payloads[0]))
+        for number, file in enumerate(read):
+            if len(file.strips) == 1:
+                small.append((number, file.header, file.strips[0]))
                 continue
-            shape = (header.height, header.width) + (3,) * (header.colour == container.RGB)
-            out[number], row = np.empty(shape, np.uint8), 0
-            for strip in self._strips(header, payloads, (0, header.height)):
+            out[number], row = np.empty(file.header.shape, np.uint8), 0
+            for strip in self._strips(file, (0, file.header.height)):
                 out[number][row : row + len(strip)] = strip
                 row += len(strip)
         for header, numbers, planes in self._batches(small):
             pixels = self.graph(header).run(planes, header.rank, header.height, header.width)
             for number, image in zip(numbers, pixels, strict=True):
-                out[number] = image
+                out[number] = _with_alpha(image, read[number].alpha_reader())
         return out
 
     def strips(self, data: bytes, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
-        """`decode` from top to bottom, a strip at a time: uint8 (its rows, width[, 3]), in bounded memory.
+        """`decode` from top to bottom, a strip at a time: uint8 (its rows, width[, channels]), in bounded memory.
 
         rows: only the pixels from row rows[0] up to, but without, rows[1]; strips far from them are not decoded.
         Raises as `decode` does, UsageError if there are no such rows.
         """
-        header, payloads = self._read(data)
-        rows = rows or (0, header.height)
-        if not 0 <= rows[0] < rows[1] <= header.height:
-            raise UsageError(f"rows {rows[0]} to {rows[1]} of an image with {header.height}")
-        return self._strips(header, payloads, rows)
+        file = self._read(data)
+        height = file.header.height
+        rows = rows or (0, height)
+        if not 0 <= rows[0] < rows[1] <= height:
+            raise UsageError(f"rows {rows[0]} to {rows[1]} of an image with {height}")
+        return self._strips(file, rows)
 
-    def _strips(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
+    def _strips(self, file: File, rows: tuple[int, int]) -> Iterator[np.ndarray]:
+        alpha = file.alpha_reader()
+        if alpha:
+            alpha.skip(rows[0])
+        for strip in self._colours(file.header, file.strips, rows):
+            yield _with_alpha(strip, alpha)
+
+    def _colours(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
         top, bottom = rows
         scales = self.pack(header).scales
         bounds = grid.strips(scales, header.height, header.width)
@@ -237,7 +265,7 @@ class Decoder:
 
     def indices(self, data: bytes) -> tuple[Header, list[np.ndarray]]:
         """Header and index planes: a list, one a scale, of int64 (1, rows, columns, iterations)."""
-        header, payloads = self._read(data)
+        header, payloads, _ = self._read(data)
         pack = self.pack(header)
         bounds = grid.strips(pack.scales, header.height, header.width)
         parts = [
@@ -252,7 +280,7 @@ class Decoder:
         The files must be of one strip each.
         """
         read = map(self._read, files)
-        yield from self._batches([(number, header, payload) for number, (header, (payload,)) in enumerate(read)])
+        yield from self._batches([(number, header, payload) for number, (header, (payload,), _) in enumerate(read)])
 
     def _batches(
         self, files: Sequence[tuple[int, Header, bytes]]
@@ -266,22 +294,22 @@ class Decoder:
                 numbers, batch = zip(*entries[start : start + count], strict=True)
                 yield header, list(numbers), entropy.decode(batch, self.pack(header), header, header.height)
 
-    def _read(self, data: bytes) -> tuple[Header, list[bytes]]:
-        """Header and the payloads of the strips, as many as the image must have."""
+    def _read(self, data: bytes) -> File:
+        """Header and payloads, with as many strips as the image must have."""
         header, chunks = container.unpack(data)
-        if header.width * header.height > self.max_pixels:
-            raise LimitError(f"{header.width} x {header.height} is more than {self.max_pixels} pixels")
+        header.check_size(self.max_pixels)
         payloads = [chunk.payload for chunk in chunks if chunk.tag == container.INDICES]
         wanted = len(grid.strips(self.pack(header).scales, header.height, header.width))
         if len(payloads) != wanted:
             raise FormatError(f"{len(payloads)} chunks of indices instead of {wanted}")
-        return header, payloads
+        return File(header, payloads, next((chunk.payload for chunk in chunks if chunk.tag == container.ALPHA), None))
 
     def pack(self, header: Header) -> Pack:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
-        if header.model not in self._packs:
-            self._packs[header.model] = zoo.by_fingerprint(header.model, self.models).load()
-        pack = self._packs[header.model]
+        with self._loading:
+            if header.model not in self._packs:
+                self._packs[header.model] = zoo.by_fingerprint(header.model, self.models).load()
+            pack = self._packs[header.model]
         pack.check(header)
         return pack
 
@@ -289,9 +317,15 @@ class Decoder:
         """The graph for the header's model, colour kind and smoothing, loaded once. threads: of ONNX Runtime."""
         threads = threads or self.threads
         key = header.model, header.colour, header.smoothing, threads
-        if key not in self._graphs:
-            self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), threads)
-        return self._graphs[key]
+        with self._loading:
+            if key not in self._graphs:
+                self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), threads)
+            return self._graphs[key]
+
+
+def _with_alpha(colours: np.ndarray, alpha: AlphaReader | None) -> np.ndarray:
+    """Rows of pixels and, as their last channel, as many next rows of the alpha, if there is any."""
+    return colours if alpha is None else np.dstack([colours, alpha.read(len(colours))])
 
 
 def _by_depth(scale: Scale, plane: np.ndarray, rank: int) -> dict[str, np.ndarray]:

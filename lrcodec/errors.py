@@ -26,7 +26,7 @@ class UnsupportedError(LrqError):
 
 
 class LimitError(LrqError):
-    """The image is larger than the limit that the caller set."""
+    """The image is larger than the limit that the caller set, or its metadata than that of the format."""
 
     exit_code = 5
 

@@ -1,6 +1,7 @@
 """Image files <-> uint8 arrays, whole through Pillow or strip by strip. Nothing here opens a file by name.
 
-An image in strips is an iterable of uint8 arrays, its rows from top to bottom: (rows, W, 3) RGB or (rows, W) grey.
+Arrays are (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGBA. An image in strips is an iterable
+of such arrays, its rows from top to bottom.
 """
 
 import io
@@ -8,11 +9,14 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from .errors import LimitError, LrqError, UsageError
+from .extras import EXIF_PREFIX, NO_METADATA, Metadata
 
 MAX_SIDE = 65535
 AVERAGE = 3
@@ -21,7 +25,7 @@ AVERAGE = 3
 # Suffix of the output file -> Pillow's format name and the options it is saved with.
 WRITERS: dict[str, tuple[str, dict]] = {
     ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
     ".jpg": ("JPEG", {"quality": 95}),
     ".jpeg": ("JPEG", {"quality": 95}),
     ".bmp": ("BMP", {}),
@@ -29,29 +33,41 @@ WRITERS: dict[str, tuple[str, dict]] = {
     ".tiff": ("TIFF", {}),
     ".ppm": ("PPM", {}),
 }
+WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp", ".ppm")
 
-# Pillow mode -> why it is refused. Anything that is neither here nor in CONVERTED has no 8-bit RGB or grey form.
-REFUSED = {
-    "CMYK": "CMYK images are not supported: convert to RGB first",
-    "F": "floating-point images are not supported: convert to 8 bits first",
-    "I": "images of more than 8 bits a sample are not supported: convert to 8 bits first",
-}
-CONVERTED = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB"}
+GREY_MODES = ("1", "L", "LA")
+COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX")
+"""Pillow's modes that have an 8-bit form as they are."""
+TIFF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
+"""Tags of a TIFF file that describe the picture as EXIF does, not how its pixels are stored."""
+XMP_TAG = 700
 
 
-def read_image(source: bytes) -> np.ndarray:
-    """The pixels of an image file: uint8, (H, W, 3) RGB or (H, W) grey, 1 to 65,535 pixels a side.
+class Picture(NamedTuple):
+    """The pixels of an image file, and what it carries beside them."""
 
-    The first frame of an animation, turned upright as its EXIF orientation says. Palette images become RGB,
-    1-bit images grey; an alpha channel is dropped if it is opaque everywhere.
+    pixels: np.ndarray
+    metadata: Metadata
 
-    Raises UsageError if Pillow cannot read it, if it is partly transparent, or if its samples are not 8-bit RGB or
-    grey (16 bits, floating point, CMYK and the like); LimitError if a side is longer than 65,535.
+
+def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False) -> Picture:
+    """The first frame of an image file: 1 to 65,535 pixels a side.
+
+    Palette images become RGB, or RGBA if they have transparency; 1-bit images become grey. The EXIF orientation is
+    carried, not applied. EXIF is that of the file without JPEG's prefix; of a TIFF file, which has none as such, it is
+    made of the tags that describe the picture.
+
+    to_8bit: also read 12 and 16 bits a sample, of which the highest 8 are kept (Pillow itself rounds those of colour
+    Netpbm files), and CMYK, which Pillow converts and whose ICC profile no longer fits.
+    strip: leave out EXIF and XMP; the image is turned upright as the EXIF orientation says, because the tag is lost.
+
+    Raises UsageError if Pillow cannot read it or if its samples have no 8-bit form; LimitError if a side is longer than
+    65,535.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd or large files are not for the user of lrq
-            return _read(source)
+            return _read(source, to_8bit, strip)
     except Image.DecompressionBombError as error:
         raise LimitError("the image has more pixels than Pillow agrees to read") from error
     except (LrqError, MemoryError):
@@ -60,56 +76,148 @@ def read_image(source: bytes) -> np.ndarray:
         raise UsageError("not an image that Pillow can read") from error
 
 
-def _read(source: bytes) -> np.ndarray:
+def read_image(source: bytes) -> np.ndarray:
+    """The pixels of an opaque image file, turned upright: (H, W, 3) or (H, W). For training and measuring.
+
+    Raises as `read_picture` does, and UsageError if a pixel is transparent; an alpha channel that is opaque everywhere
+    is dropped.
+    """
+    pixels = read_picture(source, strip=True).pixels
+    if pixels.shape[2:] not in ((2,), (4,)):
+        return pixels
+    if pixels[..., -1].min() < 255:
+        raise UsageError("the image has alpha that is not opaque everywhere, which cannot be used here")
+    return np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3])
+
+
+def _read(source: bytes, to_8bit: bool, strip: bool) -> Picture:
     with Image.open(io.BytesIO(source)) as image:
         if max(image.size) > MAX_SIDE:
             raise LimitError(f"the image is {image.width} x {image.height}: a side is at most {MAX_SIDE:,} pixels")
-        mode = "I" if _is_deep(image) else image.mode
-        if mode not in CONVERTED:
-            raise UsageError(REFUSED.get(mode, f"images of Pillow's mode {mode} are not supported: convert to RGB"))
-        if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-            raise UsageError("alpha is not supported yet")
-        return np.array(ImageOps.exif_transpose(image).convert(CONVERTED[mode]))
+        bits, grey = _sample_bits(image), _is_grey(image)
+        _check_samples(image, bits, to_8bit)
+        image.load()  # also what comes behind the pixels
+        metadata = _metadata(image)
+        upright: Image.Image = image
+        if strip:
+            upright, metadata = ImageOps.exif_transpose(image), Metadata(metadata.icc_profile)
+        if upright.mode.startswith("I"):
+            return Picture((np.asarray(upright) >> bits - 8).astype(np.uint8), metadata)
+        mode = ("L" if grey else "RGB") + "A" * upright.has_transparency_data
+        return Picture(np.array(upright.convert(mode)), metadata)
 
 
-def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether samples have more than 8 bits, which Pillow cuts without a word when there are several channels."""
-    if image.mode.startswith("I"):
-        return True
+def _check_samples(image: ImageFile.ImageFile, bits: int, to_8bit: bool) -> None:
+    """Raise UsageError for an image that has no 8-bit form, or one that nobody asked for."""
+    way = "convert it first (lrq encode --to-8bit does)"
+    if image.mode == "F":
+        raise UsageError("the image has floating-point samples, whose range is not known: convert it to 8 bits first")
+    if bits > 16:
+        raise UsageError("the image has samples of 32 bits, whose range is not known: convert it to 8 bits first")
+    if bits > 8 and "transparency" in image.info:
+        raise UsageError("the image has a transparent colour of more than 8 bits: convert it to 8 bits first")
+    if bits > 8 and not to_8bit:
+        raise UsageError(f"the image has more than 8 bits a sample: {way}")
+    if image.mode == "CMYK" and not to_8bit:
+        raise UsageError(f"the image is CMYK: {way}")
+    if bits == 8 and image.mode not in (*GREY_MODES, *COLOUR_MODES, "CMYK"):
+        raise UsageError(f"images of Pillow's mode {image.mode} are not supported: convert to RGB first")
+
+
+def _is_grey(image: ImageFile.ImageFile) -> bool:
+    # Pillow has no LA of 16 bits, and gives RGBA.
+    return image.mode in GREY_MODES or any("LA;16" in str(tile[3]) for tile in image.tile)
+
+
+def _sample_bits(image: ImageFile.ImageFile) -> int:
+    """Bits a sample in the file: 8 if at most, else 12, 16 or 32. Pillow cuts 16 to 8 if there are several channels."""
     for codec, _, _, arguments in image.tile:
+        if ";12" in str(arguments):
+            return 12
         if ";16" in str(arguments) or codec.startswith("ppm") and isinstance(arguments, tuple) and arguments[-1] > 255:
-            return True
-    return False
+            return 16
+    return 16 if image.mode.startswith("I;16") else 32 if image.mode in ("I", "F") else 8
 
 
-def write_image(array: np.ndarray, suffix: str = ".png") -> bytes:
-    """The image file of `array`: uint8, (H, W, 3) RGB or (H, W) grey. See `write_strips`."""
-    return b"".join(write_strips([array], len(array), suffix))
+def _metadata(image: ImageFile.ImageFile) -> Metadata:
+    profile, exif, xmp = (image.info.get(name) for name in ("icc_profile", "exif", "xmp"))
+    if image.format == "TIFF":
+        tags = _descriptive(image.getexif())
+        exif = tags.tobytes() if len(tags) else None
+    if image.mode == "CMYK":
+        profile = None
+    # A PNG may give its texts any of these names.
+    profile, exif, xmp = (value if isinstance(value, bytes) and value else None for value in (profile, exif, xmp))
+    return Metadata(profile, exif and exif.removeprefix(EXIF_PREFIX), xmp)
 
 
-def write_strips(strips: Iterable[np.ndarray], height: int, suffix: str = ".png") -> Iterator[bytes]:
+def _descriptive(exif: Image.Exif) -> Image.Exif:
+    """EXIF without the tags that say how pixels are stored."""
+    for tag in exif.keys() - TIFF_TAGS:
+        del exif[tag]
+    return exif
+
+
+def write_image(array: np.ndarray, suffix: str = ".png", metadata: Metadata = NO_METADATA) -> bytes:
+    """The image file of one array. See `write_strips`."""
+    return b"".join(write_strips([array], len(array), suffix, metadata))
+
+
+def write_strips(
+    strips: Iterable[np.ndarray], height: int, suffix: str = ".png", metadata: Metadata = NO_METADATA
+) -> Iterator[bytes]:
     """The pieces of an image file, from an image in strips with `height` rows in all.
 
     `suffix` picks the format: one of `WRITERS`, in either case; all are lossless but .jpg (quality 95). For .png and
-    .ppm only a strip at a time is held, for the others the whole image.
-    Raises UsageError for another suffix; the iterator also for an image that is too large for the format.
+    .ppm only a strip at a time is held, for the others the whole image. .png, .webp and .jpg carry the metadata as it
+    is, .tif what EXIF says of the picture, .bmp and .ppm nothing.
+    Raises UsageError for another suffix, or for alpha that the format cannot have; the iterator also for an image or
+    metadata too large for the format.
     """
-    if suffix.lower() not in WRITERS:
+    suffix = suffix.lower()
+    if suffix not in WRITERS:
         raise UsageError(f"unknown image suffix {suffix!r}: use one of {' '.join(WRITERS)}")
-    stream = {".png": _png, ".ppm": _ppm}.get(suffix.lower())
-    return stream(strips, height) if stream else _whole(strips, suffix)
+    strips = iter(strips)
+    first = next(strips)
+    if _channels(first) in (2, 4) and suffix in WITHOUT_ALPHA:
+        others = " ".join(other for other in WRITERS if other not in WITHOUT_ALPHA)
+        raise UsageError(f"the image has alpha, and {suffix} files have none: use one of {others}")
+    strips = chain([first], strips)
+    if suffix == ".ppm":
+        return _ppm(strips, height)
+    return _png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata)
 
 
-def _whole(strips: Iterable[np.ndarray], suffix: str) -> Iterator[bytes]:
+def _channels(array: np.ndarray) -> int:
+    return (*array.shape, 1)[2]
+
+
+def _whole(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata) -> Iterator[bytes]:
     array = np.concatenate(list(strips))
-    name, options = WRITERS[suffix.lower()]
+    name, options = WRITERS[suffix]
     out = io.BytesIO()
     try:
-        Image.fromarray(array).save(out, name, **options)
-    except (OSError, ValueError) as error:
+        Image.fromarray(array).save(out, name, **options, **_save_options(metadata, name))
+    except MemoryError:
+        raise
+    except Exception as error:  # of EXIF that makes no sense Pillow raises many kinds, and documents none
         height, width = array.shape[:2]
-        raise UsageError(f"{width} x {height} pixels do not fit into a {suffix} file") from error
+        raise UsageError(f"{width} x {height} pixels, or their metadata, do not fit into a {suffix} file") from error
     yield out.getvalue()
+
+
+def _save_options(metadata: Metadata, name: str) -> dict[str, Any]:
+    """What Pillow's `save` takes to put metadata into a file of the format `name`."""
+    options = {key: value for key, value in metadata._asdict().items() if value}
+    if "exif" in options:
+        options["exif"] = EXIF_PREFIX + options["exif"]
+    if name == "TIFF":
+        exif = Image.Exif()
+        exif.load(options.pop("exif", b""))
+        options["tiffinfo"] = _descriptive(exif)
+        if xmp := options.pop("xmp", None):
+            options["tiffinfo"][XMP_TAG] = xmp
+    return options
 
 
 def _ppm(strips: Iterable[np.ndarray], height: int) -> Iterator[bytes]:
@@ -120,19 +228,25 @@ def _ppm(strips: Iterable[np.ndarray], height: int) -> Iterator[bytes]:
         yield strip.tobytes()
 
 
-def _png(strips: Iterable[np.ndarray], height: int) -> Iterator[bytes]:
-    """Portable Network Graphics, W3C Recommendation, third edition: 5 Datastream structure, 9 Filtering, 11.2.1 IHDR.
+def _png(strips: Iterable[np.ndarray], height: int, metadata: Metadata) -> Iterator[bytes]:
+    """Portable Network Graphics, W3C Recommendation, third edition: 5 Datastream structure, 9 Filtering, 11 Chunks.
 
     All rows have one filter type, Average: decoded images are within 3 % of Pillow's files, which has one for each row.
     """
     compressor = zlib.compressobj()
     last: np.ndarray | None = None
     for strip in strips:
-        rows, channels = strip.reshape(len(strip), -1), 1 if strip.ndim == 2 else 3
+        rows, channels = strip.reshape(len(strip), -1), _channels(strip)
         if last is None:
             yield b"\x89PNG\r\n\x1a\n"
-            colour = {1: 0, 3: 2}[channels]
+            colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
             yield _chunk(b"IHDR", struct.pack(">IIBBBBB", strip.shape[1], height, 8, colour, 0, 0, 0))
+            if metadata.icc_profile:
+                yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
+            if metadata.exif:
+                yield _chunk(b"eXIf", metadata.exif)
+            if metadata.xmp:
+                yield _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
             last = np.zeros_like(rows[0])
         padded = np.pad(np.concatenate([last[None], rows]), ((0, 0), (channels, 0)))
         left, above = padded[1:, :-channels], padded[:-1, channels:]

@@ -13,8 +13,9 @@ MATRIX = np.array([[591, 724, 418], [591, 0, -836], [591, -724, 418]], np.int64)
 
 def decode(data: bytes, t: dict) -> np.ndarray:
     """Pixels of a file; t: the arrays of its model's tables.npz."""
-    head, payloads = container(data)
-    return pixels(indices(payloads, t, head), t, head)
+    head, payloads, alpha_payload = container(data)
+    out = pixels(indices(payloads, t, head), t, head)
+    return np.dstack([out, alpha(alpha_payload, head)]) if head.alpha else out
 
 
 class Header(NamedTuple):
@@ -26,10 +27,11 @@ class Header(NamedTuple):
     iterations: int
     band: int
     model: bytes
+    alpha: int
 
 
-def container(data: bytes) -> tuple[Header, list[bytes]]:
-    """SPEC.md, "Container": the header, and the payloads of the chunks of indices."""
+def container(data: bytes) -> tuple[Header, list[bytes], bytes | None]:
+    """SPEC.md, "Container": the header, the payloads of the chunks of indices, and that of the chunk of alpha."""
     at = 0
 
     def take(count: int) -> bytes:
@@ -56,8 +58,8 @@ def container(data: bytes) -> tuple[Header, list[bytes]]:
     options = int.from_bytes(take(2), "little")
     model = take(8)
     check(0)
-    assert 1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**13
-    payloads = []
+    assert 1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**14
+    payloads, others = [], []
     while at < len(data):
         start = at
         tag = take(1)
@@ -66,9 +68,27 @@ def container(data: bytes) -> tuple[Header, list[bytes]]:
         if tag == b"I":
             payloads.append(payload)
         else:
-            assert tag.islower()
-    bits = options & 1, options >> 1 & 1, 1 + (options >> 2 & 3), 1 + (options >> 4 & 31), options >> 9
-    return Header(width, height, *bits, model), payloads
+            assert tag.islower() or tag == b"A"
+            others.append((tag, payload))
+    bits = options & 1, options >> 1 & 1, 1 + (options >> 2 & 3), 1 + (options >> 4 & 31), options >> 9 & 15
+    has_alpha = options >> 13
+    tags = [tag for tag, _ in others]
+    assert payloads and tags.count(b"A") == has_alpha and all(tags.count(tag) < 2 for tag in (b"c", b"e", b"x"))
+    return Header(width, height, *bits, model, has_alpha), payloads, dict(others).get(b"A")
+
+
+def alpha(payload: bytes, head: Header) -> np.ndarray:
+    """SPEC.md, "Alpha": uint8 (height, width), pixel by pixel."""
+    assert payload[0] < 3
+    stream = zlib.decompressobj()
+    coded = stream.decompress(payload[1:])
+    assert stream.eof and not stream.unused_data and len(coded) == head.width * head.height
+    out = [[0] * head.width for _ in range(head.height)]
+    for y in range(head.height):
+        for x in range(head.width):
+            left, up = out[y][x - 1] if x else 0, out[y - 1][x] if y else 0
+            out[y][x] = (coded[y * head.width + x] + (0, left, up)[payload[0]]) % 256
+    return np.array(out, np.uint8)
 
 
 class RangeDecoder:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+import lrcodec
 from lrcodec import cli, files
 from lrcodec.container import FIELDS, RGB, Chunk, Header, pack, unpack
 from lrcodec.errors import FormatError, LrqError
+from lrcodec.metrics import psnr
+from lrcodec.pixels import read_picture
 
 ROOT = Path(__file__).parent.parent
 HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, smoothing=0, model=bytes(8))
@@ -513,7 +518,98 @@ def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch):
         assert ("1/3" in stream.getvalue(), bool(stream.getvalue())) == (shown, shown)
 
 
+# ---- alpha and metadata
+
+
+@pytest.fixture
+def rich(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A PNG with alpha, ICC profile, EXIF with an orientation, and XMP."""
+    path = tmp_path / "rich.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    texts = PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", "<x/>")
+    image = Image.fromarray(np.dstack([photo, photo[..., 0]]))
+    image.save(path, icc_profile=b"profile", exif=exif, pnginfo=texts)
+    return path
+
+
+def test_alpha_and_metadata_from_file_to_file(rich: Path, photo: np.ndarray):
+    packed = rich.with_suffix(".lrq")
+    assert lrq("encode", rich, "--effort", 0).exit_code == 0
+    metadata = read_picture(rich.read_bytes()).metadata
+    assert None not in metadata
+    for suffix in (".png", ".webp"):
+        out = rich.with_name(f"out{suffix}")
+        assert lrq("decode", packed, "-o", out).output == ""
+        pixels, carried = read_picture(out.read_bytes())
+        assert carried == metadata
+        np.testing.assert_array_equal(pixels[..., 3], photo[..., 0])
+        assert psnr(photo, pixels[..., :3]) > 22
+    assert lrq("decode", packed, "-o", out.with_suffix(".tif"), "--region", "7,5,30,20").output == ""
+    part = read_picture(out.with_suffix(".tif").read_bytes())
+    assert (part.metadata.icc_profile, part.metadata.xmp) == (b"profile", b"<x/>")
+    turned = np.rot90(part.pixels)  # Pillow turns TIFF files as their orientation says
+    np.testing.assert_array_equal(turned, read_picture(out.read_bytes()).pixels[5:25, 7:37])
+
+
+def test_formats_without_alpha_are_2(rich: Path):
+    packed = rich.with_suffix(".lrq")
+    lrq("encode", rich, "--effort", 0)
+    for suffix in (".jpg", ".ppm", ".bmp"):
+        out = rich.with_name(f"out{suffix}")
+        message = fails(2, "decode", packed, "-o", out)
+        assert f"the image has alpha, and {suffix} files have none: use one of .png .webp .tif .tiff" in message
+        assert not out.exists()
+
+
+def test_strip(rich: Path, photo: np.ndarray):
+    packed = rich.with_suffix(".lrq")
+    assert lrq("encode", rich, "--effort", 0, "--strip").exit_code == 0
+    assert lrcodec.metadata(packed.read_bytes()) == lrcodec.Metadata(icc_profile=b"profile")
+    np.testing.assert_array_equal(lrcodec.decode(packed.read_bytes())[..., 3], np.rot90(photo[..., 0], -1))
+
+
+def test_to_8bit(tmp_path: Path, photo: np.ndarray):
+    source = tmp_path / "deep.png"
+    Image.fromarray(photo[..., 0].astype(np.uint16) << 8).save(source)
+    assert "--to-8bit" in fails(2, "encode", source)
+    assert lrq("encode", source, "--to-8bit", "--effort", 0).exit_code == 0
+    assert psnr(photo[..., 0], lrcodec.decode(source.with_suffix(".lrq").read_bytes())) > 22
+
+
+def test_damaged_metadata_and_alpha_leave_no_file(photo_file: Path, tmp_path: Path):
+    header, chunks = unpack(photo_file.read_bytes())
+    bomb = zlib.compress(bytes(2**24 + 1))
+    source, out = tmp_path / "a.lrq", tmp_path / "a.png"
+    for code, alpha, chunk in (
+        (3, 0, Chunk(b"c", b"damaged")),
+        (3, 0, Chunk(b"e", zlib.compress(b"exif") + b"more")),
+        (5, 0, Chunk(b"x", bomb)),
+        (3, 1, Chunk(b"A", b"\0" + bomb)),
+        (3, 1, Chunk(b"A", b"\3")),
+        (3, 0, Chunk(b"A", b"")),
+        (3, 1, Chunk(b"z", b"")),
+    ):
+        source.write_bytes(pack(replace(header, alpha=alpha), [*chunks, chunk]))
+        fails(code, "decode", source)
+        assert not out.exists()
+
+
 # ---- info and models
+
+
+def test_info_names_the_chunks(tmp_path: Path):
+    path = tmp_path / "a.lrq"
+    tags = "IAcexz"
+    path.write_bytes(pack(replace(HEADER, alpha=1), [Chunk(tag.encode(), b"12345") for tag in tags]))
+    lines = [line.split() for line in lrq("info", path).stdout.splitlines()]
+    assert ["alpha", "1"] in [line[:2] for line in lines]
+    names = ["indices", "alpha", "ICC profile", "EXIF", "XMP", "unknown"]
+    rows = [["chunk", tag, "5", "bytes", *name.split()] for tag, name in zip(tags, names, strict=True)]
+    assert [line for line in lines if line[0] == "chunk"] == rows
+    fields = json.loads(lrq("info", path, "--json").stdout)
+    assert fields["alpha"] == 1 and [chunk["tag"] for chunk in fields["chunks"]] == [*tags]
 
 
 def test_info(sample: Path):

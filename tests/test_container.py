@@ -1,5 +1,6 @@
 """The container: literal bytes, round trips, damage, and SPEC.md's table of header fields."""
 
+import io
 import re
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrcodec.container import FIELDS, GREY, OPTIONS, RGB, Chunk, Header, pack, unpack, unpack_header
+from lrcodec.container import FIELDS, GREY, OPTIONS, RGB, Chunk, Header, pack, scan, unpack, unpack_header
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
 
 HEADER = Header(width=640, height=480, colour=RGB, rank=2, iterations=8, band=3, smoothing=1, model=b"\x01" * 8)
@@ -22,7 +23,7 @@ headers = st.builds(
         for field in FIELDS
     },
 )
-ancillary = st.lists(st.builds(Chunk, st.sampled_from([b"a", b"x", b"z"]), st.binary(max_size=300)), max_size=3)
+ancillary = st.lists(st.builds(Chunk, st.sampled_from([b"a", b"u", b"z"]), st.binary(max_size=300)), max_size=3)
 
 
 def test_literal_bytes():
@@ -36,11 +37,13 @@ def test_literal_bytes():
 @given(headers, ancillary, st.lists(st.binary(max_size=300), min_size=1, max_size=4), ancillary)
 def test_round_trip(header: Header, before: list[Chunk], payloads: list[bytes], after: list[Chunk]):
     first, *others = [Chunk(b"I", payload) for payload in payloads]
-    chunks = [*before, first, *after, *others]
+    alpha = [Chunk(b"A", b"payload")] * header.alpha
+    chunks = [*before, first, *after, *alpha, *others]
     data = pack(header, chunks)
     assert unpack(data) == (header, chunks)
     assert unpack_header(data[:64]) == header
-    assert reference.container(data) == (astuple(header), payloads)
+    assert reference.container(data) == (astuple(header), payloads, alpha[0].payload if alpha else None)
+    assert scan(io.BytesIO(data), [b"a", b"A"]) == (header, [chunk for chunk in chunks if chunk.tag in b"aA"])
 
 
 @given(st.binary(max_size=100))
@@ -87,10 +90,56 @@ def test_unknown_chunks():
         unpack(pack(HEADER, [known, Chunk(b"0", b"?")]))
 
 
+@pytest.mark.parametrize(("alpha", "chunks"), [(0, "A"), (0, "AA"), (1, ""), (1, "AA")])
+def test_alpha_is_what_the_header_says(alpha: int, chunks: str):
+    data = pack(replace(HEADER, alpha=alpha), [Chunk(b"I", b""), *(Chunk(tag.encode(), b"") for tag in chunks)])
+    with pytest.raises(FormatError, match=f"{len(chunks)} chunks of alpha instead of {alpha}"):
+        unpack(data)
+
+
+@pytest.mark.parametrize(("tag", "what"), [(b"c", "ICC profile"), (b"e", "EXIF"), (b"x", "XMP")])
+def test_metadata_comes_once(tag: bytes, what: str):
+    once = [Chunk(b"I", b""), Chunk(tag, b"")]
+    assert unpack(pack(HEADER, once))[1] == once
+    with pytest.raises(FormatError, match=f"more than one chunk of {what}"):
+        unpack(pack(HEADER, [Chunk(tag, b"other"), *once]))
+
+
+class Counting(io.BytesIO):
+    """Counts what is read of it."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+def test_scanning_reads_nothing_else():
+    wanted = [Chunk(b"c", b"profile"), Chunk(b"x", b"")]
+    data = pack(HEADER, [wanted[0], Chunk(b"I", bytes(10**6)), Chunk(b"z", bytes(10**5)), wanted[1]])
+    file = Counting(data)
+    assert scan(file, [b"c", b"e", b"x"]) == (HEADER, wanted)
+    assert file.count < 200
+
+
+def test_scanning_stops_at_damage():
+    """Without a word; a length that the file does not have costs nothing."""
+    chunks = [Chunk(b"x", b"first"), Chunk(b"x", b"second")]
+    data = pack(HEADER, chunks)
+    for length in range(23, len(data)):
+        assert scan(io.BytesIO(data[:length]), [b"x"])[1] == chunks[: (length >= 34) + (length >= 46)]
+    for bad in (b"x\xff\xff\xff\xff\x7f", b"x\xff\xff\xff\xff\xff\x7f", b"x\x80\x00", b"x\0\0\0\0\0"):
+        assert scan(io.BytesIO(data + bad + b"more"), [b"x"])[1] == chunks
+    with pytest.raises(FormatError, match="not an .lrq file"):
+        scan(io.BytesIO(b"\x89PNG\r\n\x1a\n"), [b"x"])
+
+
 @pytest.mark.parametrize(
     ("byte", "bit"),
-    [(4, 0), (4, 1), (10, 5), (10, 6), (10, 7)],
-    ids=["version 0", "version 3", "bit 13", "bit 14", "bit 15"],
+    [(4, 0), (4, 1), (10, 6), (10, 7)],
+    ids=["version 0", "version 3", "bit 14", "bit 15"],
 )
 def test_files_of_another_version_are_unsupported(byte: int, bit: int, with_crc):
     """Or with a reserved bit of the options; with a CRC-32 that does not match it is damage."""
@@ -146,12 +195,13 @@ def test_reading_checks_the_sides_too(sides: bytes, with_crc):
 
 def test_every_value_of_the_options_is_within_its_range(with_crc):
     """No field but the sides can be out of range on reading: their ranges are whole powers of two."""
-    assert sum(field.bits for field in OPTIONS) == 13
-    data = bytearray(pack(HEADER, [Chunk(b"I", b"")]))
-    for options in range(0, 2**13, 7):
-        data[9:11] = options.to_bytes(2, "little")
-        header, chunks = unpack(with_crc(data, 19))
-        assert pack(header, chunks) == data
+    assert sum(field.bits for field in OPTIONS) == 14
+    for alpha in (0, 1):
+        data = bytearray(pack(HEADER, [Chunk(b"I", b""), *[Chunk(b"A", b"")] * alpha]))
+        for options in range(0, 2**13, 7):
+            data[9:11] = (options | alpha << 13).to_bytes(2, "little")
+            header, chunks = unpack(with_crc(data, 19))
+            assert pack(header, chunks) == data
 
 
 def test_overhead_of_a_small_file():

@@ -101,7 +101,7 @@ def test_bad_arguments(encoder):
     for changes in ({"quality": 101}, {"rank": 0}, {"rank": 5}, {"iterations": 0}, {"iterations": 33}, {"effort": 3}):
         with pytest.raises(UsageError, match=next(iter(changes))):
             encoder.encode(good, **changes)
-    for image in (good.astype(np.float32), np.zeros((8, 8, 4), np.uint8), np.zeros(8, np.uint8)):
+    for image in (good.astype(np.float32), np.zeros((8, 8, 5), np.uint8), np.zeros(8, np.uint8)):
         with pytest.raises(UsageError, match="uint8"):
             encoder.encode(image)
     with pytest.raises(LimitError):

@@ -39,14 +39,16 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
     assert Path("report.html").stat().st_size > 0
 
 
-def test_python_examples(photo):
+def test_python_examples(photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     examples = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
     names: dict = {"image": photo}
     for code in examples:
         exec(code, names)
     assert psnr(photo, names["pixels"]) > 22
     assert [psnr(photo, image) > 22 for image in names["images"]] == [True, True]
-    assert (names["header"].width, names["header"].height) == (97, 61)
+    assert (names["header"].width, names["header"].height) == names["picture"].size == (97, 61)
+    assert psnr(photo, np.asarray(names["picture"])) > 22
 
 
 @pytest.mark.parametrize("row", re.findall(r"^\| (\d+) \| ([^|]+) \|$", README, re.MULTILINE))

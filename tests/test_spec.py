@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lrcodec import container, decoder, entropy, errors, fixed, grid, tablefile, zoo
+from lrcodec import container, decoder, entropy, errors, extras, fixed, grid, tablefile, zoo
 from lrcodec.cli import main
 from lrcodec.container import Chunk, Header
 from lrcodec.encoder import export, tables
@@ -119,20 +119,42 @@ def test_crc_check_value():
 
 def test_chunk_tags():
     rows = table("Chunks")
-    assert [row[0] for row in rows if row[2] == "defined"] == [container.INDICES.decode()]
-    assert sorted(row[0] for row in rows if row[2] == "reserved") == sorted("Acex")
+    assert [row[0].encode() for row in rows] == [*container.CONTENTS]
     bit = int(re.findall(r"Bit (0x\d+) of the tag is the ancillary bit", words("Chunks"))[0], 16)
     assert bit == container.ANCILLARY_BIT
+    for tag, kind, status, content in rows:
+        assert kind == ("ancillary" if ord(tag) & bit else "critical") and status == "defined"
+        assert content.startswith(container.CONTENTS[tag.encode()])
     indices = Chunk(container.INDICES, b"")
-    for tag, kind, status, _ in rows:
-        assert kind == ("ancillary" if ord(tag) & bit else "critical")
-        if status == "reserved":
-            data = container.pack(HEADER, [Chunk(tag.encode(), b"later"), indices])
-            if kind == "ancillary":
-                assert container.unpack(data)[1][-1] == indices
-            else:
-                with pytest.raises(UnsupportedError):
-                    container.unpack(data)
+    for tag in {*"BCDEFGHJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"} - {row[0] for row in rows}:
+        data = container.pack(HEADER, [Chunk(tag.encode(), b"later"), indices])
+        if ord(tag) & bit:
+            assert container.unpack(data)[1][-1] == indices
+        else:
+            with pytest.raises(UnsupportedError):
+                container.unpack(data)
+
+
+def test_alpha():
+    described = {int(row[0]): row[1] for row in table("Alpha")}
+    assert [*described] == [*range(len(extras.AXES))]
+    earlier = [None if "alpha" not in text else "x - 1" in text for text in described.values()]
+    assert [axis if axis is None else axis == 1 for axis in extras.AXES] == earlier
+    rows = re.findall(r"the alpha ([\d, ]+) above ([\d, ]+) may", words("Alpha"))[0]
+    alpha = np.array([integers(row) for row in rows], np.uint8)
+    payload = hexadecimal(literals("Alpha")[-1])
+    assert payload[0] == number(r"payload, of filter (\d)", "Alpha")
+    np.testing.assert_array_equal(extras.AlphaReader(payload, *alpha.shape).read(len(alpha)), alpha)
+    np.testing.assert_array_equal(
+        reference.alpha(payload, replace(HEADER, width=alpha.shape[1], height=len(alpha))), alpha
+    )
+
+
+def test_metadata():
+    assert number(r"inflates to at most ([\d,]+) bytes", "Metadata") == extras.MAX_METADATA
+    assert number(r"has at most ([\d,]+) bytes in each chunk", "Limits") == extras.MAX_METADATA
+    tags = re.findall(r"^- `(\w)`: (?:an )?(ICC profile|EXIF|XMP)\b", section("Metadata"), flags=re.M)
+    assert {tag.encode(): what for tag, what in tags} == {tag: container.CONTENTS[tag] for tag in extras.TAGS.values()}
 
 
 def test_options():
@@ -147,8 +169,9 @@ def test_options():
     assert [row for row in rows if len(row) == 2] == [*expected, [f"{at}..15", "reserved"]]
     told = dict(zip(("rank", "iterations", "band"), integers(words("Options").split("*Note*")[1]), strict=False))
     header = replace(HEADER, colour=container.RGB, smoothing=1, **told)
-    example = hexadecimal(re.findall(r"are `([0-9A-F ]+)`", words("Options"))[0])
-    assert container.pack(header, [])[7:9] == example
+    for alpha, example in enumerate(re.findall(r"are `([0-9A-F ]+)`", words("Options"))):
+        assert container.pack(replace(header, alpha=alpha), [])[7:9] == hexadecimal(example)
+    assert alpha == 1
 
 
 def test_container_example_and_overhead():

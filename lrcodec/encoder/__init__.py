@@ -13,6 +13,7 @@ from safetensors.torch import load
 from .. import container, entropy, grid, zoo
 from ..container import GREY, RGB, Chunk, Header
 from ..errors import LimitError, LrqError, UnsupportedError, UsageError
+from ..extras import NO_METADATA, Metadata, pack_alpha, pack_metadata
 from ..grid import Scale
 from .config import Config
 from .pyramid import block_means, pad, to_planes
@@ -79,17 +80,20 @@ class Encoder:
         effort: int = 1,
         smoothing: bool = True,
         use_transformer: bool = True,
+        metadata: Metadata = NO_METADATA,
     ) -> bytes:
         """The bytes of a .lrq file.
 
-        image: uint8 (height, width, 3) RGB or (height, width) grey, sides 1..65535.
+        image: uint8 (height, width) grey or (height, width, 3) RGB; or, with alpha as the last channel,
+        (height, width, 2) or (height, width, 4); sides 1..65535. Alpha is kept without loss.
         quality: 0..100. rank: 1 to the model's, None for the model's default. iterations: cap on the depth of
         every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see `EFFORTS`.
         smoothing: False leaves it out; a model without ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
+        metadata: what the file carries beside the pixels.
         Raises UsageError or LimitError.
         """
-        return self.encode_batch([image], quality, rank, iterations, effort, smoothing, use_transformer)[0]
+        return self.encode_batch([image], quality, rank, iterations, effort, smoothing, use_transformer, [metadata])[0]
 
     def encode_batch(
         self,
@@ -100,22 +104,30 @@ class Encoder:
         effort: int = 1,
         smoothing: bool = True,
         use_transformer: bool = True,
+        metadata: Sequence[Metadata] | None = None,
     ) -> list[bytes]:
-        """`encode` of every image. Small images of one shape take a fraction of the time of one by one."""
+        """`encode` of every image. Small images of one shape take a fraction of the time of one by one.
+
+        metadata: that of every image.
+        """
         out = [b""] * len(images)
         alike: dict[Header, list[int]] = {}
-        for number, image in enumerate(images):
+        extras: list[list[Chunk]] = []
+        for number, (image, given) in enumerate(zip(images, metadata or [NO_METADATA] * len(images), strict=True)):
             header = self._header(image, quality, rank, iterations, effort, smoothing)
             alike.setdefault(header, []).append(number)
+            alpha = [Chunk(container.ALPHA, pack_alpha(image[..., -1]))] if header.alpha else []
+            extras.append(pack_metadata(given) + alpha)
         for header, numbers in alike.items():
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
-                stack = np.stack([images[number] for number in batch])
+                stack = np.stack([_colours(images[number]) for number in batch])
                 strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
                 payloads = zip(*(entropy.encode(planes, self.pack, header) for planes in strips), strict=True)
                 for number, own in zip(batch, payloads, strict=True):
-                    out[number] = container.pack(header, [Chunk(container.INDICES, payload) for payload in own])
+                    indices = [Chunk(container.INDICES, payload) for payload in own]
+                    out[number] = container.pack(header, extras[number] + indices)
         return out
 
     def _strips(
@@ -147,11 +159,13 @@ class Encoder:
     def _header(
         self, image: np.ndarray, quality: int, rank: int | None, iterations: int | None, effort: int, smoothing: bool
     ) -> Header:
-        if image.dtype != np.uint8 or not (image.ndim == 2 or image.ndim == 3 and image.shape[2] == 3):
-            raise UsageError(f"images are uint8 (height, width[, 3]), not {image.dtype} {image.shape}")
+        if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (2,), (3,), (4,)):
+            raise UsageError(f"images are uint8 (height, width[, 2 to 4]), not {image.dtype} {image.shape}")
+        channels = (*image.shape, 1)[2]
+        colour = RGB if channels > 2 else GREY
         if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= 65535:
             raise LimitError(f"sides must be 1 to 65535 pixels, not {image.shape[1]} x {image.shape[0]}")
-        if image.ndim == 3 and self.pack.channels == 1:
+        if colour == RGB and self.pack.channels == 1:
             raise UsageError(f"model {self.pack.name} knows grey images only")
         rank = self.config.default_rank if rank is None else rank
         deepest = max(len(s.codewords) for s in self.pack.scales)
@@ -167,12 +181,13 @@ class Encoder:
         return Header(
             width=image.shape[1],
             height=image.shape[0],
-            colour=GREY if image.ndim == 2 else RGB,
+            colour=colour,
             rank=rank,
             iterations=min(iterations, deepest),
             band=self.config.band(quality / 100),
             smoothing=int(smoothing and self.config.smoothing > 0),
             model=self.pack.fingerprint,
+            alpha=int(channels in (2, 4)),
         )
 
     @torch.no_grad()
@@ -227,6 +242,11 @@ def _metadata(data: bytes) -> dict[str, Any]:
     """The config in the header of a safetensors file: 8 bytes that tell its length, then JSON."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return json.loads(header["__metadata__"]["config"])
+
+
+def _colours(image: np.ndarray) -> np.ndarray:
+    """(h, w) or (h, w, 3): an image without its alpha."""
+    return image[..., 0] if image.shape[2:] == (2,) else image[..., :3] if image.ndim == 3 else image
 
 
 def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:
