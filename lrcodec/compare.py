@@ -10,7 +10,7 @@ import numpy as np
 from .container import SIGNATURE
 from .errors import UsageError
 from .metrics import colours, ms_ssim, psnr
-from .pixels import read_image
+from .pixels import read_picture
 
 ROWS = 64
 """Rows of the picture that are made at a time."""
@@ -36,7 +36,7 @@ def read(data: bytes, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
 
     decode: used if it is a .lrq file. Raises what that does; for other files UsageError or LimitError.
     """
-    return colours(decode(data) if data.startswith(SIGNATURE) else read_image(data))
+    return colours(decode(data) if data.startswith(SIGNATURE) else read_picture(data, to_8bit=True).pixels)
 
 
 def compare(file: str, size: int, image: np.ndarray, reference: np.ndarray) -> Comparison:

@@ -1,5 +1,6 @@
 """`lrq compare`: the figures of metrics.py, the picture, and what it refuses."""
 
+import io
 import json
 import math
 import subprocess
@@ -109,13 +110,15 @@ def test_the_reference_may_be_any_file(folder: Path, photo_file: Path):
         assert json.loads(result.stdout)["files"][0]["psnr"] == levels[0]
 
 
-def test_alpha_is_left_out(folder: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    """Of grey and of RGB, whatever the reader of image files makes of it."""
+def test_alpha_and_orientation_are_left_out(photo: np.ndarray):
+    """As they are when a file is encoded: pixels are compared in the order in which they are stored."""
     alpha = np.arange(61 * 97, dtype=np.uint8).reshape(61, 97, 1)
-    for image in (photo, photo[..., :1]):
-        with monkeypatch.context() as context:
-            context.setattr(compare, "read_image", lambda data, image=image: np.dstack([image, alpha]))
-            read = compare.read(b"any", lambda data: np.empty(0))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # Orientation
+    for image, mode in ((photo, "RGBA"), (photo[..., :1], "LA")):
+        out = io.BytesIO()
+        Image.fromarray(np.dstack([image, alpha]), mode).save(out, "PNG", exif=turned)
+        read = compare.read(out.getvalue(), lambda data: np.empty(0))
         np.testing.assert_array_equal(read, colours(image))
         assert compare.compare("a", 1, read, colours(image)).psnr == math.inf
 

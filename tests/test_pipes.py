@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lrcodec import cli, files, grid
+from lrcodec import cli, container, files, grid
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
 
@@ -228,7 +228,9 @@ def test_large_images_go_to_standard_output_in_strips(photo_file: Path, monkeypa
     result = lrq("decode", "-", "--format", "ppm", stdin=photo_file.read_bytes())
     assert (result.exit_code, result.stderr) == (0, "")
     np.testing.assert_array_equal(pixels(result.stdout_bytes), whole)
-    result = lrq("decode", "-", "--format", "ppm", stdin=photo_file.read_bytes() + b"x")
+    header, chunks = container.unpack(photo_file.read_bytes())
+    other = container.pack(header, [*chunks, container.Chunk(b"z", b"")])
+    result = lrq("decode", "-", "--format", "ppm", stdin=other)
     assert (result.exit_code, result.stderr) == (3, "lrq: error: the indices are damaged\n")
     assert result.stdout_bytes == b"P6 97 61 255\n" + whole[:20].tobytes()
 
