@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from random import Random
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from lrcodec import container
 from lrcodec.container import ANCILLARY_BIT, Chunk, Header
 from lrcodec.decoder import Decoder
 from lrcodec.errors import LrqError
+from lrcodec.extras import unpack_metadata
 
 SECONDS, MEBIBYTES = 2.0, 512
 REPORT = 500
@@ -63,7 +65,7 @@ def parser_target(originals: list[Seed]) -> Callable[[Mutant], str]:
 
 
 def decoder_target(originals: list[Seed], decoder: Decoder | None = None) -> Callable[[Mutant], str]:
-    """Decoder.decode, with one decoder for all files."""
+    """Decoder.decode, with one decoder for all files, and the metadata of what it decodes."""
     decoder = decoder or Decoder(threads=1)
     pixels = {critical(seed.header, seed.chunks): decoder.decode(seed.data) for seed in originals}
     headers = {seed.header for seed in originals}
@@ -72,7 +74,9 @@ def decoder_target(originals: list[Seed], decoder: Decoder | None = None) -> Cal
     def check(mutant: Mutant) -> str:
         image = decoder.decode(mutant.data)
         header, parts = container.unpack(mutant.data)
-        if image.shape[:2] != (header.height, header.width):
+        with suppress(LrqError):
+            unpack_metadata(parts)
+        if image.shape != header.shape:
             raise Wrong(f"{image.shape} pixels where the header says {header}")
         wanted = pixels.get(critical(header, parts))
         if wanted is not None:

@@ -1,7 +1,7 @@
 """Whole files to start fuzzing from: `python tests/fuzz/seeds.py FOLDER` writes them into a folder.
 
-The images are made here, and encoded with shipped models: grey and RGB, all ranks, rate bands from lowest to highest,
-with and without smoothing, capped depths, sides of one pixel, several strips.
+The images are made here, and encoded with shipped models: grey and RGB, with and without alpha, with metadata, all
+ranks, rate bands from lowest to highest, with and without smoothing, capped depths, sides of one pixel, several strips.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 
 from lrcodec import grid
+from lrcodec.extras import Metadata
 
 STRIP_PIXELS = 2**13
 """Size of a strip while fuzzing, so that small images have several."""
@@ -53,6 +54,10 @@ def make() -> list[bytes]:
             files.append(encoder.encode(picture(150, 64, True), 30, smoothing=False, effort=0))
             files.append(encoder.encode(picture(32, 32, True), 95, iterations=2, effort=0))
             files.append(encoder.encode(np.full((64, 64), 128, np.uint8), 0, effort=0))
+            for height, width in ((1, 1), (45, 61), (170, 64)):
+                image = np.dstack([picture(height, width, grey), picture(height, width, True)])
+                metadata = Metadata(bytes(range(256)) * 4, b"II*\0" + bytes(30), b"<x:xmpmeta/>")
+                files.append(encoder.encode(image, 30, effort=0, metadata=metadata))
     return files
 
 
