@@ -9,12 +9,13 @@ import math
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 import click
 import numpy as np
@@ -79,14 +80,36 @@ class Lrq(click.Group):
     """A group whose commands end in one line and the error's exit code, never in a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with suppress(ValueError):  # signals belong to the main thread
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no temporary file either
-        try:
-            return super().invoke(ctx)
-        except FAILURES as error:
-            fail(explain(error))
-        except KeyboardInterrupt:
-            fail(Failure("interrupted", 130))
+        with _interruptions() as signals:
+            try:
+                return super().invoke(ctx)
+            except (Exception, KeyboardInterrupt) as error:
+                if signals or isinstance(error, KeyboardInterrupt):  # native modules make an ImportError of it
+                    fail(Failure("interrupted", 130))
+                if isinstance(error, FAILURES):
+                    fail(explain(error))
+                raise
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that no temporary file is left. Gives those that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # signals are its own
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as in a shell's background jobs
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
