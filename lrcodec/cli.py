@@ -10,12 +10,13 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 import click
 import numpy as np
@@ -159,24 +160,48 @@ class Lrq(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with suppress(ValueError):  # signals belong to the main thread
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it leaves no temporary file either
-        with _one_line():
+        with _interruptions() as signals, _one_line(signals):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
-    """Ends the program in one line and the exit code, whatever of the known failures comes up."""
+def _one_line(signals: Sequence[int] = ()) -> Iterator[None]:
+    """Ends the program in one line and the exit code, whatever of the known failures comes up.
+
+    signals: those that came. Native modules that are interrupted make an ImportError of it.
+    """
     try:
         yield
-    except click.UsageError as error:
-        more = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-        fail(Failure(error.format_message().rstrip(".") + more, UsageError.exit_code))
-    except FAILURES as error:
-        fail(explain(error))
-    except KeyboardInterrupt:
-        fail(Failure("interrupted", 130))
+    except (Exception, KeyboardInterrupt) as error:
+        if signals or isinstance(error, KeyboardInterrupt):
+            fail(Failure("interrupted", 130))
+        if isinstance(error, click.UsageError):
+            more = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            fail(Failure(error.format_message().rstrip(".") + more, UsageError.exit_code))
+        if isinstance(error, FAILURES):
+            fail(explain(error))
+        raise
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that no temporary file is left. Gives those that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # signals are its own
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as in a shell's background jobs
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

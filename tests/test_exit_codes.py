@@ -66,3 +66,21 @@ def test_interrupted(number: signal.Signals, tmp_path: Path):
         assert process.communicate(timeout=120) == ("", "lrq: error: interrupted\n")
     assert process.returncode == INTERRUPTED
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize(("command", "module"), [("encode", "torch"), ("decode", "onnxruntime")])
+def test_interrupted_while_a_module_is_loaded(command: str, module: str, photo_file: Path, tmp_path: Path):
+    """Native modules do not let KeyboardInterrupt through: they cannot be imported then, as if they were not there."""
+    source = tmp_path / "in.png"
+    Image.new("L", (8, 8)).save(source)
+    (tmp_path / f"{module}.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "except KeyboardInterrupt:\n    raise ImportError('initialization failed') from None\n"
+    )
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lrcodec.cli import main; main()"
+    file = source if command == "encode" else photo_file
+    arguments = [sys.executable, "-c", start, command, str(file), "-o", str(tmp_path / "out.png")]
+    result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr) == (INTERRUPTED, "", "lrq: error: interrupted\n")
+    assert not (tmp_path / "out.png").exists()

@@ -190,7 +190,7 @@ def main() -> None:
             else:
                 survived += how != "had ended"  # that was no kill
             ends[job.name, number.name, how] += 1
-            if (survived + failures) % 20 == 0:
+            if how != "had ended" and (survived + failures) % 20 == 0:
                 print(f"{survived + failures} kills", flush=True)
         for job in commands:
             if isinstance(job, Training):
