@@ -574,6 +574,9 @@ def _bad_for_the_model() -> Iterator[Damaged]:
     for band in (pack().bands, 15):
         what = f"Rate band {band} of {pack().bands}, counted from 0."
         yield Damaged(10, f"band-{band}", what, FormatError, start(band=band) + rest())
+    if pack().rank < 4:
+        what = f"Rank 4 of a model that has {pack().rank}."
+        yield Damaged(10, "rank", what, FormatError, start(rank=4) + rest())
     model = pack("mnist").fingerprint
     colour = start(model=model, colour=container.RGB) + rest()
     yield Damaged(10, "colour", "RGB, of a model that knows grey alone.", FormatError, colour)

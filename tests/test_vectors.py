@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_corrupt_file(name: str, decoder: lrcodec.Decoder):
             decoder.decode(data)
     assert raised.type is kind
     assert case["exit"] == kind.exit_code
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in CORRUPT.items() if case["check"] not in (8, 9, 10) and not case["metadata"]]
+)
+def test_reference_decoder_refuses(name: str):
+    """It has no limit, is given a model, and reads no metadata."""
+    with pytest.raises((AssertionError, ValueError, IndexError, zlib.error)):
+        reference.decode((FORMATS / "corrupt" / name).read_bytes(), tables("photo"))
 
 
 @every_corrupt_file
