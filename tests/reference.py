@@ -199,7 +199,7 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
                     features = depth[y, x] - i, around(depth, y, x), parent, latest if i else beyond
                     group.setdefault(int(t[f"classes{s}"][i, cell(t[f"edges{s}"], features)]), []).append((y, x))
             for label, members in sorted(group.items()):
-                freq = frequencies([int(clusters[label, j // b]) + int(members_of[j // b, j % b]) for j in range(k)])
+                freq = frequencies(clusters[label].astype(int).repeat(b) + members_of.reshape(k))
                 for y, x in members:
                     plane[y, x, i] = coder.symbol(freq) + 1
                     total[y, x] += t[f"energy{s}"][first + plane[y, x, i] - 1]

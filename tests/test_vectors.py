@@ -1,0 +1,144 @@
+"""formats/vectors and formats/corrupt: what they tell is what our decoders and commands do."""
+
+import hashlib
+import json
+import re
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from click.testing import CliRunner
+from PIL import Image
+
+import lrcodec
+import lrcodec.plugin  # registers with Pillow
+from lrcodec import errors, zoo
+from lrcodec.cli import main
+
+ROOT = Path(__file__).parent.parent
+FORMATS = ROOT / "formats"
+VECTORS = sorted(path.parent for path in FORMATS.glob("vectors/*/case.json"))
+CORRUPT = json.loads((FORMATS / "corrupt" / "cases.json").read_text(encoding="utf-8"))
+CONTENT = {"image.lrq", "reference.png", "case.json"}
+
+every_vector = pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: folder.name)
+every_corrupt_file = pytest.mark.parametrize("name", CORRUPT)
+
+
+def case_of(folder: Path) -> dict:
+    return json.loads((folder / "case.json").read_text(encoding="utf-8"))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def pixels_of(folder: Path) -> np.ndarray:
+    with Image.open(folder / "reference.png") as image:
+        return np.asarray(image)
+
+
+@cache
+def tables(model: str) -> dict[str, np.ndarray]:
+    """By NumPy alone."""
+    with np.load(ROOT / "models" / model / "tables.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> lrcodec.Decoder:
+    return lrcodec.Decoder()
+
+
+@pytest.fixture
+def shared_decoder(decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands use the decoder of all these tests: loading its models takes longer than all else."""
+    monkeypatch.setattr("lrcodec.decoder.Decoder", lambda models, max_pixels: decoder)
+
+
+def test_there_are_enough():
+    assert len(VECTORS) >= 25 and len(CORRUPT) >= 40
+    for folder in VECTORS:
+        assert {path.name for path in folder.iterdir()} == CONTENT
+    assert {path.name for path in (FORMATS / "corrupt").iterdir()} == {*CORRUPT, "cases.json"}
+    assert {case_of(folder)["model"] for folder in VECTORS} == {entry.name for entry in zoo._shipped()}
+    assert sum(path.stat().st_size for path in FORMATS.rglob("*") if path.is_file()) < 700_000
+
+
+def test_every_mode_rank_and_band_is_there():
+    headers = [lrcodec.probe((folder / "image.lrq").read_bytes()) for folder in VECTORS]
+    photo = zoo.find("photo").load()
+    own = [header for header in headers if header.model == photo.fingerprint]
+    assert {(header.colour, header.alpha) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {(header.colour, header.smoothing) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {header.rank for header in own} == {*range(1, photo.rank + 1)}
+    assert {header.band for header in own} == {*range(photo.bands)}
+    assert {1, 32} <= {header.iterations for header in own}
+
+
+@every_vector
+def test_decoder(folder: Path, decoder: lrcodec.Decoder):
+    case, data, want = case_of(folder), (folder / "image.lrq").read_bytes(), pixels_of(folder)
+    # If not: a model was replaced since formats/make_vectors.py ran.
+    assert case["fingerprint"] == zoo.find(case["model"]).fingerprint.hex()
+    assert sha256(data) == case["file_sha256"]
+    pixels = decoder.decode(data)
+    np.testing.assert_array_equal(pixels, want, strict=True)
+    assert (list(pixels.shape), sha256(pixels.tobytes())) == (case["shape"], case["pixels_sha256"])
+    assert lrcodec.probe(data).model.hex() == case["fingerprint"]
+
+
+@every_vector
+def test_reference_decoder(folder: Path):
+    pixels = reference.decode((folder / "image.lrq").read_bytes(), tables(case_of(folder)["model"]))
+    np.testing.assert_array_equal(pixels, pixels_of(folder), strict=True)
+
+
+@every_vector
+def test_pillow(folder: Path, decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lrcodec.plugin._decoder", lambda: decoder)
+    with Image.open(folder / "image.lrq") as image, Image.open(folder / "reference.png") as want:
+        assert (image.format, image.mode, image.size) == ("LRQ", want.mode, want.size)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(want), strict=True)
+        assert {name: sha256(content) for name, content in image.info.items()} == case_of(folder)["metadata_sha256"]
+
+
+@every_corrupt_file
+def test_corrupt_file(name: str, decoder: lrcodec.Decoder):
+    case, data = CORRUPT[name], (FORMATS / "corrupt" / name).read_bytes()
+    kind = getattr(errors, case["error"])
+    with pytest.raises(errors.LrqError) as raised:
+        if case["metadata"]:
+            decoder.decode(data)  # reads none
+            lrcodec.metadata(data)
+        else:
+            decoder.decode(data)
+    assert raised.type is kind
+    assert case["exit"] == kind.exit_code
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, case in CORRUPT.items() if case["check"] not in (8, 9, 10) and not case["metadata"]]
+)
+def test_reference_decoder_refuses(name: str):
+    """It has no limit, is given a model, and reads no metadata."""
+    with pytest.raises((AssertionError, ValueError, IndexError, zlib.error)):
+        reference.decode((FORMATS / "corrupt" / name).read_bytes(), tables("photo"))
+
+
+@every_corrupt_file
+def test_corrupt_file_in_a_command(name: str, shared_decoder: None, tmp_path: Path):
+    out = tmp_path / "out.png"
+    result = CliRunner().invoke(main, ["decode", str(FORMATS / "corrupt" / name), "-o", str(out)])
+    assert (result.exit_code, result.stdout) == (CORRUPT[name]["exit"], "")
+    assert re.fullmatch(r"lrq: error: .+\n", result.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_check_of_the_specification_fails_somewhere():
+    section = (ROOT / "SPEC.md").read_text(encoding="utf-8").split("\n## Errors\n")[1].split("\n## ")[0]
+    checks = [int(number) for number in re.findall(r"^(\d+)\. ", section, re.MULTILINE)]
+    assert checks == [*range(1, len(checks) + 1)] and checks == sorted({case["check"] for case in CORRUPT.values()})
