@@ -234,7 +234,9 @@ class Encoder:
         key = header.rank, header.iterations, channels
         if key not in self._quantizers:
             factors = self.pack.factors(header.rank, channels)
-            self._quantizers[key] = Quantizer.of_factors(self.pack.scales, factors, header.iterations, self.device)
+            self._quantizers[key] = Quantizer.of_factors(
+                self.pack.scales, factors, header.iterations, self.device, self.config.coarse
+            )
         return self._quantizers[key]
 
 

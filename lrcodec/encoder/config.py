@@ -29,6 +29,8 @@ class Config:
     beam: int = 2
     # lambda at quality 0 and at quality 100; geometric in between.
     lambda_range: tuple[float, float] = (4800.0, 36.0)
+    # lambda of all scales but the finest, as a multiple, while encoding: finer scales mend what they leave.
+    coarse: float = 1.0
     # Rate bands: lambdas that frequency tables are made for, geometric over lambda_range.
     bands: int = 6
     # Images that the tables are made from, at most.
@@ -82,7 +84,7 @@ def _scale(scale: int, patch: int, *codewords: tuple[int, int], luma_only: bool 
 
 
 _SMALL = Config(
-    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6), luma_only=True)),
+    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6))),
     start_lambda=600.0,
     rounds=8,
     round_pixels=8_000_000,
@@ -97,7 +99,7 @@ _SMALL = Config(
 
 _SMALL_BEST = replace(
     _SMALL,
-    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6), luma_only=True)),
+    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
     default_rank=4,
     rounds=60,
     round_pixels=16_000_000,
@@ -116,7 +118,8 @@ PRESETS = {
             _scale(4, 4, (1024, 5)),
             _scale(2, 8, (4096, 3), (2048, 5)),
             _scale(1, 8, (4096, 8), luma_only=True),
-        )
+        ),
+        coarse=1.25,
     ),
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
     "small": _SMALL,

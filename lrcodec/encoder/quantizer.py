@@ -12,9 +12,6 @@ from ..grid import Scale
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
 from .search import Bits, Labels, beam_search, reconstruct
 
-COARSE = 1.25
-"""lambda of all scales but the finest, as a multiple: finer scales mend what they leave. J was 0.2 to 0.9 % lower."""
-
 
 class Step(NamedTuple):
     """One scale of `closed_loop`.
@@ -52,10 +49,14 @@ def closed_loop(
 
 @dataclass
 class Quantizer:
-    """Codebooks of every scale: books[scale's position][iteration] is float32 (K, p * C * p), C its channels."""
+    """Codebooks of every scale: books[scale's position][iteration] is float32 (K, p * C * p), C its channels.
+
+    coarse: what lambda is multiplied with at all scales but the finest.
+    """
 
     scales: tuple[Scale, ...]
     books: list[list[torch.Tensor]]
+    coarse: float = 1.0
 
     @classmethod
     def of_factors(
@@ -64,6 +65,7 @@ class Quantizer:
         factors: dict[str, np.ndarray],
         iterations: int = 32,
         device: torch.device | str = "cpu",
+        coarse: float = 1.0,
     ) -> "Quantizer":
         """The codebooks that the decoder draws with, from its inputs u{s} and v{s} (see `Pack.factors`)."""
         books = []
@@ -71,7 +73,7 @@ class Quantizer:
             u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             books.append([drawn[at : at + k] for at, k in zip(scale.starts, scale.codewords, strict=True)][:iterations])
-        return cls(scales, books)
+        return cls(scales, books, coarse)
 
     def __call__(
         self,
@@ -97,7 +99,7 @@ class Quantizer:
             known = None if labels is None else labels[position]
             lam_s = lam / self.scales[position].scale ** 2
             if position + 1 < len(self.scales):
-                lam_s *= COARSE
+                lam_s *= self.coarse
             return beam_search(patches, self.books[position], bits[position], lam_s, beam, known)
 
         planes = []

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import platform
-import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save, save_file
 
 from .. import entropy, zoo
 from ..errors import UsageError
+from ..files import write_file
 from ..fixed import COLOUR_BITS, PLANE_BITS, WEIGHT_BITS
 from ..grid import Scale
 from . import codebooks, export, tables
@@ -76,14 +77,15 @@ def train(
     run.start_codebooks()
     run.refine_codebooks()
     run.fit_networks()
-    # Whole or not at all: the pack takes its name once it is complete.
-    partial_pack = work / "pack"
-    shutil.rmtree(partial_pack, ignore_errors=True)
-    run.write_pack(partial_pack)
-    _write_card(partial_pack, out.name, config, run, command)
+    # Whole or not at all: the pack takes its name once it is complete, and an older one leaves it in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.move(partial_pack, out)
+    with tempfile.TemporaryDirectory(prefix=".lrq-", dir=out.parent) as temporary:
+        new = Path(temporary, "new")
+        run.write_pack(new)
+        _write_card(new, out.name, config, run, command)
+        if out.exists():
+            os.replace(out, Path(temporary, "old"))
+        os.replace(new, out)
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
 
@@ -98,9 +100,10 @@ def _claim(work: Path, settings: dict) -> None:
     """Make the work folder, or raise UsageError if its checkpoints are of another run."""
     work.mkdir(parents=True, exist_ok=True)
     path, text = work / "settings.json", json.dumps(settings)
-    if path.exists() and path.read_text() != text:
+    if not path.exists():
+        write_file(path, text.encode())
+    elif path.read_text() != text:
         raise UsageError(f"{work} holds checkpoints of other images or settings: name another with --work")
-    path.write_text(text)
 
 
 def _prepare(images: list[np.ndarray], config: Config, seed: int) -> list[np.ndarray]:
@@ -153,8 +156,9 @@ class _Run:
         start = time.perf_counter()
         tensors = {key: value.contiguous() for key, value in make().items()}
         save_file(tensors, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        # First, so that where there is a checkpoint its time is whole.
         path.with_suffix(".seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
+        os.replace(path.with_suffix(".tmp"), path)
         return tensors
 
     @property
@@ -255,7 +259,7 @@ class _Run:
             pairs = [codebooks.factorise(book, scale.patch, self.config.rank) for book in books]
             self.factors |= {f"{f}{scale.scale}": np.concatenate([p[j] for p in pairs]) for j, f in enumerate("uv")}
         cut = {key: value[:, : self.config.default_rank] for key, value in self.factors.items()}
-        self.quantizer = Quantizer.of_factors(self.config.scales, cut)
+        self.quantizer = Quantizer.of_factors(self.config.scales, cut, coarse=self.config.coarse)
 
     # Stage 2
 
