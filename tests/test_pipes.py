@@ -18,6 +18,7 @@ from PIL import Image
 from lrcodec import cli, container, files, grid
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
+from lrcodec.options import image_suffix
 
 ROOT = Path(__file__).parent.parent
 LRQ = [sys.executable, str(ROOT / "cli.py")]
@@ -459,10 +460,10 @@ def test_no_arguments_show_the_help():
 
 @pytest.mark.parametrize("text", ["png", ".png", "PNG", ".Png"])
 def test_formats(text: str):
-    assert cli._suffix(text) == ".png"
+    assert image_suffix(text) == ".png"
 
 
 @pytest.mark.parametrize("text", ["", ".", "..png", "png ", "gif"])
 def test_unknown_formats(text: str):
     with pytest.raises(UsageError, match="unknown image format"):
-        cli._suffix(text)
+        image_suffix(text)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec import bench, cli, datasets, suite, zoo
+from lrcodec import bench, cli_models, datasets, suite, zoo
 from lrcodec.errors import UsageError
 from lrcodec.suite import Point, bytes_at, cheapest_not_worse
 
@@ -116,8 +116,8 @@ def test_baseline_macs_are_those_of_its_convolutions():
 
 
 def test_choices_of_the_command_line_are_what_can_be_measured():
-    assert set(cli.ANCHORS) == set(bench.CLASSIC)
-    assert set(cli.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
+    assert set(cli_models.ANCHORS) == set(bench.CLASSIC)
+    assert set(cli_models.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
 
 
 ROOT = Path(__file__).parent.parent

@@ -16,6 +16,7 @@ import lrcodec
 from lrcodec import cli, targets
 from lrcodec.errors import UsageError
 from lrcodec.metrics import psnr
+from lrcodec.options import byte_count
 
 LEVELS = st.lists(st.integers(1, 3000), min_size=101, max_size=101)
 
@@ -212,7 +213,7 @@ def test_odd_targets_are_2(options: list[str], picture: Path):
 
 @pytest.mark.parametrize(("text", "size"), [("1", 1), ("9500", 9500), ("20k", 20000), ("1M", 10**6)])
 def test_sizes_in_words(text: str, size: int):
-    assert cli._bytes(text) == size
+    assert byte_count(text) == size
 
 
 # ---- previews

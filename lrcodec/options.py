@@ -1,0 +1,128 @@
+"""What the commands of `lrq` take: types of values, and the options that several commands share."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import click
+import numpy as np
+
+from . import container
+from .errors import EncoderMissingError, UsageError
+from .files import STANDARD
+
+
+class FileName(click.Path):
+    """A path, whether it exists or not. `-` is `STANDARD`; a file of that name is `./-`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Of a file named `-` it is absolute, since Path makes `-` of `./-`."""
+        path = Path(value)
+        return Path.cwd() / path if path == STANDARD and str(value) != "-" else path
+
+
+class Number(click.FloatRange):
+    """A number in a range; FloatRange lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises click.BadParameter."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+FILE = FileName()
+SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
+OUT_DIR = click.option(
+    "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
+)
+FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
+
+MAX_PIXELS = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=container.MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger .lrq images.",
+)
+MODELS = click.option(
+    "--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack."
+)
+
+
+class Region(NamedTuple):
+    """A rectangle of an image, in pixels from the top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The region `X,Y,W,H`. Raises UsageError."""
+        match = re.fullmatch(",".join([r"(\d{1,9})"] * 4), text, re.ASCII)
+        if not match:
+            raise UsageError(f"region {text!r} is not X,Y,W,H: four numbers of pixels")
+        return cls(*map(int, match.groups()))
+
+    def check(self, image: "Region") -> None:
+        """Raise UsageError unless the region has pixels, and all of them are in the image."""
+        if not (0 < self.width <= image.width - self.x and 0 < self.height <= image.height - self.y):
+            text = ",".join(map(str, self))
+            raise UsageError(f"region {text} is empty or not inside the image of {image.width} x {image.height} pixels")
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Its first row, and the one after its last."""
+        return self.y, self.y + self.height
+
+    def columns(self, strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Its columns of an image in strips."""
+        return (strip[:, self.x : self.x + self.width] for strip in strips)
+
+
+def image_suffix(text: str) -> str:
+    """The suffix of an image file, from a format with or without a dot. Raises UsageError for an unknown one."""
+    from .pixels import WRITERS
+
+    suffix = "." + text.lower().removeprefix(".")
+    if suffix not in WRITERS:
+        raise UsageError(f"unknown image format {text!r}: use one of {' '.join(WRITERS)}")
+    return suffix
+
+
+def byte_count(text: str) -> int:
+    """A size in bytes, such as 9500, 20k (20,000) or 1M (1,000,000). Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,11})([kM]?)", text, re.ASCII)
+    if not match:
+        raise UsageError(f"size {text!r} is not a number of bytes, such as 9500, 20k or 1M")
+    return int(match[1]) * {"": 1, "k": 1000, "M": 1000**2}[match[2]]
+
+
+def check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
+    """Raise UsageError unless a picture can be written to this path, which is also none of the others."""
+    if path == STANDARD:
+        raise UsageError(f"{option} names a file, not standard output")
+    image_suffix(path.suffix)
+    if os.path.realpath(path) in map(os.path.realpath, others):
+        raise UsageError(f"{option} {path} would replace another file of this command")
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Turns a failing import into EncoderMissingError, which names the optional dependencies to install."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("lrcodec"):
+            raise  # our own mistake, which installing something would not mend
+        raise EncoderMissingError(f'{error}; pip install "lrcodec[{name}]"') from error
