@@ -225,8 +225,8 @@ PROBE = """<script>
 const errors = [];
 addEventListener("error", event => errors.push(event.message || "resource"), true);
 addEventListener("securitypolicyviolation", event => errors.push(event.violatedDirective));
-addEventListener("load", async () => {
-  await Promise.all([...document.images].map(image => image.decode()));
+addEventListener("load", () => {
+  for (const image of document.images) if (!image.complete || !image.naturalWidth) errors.push(image.alt);
   const visible = () => [...document.querySelectorAll("figure")].map(f => f.checkVisibility() ? "1" : "0").join("");
   const top = () => [...document.querySelectorAll("section")].map(s => s.getBoundingClientRect().top).join();
   const radios = name => [...document.querySelectorAll(`input[name=${name}]`)];

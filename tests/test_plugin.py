@@ -96,7 +96,7 @@ def test_opening_reads_little(data: bytes, monkeypatch: pytest.MonkeyPatch):
         patch.setattr(plugin, "_decoder", None)
         image = Image.open(Counting(data))
         assert (image.size, image.mode, {*image.info}) == ((97, 61), "RGBA", {*EXTRA})
-        assert count < 2000
+        assert count < 10_000  # other plugins of Pillow look at the file too
     np.testing.assert_array_equal(np.asarray(image), want)
 
 
