@@ -158,7 +158,9 @@ def main() -> None:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
-@click.option("--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, and CMYK, to 8 bits.")
+@click.option(
+    "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
+)
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )

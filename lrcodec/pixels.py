@@ -58,7 +58,7 @@ def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False) -> P
     made of the tags that describe the picture.
 
     to_8bit: also read 12 and 16 bits a sample, of which the highest 8 are kept (Pillow itself rounds those of colour
-    Netpbm files), and CMYK, which Pillow converts and whose ICC profile no longer fits.
+    Netpbm files), floating-point grey from 0 to 1, and CMYK, which Pillow converts and whose ICC profile no longer fits.
     strip: leave out EXIF and XMP; the image is turned upright as the EXIF orientation says, because the tag is lost.
 
     Raises UsageError if Pillow cannot read it or if its samples have no 8-bit form; LimitError if a side is longer than
@@ -101,18 +101,27 @@ def _read(source: bytes, to_8bit: bool, strip: bool) -> Picture:
         upright: Image.Image = image
         if strip:
             upright, metadata = ImageOps.exif_transpose(image), Metadata(metadata.icc_profile)
+        if upright.mode == "F":
+            return Picture(_from_floats(np.asarray(upright)), metadata)
         if upright.mode.startswith("I"):
             return Picture((np.asarray(upright) >> bits - 8).astype(np.uint8), metadata)
         mode = ("L" if grey else "RGB") + "A" * upright.has_transparency_data
         return Picture(np.array(upright.convert(mode)), metadata)
 
 
+def _from_floats(samples: np.ndarray) -> np.ndarray:
+    """uint8 of samples from 0 to 1, rounded. Raises UsageError if one lies outside, or is no number."""
+    if not ((samples >= 0) & (samples <= 1)).all():
+        raise UsageError("the image has floating-point samples outside 0 to 1: convert it to 8 bits first")
+    return np.rint(samples * 255.0).astype(np.uint8)
+
+
 def _check_samples(image: ImageFile.ImageFile, bits: int, to_8bit: bool) -> None:
     """Raise UsageError for an image that has no 8-bit form, or one that nobody asked for."""
     way = "convert it first (lrq encode --to-8bit does)"
-    if image.mode == "F":
-        raise UsageError("the image has floating-point samples, whose range is not known: convert it to 8 bits first")
-    if bits > 16:
+    if image.mode == "F" and not to_8bit:
+        raise UsageError(f"the image has floating-point samples: {way}, from 0 to 1")
+    if bits > 16 and image.mode != "F":
         raise UsageError("the image has samples of 32 bits, whose range is not known: convert it to 8 bits first")
     if bits > 8 and "transparency" in image.info:
         raise UsageError("the image has a transparent colour of more than 8 bits: convert it to 8 bits first")

@@ -1,6 +1,7 @@
 """Image files <-> arrays: which modes are read, which are refused, and what each suffix writes."""
 
 import io
+import math
 import struct
 import zlib
 
@@ -182,10 +183,17 @@ def test_cmyk():
     assert picture.metadata.icc_profile is None
 
 
+def test_floats_from_0_to_1():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    source = save(Image.fromarray(levels.astype(np.float32) / 255), "TIFF")
+    np.testing.assert_array_equal(read_picture(source, to_8bit=True).pixels, levels, strict=True)
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        pytest.param(save(Image.new("F", (2, 2)), "TIFF"), "floating-point", id="float"),
+        pytest.param(save(Image.new("F", (2, 2), 1.5), "TIFF"), "floating-point", id="float above 1"),
+        pytest.param(save(Image.new("F", (2, 2), math.nan), "TIFF"), "floating-point", id="float that is no number"),
         pytest.param(save(Image.new("I", (2, 2)), "TIFF"), "32 bits", id="32-bit grey"),
         pytest.param(save(Image.new("LAB", (2, 2)), "TIFF"), "mode LAB", id="LAB"),
         pytest.param(deep_png(DEEP[..., :3], bytes(6)), "transparent colour", id="transparent 16-bit RGB"),
