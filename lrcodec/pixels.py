@@ -58,7 +58,7 @@ def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False) -> P
     made of the tags that describe the picture.
 
     to_8bit: also read 12 and 16 bits a sample, of which the highest 8 are kept (Pillow itself rounds those of colour
-    Netpbm files), floating-point grey from 0 to 1, and CMYK, which Pillow converts and whose ICC profile no longer fits.
+    Netpbm files), floating-point grey from 0 to 1, and CMYK, which Pillow converts: its ICC profile no longer fits.
     strip: leave out EXIF and XMP; the image is turned upright as the EXIF orientation says, because the tag is lost.
 
     Raises UsageError if Pillow cannot read it or if its samples have no 8-bit form; LimitError if a side is longer than
