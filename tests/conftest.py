@@ -15,6 +15,14 @@ settings.load_profile("repeatable")
 os.environ["LRCODEC_MODELS"] = str(Path(__file__).parent / "no-such-folder")
 
 
+@pytest.fixture
+def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of installed models."""
+    path = tmp_path_factory.mktemp("installed")
+    monkeypatch.setenv("LRCODEC_MODELS", str(path))
+    return path
+
+
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A 97 x 61 crop of a photograph: uint8, (61, 97, 3). Neither side is a multiple of a patch."""

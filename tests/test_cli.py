@@ -12,47 +12,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import fails, lrq
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import lrcodec
-from lrcodec import cli, files
+from lrcodec import files
 from lrcodec.container import FIELDS, RGB, Chunk, Header, pack, unpack
 from lrcodec.errors import FormatError, LrqError
 from lrcodec.metrics import psnr
 from lrcodec.pixels import read_picture
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("user_folder")
 HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, smoothing=0, model=bytes(8))
-
-
-def lrq(*arguments: object) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-
-
-def fails(code: int, *arguments: object) -> str:
-    """Run a command that must fail with `code`, one line on stderr and nothing on stdout; returns the line."""
-    result = lrq(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    assert result.stderr.startswith("lrq: error: ") and result.stderr.count("\n") == 1
-    return result.stderr
 
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, where modules can be made unimportable."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of installed models, so that the tester's own do not matter."""
-    path = tmp_path_factory.mktemp("installed")
-    monkeypatch.setenv("LRCODEC_MODELS", str(path))
-    return path
 
 
 @pytest.fixture

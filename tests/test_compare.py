@@ -9,28 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import fails, lrq
 from PIL import Image
 
 import lrcodec
-from lrcodec import cli, compare
+from lrcodec import compare
 from lrcodec.metrics import colours, ms_ssim, psnr
 
 ROOT = Path(__file__).parent.parent
-
-
-def lrq(*arguments: object, stdin: bytes = b"") -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], input=stdin)
-
-
-def fails(code: int, *arguments: object) -> str:
-    """Run a command that must fail with `code`, one line on stderr and nothing on stdout; returns the line."""
-    result = lrq(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    assert result.stderr.startswith("lrq: error: ") and result.stderr.count("\n") == 1
-    return result.stderr
 
 
 @pytest.fixture(scope="session")

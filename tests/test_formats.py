@@ -14,13 +14,13 @@ MIME = "{http://www.freedesktop.org/standards/shared-mime-info}"
 SIDES = (1, 127, 128, 300, 16383, 16384, 65535)
 
 
-def run(*command: object, **environment: str) -> str:
-    """Standard output of a program that must succeed; skips where it is not installed."""
-    program = shutil.which(str(command[0]))
+def run(name: str, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that must succeed; skips where it is not installed: no package of Python's can bring it along."""
+    program = shutil.which(name)
     if program is None:
-        pytest.skip(f"{command[0]} is not installed")
-    arguments = [program, *map(str, command[1:])]
-    return subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment or None).stdout
+        pytest.skip(f"{name} is not installed")
+    command = [program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=cwd, env=environment or None)
 
 
 def image(width: int, height: int, colour: int = RGB) -> bytes:
@@ -38,31 +38,27 @@ def test_file_knows_every_size(tmp_path: Path):
                 path.write_bytes(image(width, height, colour))
                 size = f"{width} x {height}, " if max(width, height) < 128 else ""
                 expected[path] = f"lrcodec image data, version 1, {size}{name}"
-    found = run("file", "--brief", "--magic-file", FORMATS / "lrq.magic", *expected).splitlines()
+    found = run("file", "--brief", "--magic-file", FORMATS / "lrq.magic", *expected).stdout.splitlines()
     assert found == list(expected.values())
 
 
 def test_file_tells_the_type(tmp_path: Path):
     path = tmp_path / "nameless"
     path.write_bytes(image(768, 512))
-    assert run("file", "-b", "--mime-type", "-m", FORMATS / "lrq.magic", path).strip() == "image/x-lrq"
-    assert run("file", "-b", "--extension", "-m", FORMATS / "lrq.magic", path).strip() == "lrq"
+    assert run("file", "-b", "--mime-type", "-m", FORMATS / "lrq.magic", path).stdout.strip() == "image/x-lrq"
+    assert run("file", "-b", "--extension", "-m", FORMATS / "lrq.magic", path).stdout.strip() == "lrq"
 
 
 def test_file_leaves_what_is_something_else(tmp_path: Path):
     later, other = tmp_path / "later", tmp_path / "other"
     later.write_bytes(SIGNATURE + b"\2" + image(5, 5)[5:])
     other.write_bytes(b"x" + image(5, 5))
-    found = run("file", "-b", "-m", FORMATS / "lrq.magic", later, other).splitlines()
+    found = run("file", "-b", "-m", FORMATS / "lrq.magic", later, other).stdout.splitlines()
     assert found == ["lrcodec image data, version 2", "data"]
 
 
 def test_the_magic_file_has_no_warnings(tmp_path: Path):
-    if shutil.which("file") is None:
-        pytest.skip("file is not installed")
-    command = ["file", "--compile", "--magic-file", str(FORMATS / "lrq.magic")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert run("file", "--compile", "--magic-file", FORMATS / "lrq.magic", cwd=tmp_path).stderr == ""
 
 
 def test_mime_info_is_whole():
@@ -99,5 +95,5 @@ def test_gio_knows_content_and_suffix(name: str, data_folder: Path, tmp_path: Pa
     path = tmp_path / name
     path.write_bytes(image(768, 512) if name == "nameless" else b"hello")
     where = {"XDG_DATA_HOME": str(data_folder), "XDG_DATA_DIRS": str(tmp_path / "none"), "LC_ALL": "C"}
-    shown = run("gio", "info", "--attributes=standard::content-type", path, **where)
+    shown = run("gio", "info", "--attributes=standard::content-type", path, **where).stdout
     assert "standard::content-type: image/x-lrq" in shown

@@ -10,32 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import fails, lrq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lrcodec import cli, container, files, grid
+from lrcodec import container, files, grid
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
 from lrcodec.options import image_suffix
 
 ROOT = Path(__file__).parent.parent
 LRQ = [sys.executable, str(ROOT / "cli.py")]
-
-
-def lrq(*arguments: object, stdin: bytes = b"") -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], input=stdin)
-
-
-def fails(code: int, *arguments: object, stdin: bytes = b"") -> str:
-    """Run a command that must fail with `code`, one line on stderr and nothing on stdout; returns the line."""
-    result = lrq(*arguments, stdin=stdin)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert (result.exit_code, result.stdout_bytes) == (code, b""), result.output
-    assert result.stderr.startswith("lrq: error: ") and result.stderr.count("\n") == 1
-    return result.stderr
 
 
 def process(command: str, *arguments: object, **streams: object) -> subprocess.CompletedProcess[bytes]:

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import fails, lrq
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from lrcodec import entropy, grid, zoo
-from lrcodec.cli import Region, main
+from lrcodec.cli import Region
 from lrcodec.container import GREY, INDICES, RGB, Chunk, Header, pack
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
@@ -23,19 +23,6 @@ from lrcodec.files import write_file
 from lrcodec.pixels import WRITERS, read_image, write_image, write_strips
 
 WIDTH = 97
-
-
-def lrq(*arguments: object) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def fails(code: int, *arguments: object) -> str:
-    """Run a command that must fail with `code` and one line on stderr; returns the line."""
-    result = lrq(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (code, "", 1), result.output
-    return result.stderr
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import fails, lrq
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 import lrcodec
-from lrcodec import cli, targets
+from lrcodec import targets
 from lrcodec.errors import UsageError
 from lrcodec.metrics import psnr
 from lrcodec.options import byte_count
@@ -82,19 +82,6 @@ def test_a_target_is_met_whatever_the_order_of_the_files(sizes: list[int], targe
 
 
 # ---- the command
-
-
-def lrq(*arguments: object) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-
-
-def fails(*arguments: object) -> str:
-    """Run a command that must fail with exit code 2 and one line on stderr; returns the line."""
-    result = lrq(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1), result.output
-    return result.stderr
 
 
 Encode = Callable[[int], bytes]
@@ -169,9 +156,9 @@ def test_the_encoder_is_asked_at_most_seven_times(picture: Path, monkeypatch: py
 
 def test_targets_that_cannot_be_met_are_2(picture: Path, encode: Encode):
     least = len(encode(0))
-    message = fails("encode", picture, "--effort", 0, "--target-size", least - 1)
+    message = fails(2, "encode", picture, "--effort", 0, "--target-size", least - 1)
     assert f"quality 0 takes {least:,}, which is 1 too many" in message
-    assert "quality 100 reaches" in fails("encode", picture, "--effort", 0, "--target-psnr", 99)
+    assert "quality 100 reaches" in fails(2, "encode", picture, "--effort", 0, "--target-psnr", 99)
     assert list(picture.parent.iterdir()) == [picture]
 
 
@@ -207,7 +194,7 @@ def test_each_of_many_files_meets_the_target(picture: Path, photo: np.ndarray, e
     ids=" ".join,
 )
 def test_odd_targets_are_2(options: list[str], picture: Path):
-    assert "out.lrq" not in fails("encode", picture, "-o", picture.parent / "out.lrq", *options)
+    assert "out.lrq" not in fails(2, "encode", picture, "-o", picture.parent / "out.lrq", *options)
     assert list(picture.parent.iterdir()) == [picture]
 
 
@@ -258,5 +245,5 @@ def test_odd_previews_are_2(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x").mkdir()
-    assert message in fails("encode", *arguments)
+    assert message in fails(2, "encode", *arguments)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["picture.png", "x"]

@@ -25,13 +25,7 @@ from lrcodec.zoo import Entry, Pack
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mnist"
-
-
-@pytest.fixture(autouse=True)
-def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path_factory.mktemp("installed")
-    monkeypatch.setenv("LRCODEC_MODELS", str(path))
-    return path
+pytestmark = pytest.mark.usefixtures("user_folder")
 
 
 @pytest.fixture
