@@ -14,7 +14,7 @@ from lrcodec.encoder import Encoder
 from lrcodec.encoder.export import colour_matrix
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
-from lrcodec.encoder.search import BLOCK, Bits, Labels, _least, beam_search, reconstruct
+from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
 from lrcodec.encoder.train import _integer_smoothing
 from lrcodec.encoder.transformer import Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
@@ -193,7 +193,9 @@ def test_beam_search_finds_the_best_path(labelled, seed):
     count, iterations, lam = 40, 3, 0.15
     classes = (3, 2) if labelled else (1, 1)
     books = [torch.randn(3, 4) * (0.8**i) for i in range(iterations)]
-    bits = Bits(torch.rand(classes[0], iterations + 1) * 4, [torch.rand(classes[1], 3) * 4 for _ in books])
+    # Three codewords are one cluster: classes differ in what that costs.
+    indices_bits = [torch.rand(classes[1], 1) * 2 + torch.rand(3) * 2 for _ in books]
+    bits = Bits(torch.rand(classes[0], iterations + 1) * 4, indices_bits)
     labels = Labels(torch.randint(classes[0], (count,)), torch.randint(classes[1], (count, iterations)))
     targets = torch.randn(count, 4) * 1.5
     indices, cost = beam_search(targets, books, bits, lam, 27, labels if labelled else None)
@@ -243,19 +245,20 @@ def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
 def test_depths_that_are_not_allowed():
     """An infinite cost forbids a depth."""
     torch.manual_seed(2)
-    books = [torch.randn(5, 4) for _ in range(3)]
+    books = [torch.randn(6, 4) for _ in range(3)]
     for allowed in range(4):
         depths = torch.full((1, 4), math.inf)
         depths[0, allowed] = 0
-        indices, cost = beam_search(torch.randn(30, 4), books, Bits(depths, [torch.zeros(1, 5)] * 3), 1e-6, 2)
+        indices, cost = beam_search(torch.randn(30, 4), books, Bits(depths, [torch.zeros(1, 6)] * 3), 1e-6, 2)
         assert ((indices > 0).sum(1) == allowed).all() and cost.isfinite().all()
 
 
-@pytest.mark.parametrize("codewords", [100, 4 * BLOCK, 6 * BLOCK, 5 * BLOCK + 1])
-@pytest.mark.parametrize("count", [1, 2, 4])
-def test_least_scores(codewords, count):
-    torch.manual_seed(codewords + count)
-    scores = torch.randn(50, codewords)
-    values, places = _least(scores, count)
-    assert torch.equal(values, scores.topk(count, largest=False)[0])
-    assert torch.equal(scores.gather(1, places), values)
+@pytest.mark.parametrize("blocks", [1, 8, 96])
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_least_scores(blocks, count):
+    torch.manual_seed(blocks + count)
+    scores, costs = torch.randn(50, 96), torch.randn(50, blocks)
+    whole = scores + costs.repeat_interleave(96 // blocks, 1)
+    values, places = _least(scores, costs, count)
+    assert torch.equal(values, whole.topk(count, largest=False)[0])
+    assert torch.equal(whole.gather(1, places), values)

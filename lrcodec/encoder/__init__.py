@@ -21,7 +21,7 @@ from .quantizer import Quantizer, unpack_bits
 from .search import Bits, Labels
 from .transformer import Transformer
 
-EFFORTS = {0: (1,), 1: (1, 8), 2: (2, 16)}
+EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
 """Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
 
 Every pass tries every codeword at every step.

@@ -8,12 +8,15 @@ import torch.nn.functional as F
 
 CHUNK_SCORES = 2**22
 """Scores that are computed at a time: as many as fit into a processor's cache."""
-BLOCK = 64
-"""Codewords whose least score is found before that of all: several times faster than topk over all of them."""
+BRANCHES = 3
+"""Codewords that a path of several goes on with, at most: with more, J stays the same."""
 
 
 class Bits(NamedTuple):
-    """What one scale costs: float32 bits of the depths (classes, D + 1), and for each iteration (classes, K)."""
+    """What one scale costs: float32 bits of the depths (classes, D + 1), and for each iteration (classes, K).
+
+    As in tables.npz, codewords of the same of `clusters` cost as much more or less in one class than in another.
+    """
 
     depths: torch.Tensor
     indices: list[torch.Tensor]
@@ -40,7 +43,7 @@ def beam_search(
     labels: the classes that `bits` has more than one of.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
-    chunk = max(256, min(4096, CHUNK_SCORES // (beam * max(map(len, books)))))
+    chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(map(len, books)))))
     parts = []
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
@@ -66,12 +69,13 @@ def _search(
         energy = residual.square().sum(2)
         _keep_best(best, chosen, ids, rate + energy + depth_costs[ids, i, None], path)
         classes = labels.indices[ids, i] if labels else ids.new_zeros(len(ids))
-        own = bits.indices[i]
-        constant = book.square().sum(1) + lam * own
-        paths = residual.shape[1]
-        constant = constant[classes].repeat_interleave(paths, 0) if labels else constant
-        scores = torch.addmm(constant, residual.reshape(-1, d), -2 * book.T)
-        scores, codeword = _least(scores, min(beam, len(book)))
+        own, paths = bits.indices[i], residual.shape[1]
+        # What all classes have in common is added to each score, the rest, which is that of a cluster, to each block.
+        common, count = own.mean(0), clusters(len(book))
+        scores = torch.addmm(book.square().sum(1) + lam * common, residual.reshape(-1, d), -2 * book.T)
+        blocks = lam * (own - common).unflatten(1, (count, -1)).mean(2)
+        most = beam if paths == 1 else min(beam, BRANCHES)
+        scores, codeword = _least(scores, blocks[classes].repeat_interleave(paths, 0), most)
         scores = scores.reshape(len(ids), paths, -1) + (rate + energy)[:, :, None]
         top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
         parent, k = flat // scores.shape[2], codeword.reshape(len(ids), -1).gather(1, flat)
@@ -88,16 +92,22 @@ def _search(
     return chosen, best
 
 
-def _least(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values and places of the `count` least scores of each row (rows, K), by way of the least of each block."""
-    rows, k = scores.shape
-    if k % BLOCK or k < 4 * BLOCK:
-        return scores.topk(count, largest=False)
-    blocks = scores.reshape(rows, -1, BLOCK)
-    count = min(count, blocks.shape[1])
-    best = blocks.amin(2).topk(count, largest=False)[1]
-    values, flat = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1).topk(count, largest=False)
-    return values, best.gather(1, flat // BLOCK) * BLOCK + flat % BLOCK
+def clusters(codewords: int) -> int:
+    """Number of clusters that K codewords are sorted into: the power of two at or below the square root of K."""
+    return 2 ** int(math.log2(codewords) / 2)
+
+
+def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values and places of the `count` least, or all, of scores (rows, K) + blocks (rows, B), each for K / B in a row.
+
+    They are in the `count` blocks with the least of their own: several times faster than topk over all.
+    """
+    size = scores.shape[1] // blocks.shape[1]
+    scores = scores.unflatten(1, (-1, size))
+    best = (scores.amin(2) + blocks).topk(min(count, blocks.shape[1]), largest=False)[1]
+    some = scores.gather(1, best[:, :, None].expand(-1, -1, size)) + blocks.gather(1, best)[:, :, None]
+    values, flat = some.flatten(1).topk(min(count, some[0].numel()), largest=False)
+    return values, best.gather(1, flat // size) * size + flat % size
 
 
 def _keep_best(

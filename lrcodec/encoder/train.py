@@ -33,7 +33,7 @@ from .end_to_end import Codebook, optimise
 from .pyramid import block_means, guess_from, pad, to_patches, to_planes
 from .quantizer import Quantizer, closed_loop, pack_bits, unpack_bits
 from .refine import Refinement, View
-from .search import Bits, beam_search
+from .search import Bits, beam_search, clusters
 from .transformer import Smoothing, Transformer
 
 START, REFINE, NETWORKS, TABLES = (0.0, 0.1), (0.1, 0.7), (0.7, 0.95), (0.95, 1.0)
@@ -456,11 +456,6 @@ class _Run:
                 key = f"{kind}{scale.scale}_{iteration}" if iteration else f"{kind}{scale.scale}"
                 made[key] = torch.from_numpy(table)
         return made
-
-
-def clusters(codewords: int) -> int:
-    """Number of clusters that K codewords are sorted into: the power of two at or below the square root of K."""
-    return 2 ** int(math.log2(codewords) / 2)
 
 
 def _in_clusters(
