@@ -30,6 +30,7 @@ CONTENTS = {INDICES: "indices", ALPHA: "alpha", ICC_PROFILE: "ICC profile", EXIF
 MAX_PIXELS = 2**28
 """Larger images are refused by default: a limit of this program, not of the format."""
 ANCILLARY_BIT = 0x20
+CRC_BYTES = 4
 
 
 class Field(NamedTuple):
@@ -136,7 +137,7 @@ class _Reader:
 
     def crc(self, start: int, what: str) -> None:
         expected = zlib.crc32(self.data[start : self.at])
-        if struct.unpack("<I", self.take(4, what))[0] != expected:
+        if struct.unpack("<I", self.take(CRC_BYTES, what))[0] != expected:
             raise FormatError(f"{what} is damaged (CRC-32 does not match)")
 
 
@@ -153,8 +154,9 @@ def pack(header: Header, chunks: list[Chunk]) -> bytes:
     out += _varint(header.width) + _varint(header.height) + struct.pack("<H", options) + header.model
     out += struct.pack("<I", zlib.crc32(out))
     for tag, payload in chunks:
-        body = tag + _varint(len(payload)) + payload
-        out += body + struct.pack("<I", zlib.crc32(body))
+        start = len(out)
+        out += tag + _varint(len(payload)) + payload
+        out += struct.pack("<I", zlib.crc32(out[start - CRC_BYTES :]))
     return bytes(out)
 
 
@@ -206,16 +208,18 @@ def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]
             file.seek(at)
             reader = _Reader(file.read(6))
             tag = reader.take(1, "a chunk tag")
-            end = reader.varint("a chunk length") + reader.at + 4 + at
+            end = reader.varint("a chunk length") + reader.at + CRC_BYTES + at
             if tag in tags and end <= size:
-                file.seek(at)
-                chunks.append(_chunk(_Reader(file.read(end - at))))
+                file.seek(at - CRC_BYTES)
+                reader = _Reader(file.read(CRC_BYTES + end - at))
+                reader.take(CRC_BYTES, "the CRC-32 before it")
+                chunks.append(_chunk(reader))
             at = end
     return header, chunks
 
 
 def _chunk(reader: _Reader) -> Chunk:
-    start = reader.at
+    start = reader.at - CRC_BYTES  # the CRC-32 before it binds a chunk to its place
     tag = reader.take(1, "a chunk tag")
     if not tag.isalpha():
         raise FormatError("a chunk tag is not a letter")

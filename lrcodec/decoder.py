@@ -85,7 +85,7 @@ class Graph:
         inputs = dict(self._inputs(rank))
         above = 0
         for i, (scale, plane, (first, _)) in enumerate(zip(self.pack.scales, planes, ranges, strict=True)):
-            inputs |= _by_depth(scale, plane, rank)
+            inputs |= _by_depth(scale, plane)
             start = first * scale.patch
             if i:
                 inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
@@ -111,11 +111,11 @@ class Graph:
             raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
 
     def _inputs(self, rank: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} and v{s}: every row one column of U or one row of V, as float32. Made once."""
+        """The graph's inputs u{s} and v{s}, as float32. Made once."""
         if rank not in self._factors:
             unit = {"u": 2.0 ** (PLANE_BITS - FACTOR_BITS), "v": 1.0}
             self._factors[rank] = {
-                name: factor.reshape(-1, factor.shape[2]).astype(np.float32) * np.float32(unit[name[0]])
+                name: factor.astype(np.float32) * np.float32(unit[name[0]])
                 for name, factor in self.pack.factors(rank, self.channels).items()
             }
         return self._factors[rank]
@@ -129,9 +129,11 @@ class Graph:
             enlargement += c * 5 * rows * (2 * (columns + 4) + 4 * columns)
             rows, columns = plane.shape[1] * p, plane.shape[2] * p
             low_rank += np.count_nonzero(plane) / len(plane) * rank * p * p * c
-        blocks, pixels = rows * columns // 4, height * width
+        blocks, pixels, finest = rows * columns // 4, height * width, self.pack.scales[-1]
         smoothing = blocks * self.pack.smoothing_weights(self.channels) if self.smoothing else 0
-        colour = blocks * 4 * self.channels * self.pack.inputs(self.channels)
+        # Chroma that the finest scale has not is interpolated with nine taps for each of four phases.
+        enlargement += blocks * 36 * (self.channels - finest.channels(self.channels))
+        colour = blocks * (4 * self.channels) ** 2
         return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, colour / pixels)
 
 
@@ -328,7 +330,7 @@ def _with_alpha(colours: np.ndarray, alpha: AlphaReader | None) -> np.ndarray:
     return colours if alpha is None else np.dstack([colours, alpha.read(len(colours))])
 
 
-def _by_depth(scale: Scale, plane: np.ndarray, rank: int) -> dict[str, np.ndarray]:
+def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
     """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
     s, depths = scale.scale, len(scale.codewords)
     flat = plane.reshape(-1, depths)
@@ -340,6 +342,5 @@ def _by_depth(scale: Scale, plane: np.ndarray, rank: int) -> dict[str, np.ndarra
     inputs = {f"place{s}": place.reshape(plane.shape[:3])}
     starts = np.array(scale.starts) - 1  # index 1 is the first row of its iteration
     for d in range(1, depths + 1):
-        rows = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
-        inputs[f"d{s}_{d}"] = (rows[:, :, None] * rank + np.arange(rank)).reshape(-1, d * rank)
+        inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
     return inputs

@@ -8,8 +8,8 @@ STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
 ENLARGE_REACH = 2
 """How many pixels of a scale beside its own place a pixel of the next finer one depends on."""
-SMOOTHING_REACH = 4
-"""How many pixels of the finest scale beside its own 2 x 2 block a decoded pixel depends on."""
+SMOOTHING_REACH = 6
+"""How many pixels of the finest scale beside its own 2 x 2 block a decoded pixel depends on, chroma included."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Scale:
     def channels(self, of_image: int) -> int:
         """How many planes of an image of 1 (grey) or 3 channels the scale codes."""
         return 1 if self.luma_only else of_image
+
+    def smoothed(self, of_image: int) -> int:
+        """How many planes at half resolution are smoothed if this is the finest scale: its phases, and other chroma."""
+        return 3 * self.channels(of_image) + of_image
 
     @property
     def span(self) -> int:

@@ -11,7 +11,7 @@ MAX_BYTES = 2**28
 """Larger archives, counted as they inflate, are refused."""
 MAX_SPAN, MAX_ITERATIONS, MAX_CODEWORDS, MAX_HIDDEN = 1024, 32, 65536, 256
 """Of a model: side of a coarsest patch in image pixels, iterations of a scale, codewords of one, and hidden channels of
-smoothing. The rounding of what grey images take from smoothing grows with the last."""
+smoothing."""
 
 
 class _Archive:
@@ -80,13 +80,13 @@ def _scales(archive: _Archive) -> tuple[Scale, ...]:
 
 
 def _smoothing(archive: _Archive, channels: int, finest: Scale) -> None:
-    hidden, fine = archive.file["smooth_b1"].size, finest.channels(channels)
+    hidden, planes = archive.file["smooth_b1"].size, finest.smoothed(channels)
     if hidden > MAX_HIDDEN:
         raise ValueError(f"smoothing has more than {MAX_HIDDEN} channels")
-    archive.take("smooth_w1", np.int32, hidden, 4 * fine + channels - fine, 3, 3)
+    archive.take("smooth_w1", np.int32, hidden, planes, 3, 3)
     archive.take("smooth_b1", np.int32, hidden)
-    archive.take("smooth_w2", np.int32, 4 * channels, hidden, 3, 3)
-    archive.take("smooth_b2", np.int32, 4 * channels)
+    archive.take("smooth_w2", np.int32, planes, hidden, 3, 3)
+    archive.take("smooth_b2", np.int32, planes)
 
 
 def _scale(archive: _Archive, scale: Scale, channels: int, bands: int, rank: int) -> None:

@@ -70,13 +70,7 @@ class Pack:
 
     def smoothing_weights(self, channels: int) -> int:
         """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels of this many channels."""
-        hidden = len(self.tables["smooth_w1"])
-        return 9 * hidden * (self.inputs(channels) + 4 * channels)
-
-    def inputs(self, channels: int) -> int:
-        """Planes at half resolution that smoothing and colour transform start from, for this many channels."""
-        fine = self.scales[-1].channels(channels)
-        return 4 * fine + channels - fine
+        return 18 * len(self.tables["smooth_w1"]) * self.scales[-1].smoothed(channels)
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} int8 (rows, rank, p) and v{s} int16 (rows, rank, channels * p)."""

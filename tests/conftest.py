@@ -94,8 +94,8 @@ def random_pack(request: pytest.FixtureRequest):
     smoothing = (
         random.integers(-70, 71, (6, inputs, 3, 3)),
         random.integers(-9, 10, 6),
-        random.integers(-150, 151, (12, 6, 3, 3)),
-        random.integers(-9, 10, 12),
+        random.integers(-150, 151, (inputs, 6, 3, 3)),
+        random.integers(-9, 10, inputs),
     )
     arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
     factors = {s.scale: (arrays[f"u{s.scale}"], arrays[f"v{s.scale}"]) for s in scales}

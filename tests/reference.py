@@ -61,7 +61,7 @@ def container(data: bytes) -> tuple[Header, list[bytes], bytes | None]:
     assert 1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**14
     payloads, others = [], []
     while at < len(data):
-        start = at
+        start = at - 4
         tag = take(1)
         payload = take(varint())
         check(start)
@@ -228,17 +228,14 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
             drawn += enlarge(made[-1][:c])[:, : rows * p, : cols * p] * 4  # both over 2^9
         made.append(np.clip(drawn + 256 >> 9, -2047, 2047))
     fine, h, w = made[-1].shape
-    value = made[-1]
+    x = made[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
     if fine < channels:
-        chroma = made[-2][fine:, : h // 2, : w // 2]
-        value = np.concatenate([value, chroma.repeat(2, 1).repeat(2, 2)])
-    level = np.einsum("jc,cyx->jyx", MATRIX[:channels, :channels], value)
+        x = np.concatenate([x, made[-2][fine:, : h // 2, : w // 2]])
     if head.smoothing:
-        inputs = made[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
-        if fine < channels:
-            inputs = np.concatenate([inputs, chroma])
-        change = smoothing(inputs, *weights(t, channels))
-        level += change.reshape(channels, 2, 2, h // 2, w // 2).transpose(0, 3, 1, 4, 2).reshape(channels, h, w)
+        x = smoothing(x, *weights(t, channels))
+    value = x[: 4 * fine].reshape(fine, 2, 2, h // 2, w // 2).transpose(0, 3, 1, 4, 2).reshape(fine, h, w)
+    value = np.concatenate([value, interpolate(x[4 * fine :])])
+    level = np.einsum("jc,cyx->jyx", MATRIX[:channels, :channels], value)
     out = np.clip(level + (257 << 12) >> 13, 0, 255).astype(np.uint8)[:, : head.height, : head.width]
     return out.transpose(1, 2, 0) if channels == 3 else out[0]
 
@@ -256,18 +253,31 @@ def enlarge(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def interpolate(x: np.ndarray) -> np.ndarray:
+    """SPEC.md, "Chroma": twice the size."""
+    c, h, w = x.shape
+    padded = np.pad(x, [(0, 0), (1, 1), (1, 1)], mode="edge")
+    out = np.zeros((c, 2 * h, 2 * w), np.int64)
+    for q in (0, 1):
+        for r in (0, 1):
+            rows, columns = slice(2 * q, 2 * q + h), slice(2 * r, 2 * r + w)
+            beside = 3 * padded[:, rows, 1:-1] + 3 * padded[:, 1:-1, columns] + padded[:, rows, columns]
+            out[:, q::2, r::2] = 9 * x + beside + 8 >> 4
+    return out
+
+
 def weights(t: dict, channels: int) -> tuple[np.ndarray, ...]:
     """w1, b1, w2 and b2 for images of these channels."""
     w1, b1, w2, b2 = (t[f"smooth_{name}"].astype(np.int64) for name in ("w1", "b1", "w2", "b2"))
     if channels == 1 and t["channels"] == 3:
-        w1, w2, b2 = w1[:, :4], (w2[:4] + w2[4:8] + w2[8:] + 1) // 3, (b2[:4] + b2[4:8] + b2[8:] + 1) // 3
+        w1, w2, b2 = w1[:, :4], w2[:4], b2[:4]
     return w1, b1, w2, b2
 
 
 def smoothing(x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> np.ndarray:
-    """SPEC.md, "Smoothing": what it adds, over 2^13."""
+    """SPEC.md, "Smoothing"."""
     hidden = np.clip(convolve(x, w1) + (b1[:, None, None] << 9) + 256 >> 9, 0, 2047)
-    return convolve(hidden, w2) + (b2[:, None, None] << 10)
+    return np.clip((x + b2[:, None, None] << 9) + convolve(hidden, w2) + 256 >> 9, -2047, 2047)
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patche
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
 from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
 from lrcodec.encoder.train import _integer_smoothing
-from lrcodec.encoder.transformer import Smoothing
+from lrcodec.encoder.transformer import LEVELS, Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.grid import Scale
 from lrcodec.metrics import psnr
@@ -129,7 +129,7 @@ def test_transforms_invert():
 
 @pytest.mark.parametrize(("fine", "channels"), [(1, 3), (3, 3), (1, 1)], ids=["luma", "rgb", "grey"])
 def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
-    """`Smoothing`, in float, against the integers of SPEC.md: the same but for the rounding of hidden values."""
+    """`Smoothing`, in float, against the integers of SPEC.md: the same but for the rounding between the steps."""
     torch.manual_seed(0)
     scales = (Scale(2, 8, (2,)), Scale(1, 8, (2,), luma_only=fine < channels))
     network = Smoothing(scales, channels, 4)
@@ -138,21 +138,24 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
     finest = torch.randint(-500, 500, (2, fine, 16, 24)) / 8  # small enough that no hidden value is clipped
     coarser = torch.randint(-500, 500, (2, channels, 16, 16)) / 8
     weights = _integer_smoothing(network)
-    for parameter, integers, bits in zip(network.parameters(), weights, (9, 3, 10, 3), strict=True):
-        parameter.data = torch.from_numpy(integers / 2**bits).float()
+    for parameter, integers, unit in zip(network.parameters(), weights, (2**9, 8 * LEVELS) * 2, strict=True):
+        parameter.data = torch.from_numpy(integers / unit).float()
     got = network(finest, coarser).detach().numpy() + 128
     assert got.shape == (2, channels, 16, 24)
     for image, fine_plane, coarse_plane in zip(got, finest.numpy(), coarser.numpy(), strict=True):
         x, chroma = (8 * fine_plane).astype(np.int64), (8 * coarse_plane[fine:, :8, :12]).astype(np.int64)
         inputs = np.concatenate([x[:, i // 2 :: 2, i % 2 :: 2] for i in range(4)])
         inputs = inputs.reshape(4, fine, 8, 12).swapaxes(0, 1).reshape(-1, 8, 12)
-        change = reference.smoothing(np.concatenate([inputs, chroma]), *weights)
-        value = np.concatenate([x, chroma.repeat(2, 1).repeat(2, 2)])
-        level = np.einsum("jc,cyx->jyx", reference.MATRIX[:channels, :channels], value)
+        inputs = np.concatenate([inputs, chroma])
+        smoothed = reference.smoothing(inputs, *weights)
+        assert np.abs(smoothed - inputs).max() > 80
+        luma, coarse = smoothed[: 4 * fine].reshape(fine, 4, 8, 12), smoothed[4 * fine :]
+        value = np.zeros((fine, 16, 24), np.int64)
         for i in range(4):
-            level[:, i // 2 :: 2, i % 2 :: 2] += change[i::4]
-        np.testing.assert_allclose(image, level / 2**13 + 128, atol=0.25)
-        assert np.abs(change / 2**13).max() > 10
+            value[:, i // 2 :: 2, i % 2 :: 2] = luma[:, i]
+        value = np.concatenate([value, reference.interpolate(coarse)])
+        level = np.einsum("jc,cyx->jyx", reference.MATRIX[:channels, :channels], value)
+        np.testing.assert_allclose(image, level / 2**13 + 128, atol=0.4)
 
 
 def test_bits_by_name():

@@ -100,8 +100,9 @@ def test_strips_are_whole_rows_of_patches_and_as_large_as_may_be(height: int, wi
 def test_windows_reach_as_far_as_pixels_depend(height: int, data: st.DataObject, scales: tuple[Scale, ...]):
     top = data.draw(st.integers(0, height - 1))
     bottom = data.draw(st.integers(top + 1, height))
-    # Row y of pixels, in blocks of two rows, needs two blocks beside its own; row y of a plane two of the coarser one.
-    low, high = 2 * (top // 2 - 2), 2 * ((bottom - 1) // 2 + 3)
+    # Row y of pixels, in blocks of two rows, needs three blocks beside its own: one for chroma, two for smoothing.
+    # Row y of a plane needs two of the coarser one.
+    low, high = 2 * (top // 2 - 3), 2 * ((bottom - 1) // 2 + 4)
     for own, (first, last) in zip(scales[::-1], grid.window(scales, height, top, bottom)[::-1], strict=True):
         rows = own.grid(height, 1)[0]
         assert 0 <= first < last <= rows

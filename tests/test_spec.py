@@ -291,17 +291,15 @@ def test_graphs_and_weights_of_smoothing(random_pack):
     pack, smoothing = random_pack
     assert set(re.findall(r"`(decoder-[a-z-]+\.onnx)`", words("Tables"))) == set(pack.graphs)
     shifts = {row[0]: int(re.findall(r"over 2\^(\d+)", row[3])[0]) for row in table("Tables") if "weights of" in row[3]}
-    assert shifts == {"smooth_w1": fixed.WEIGHT_BITS, "smooth_w2": fixed.COLOUR_BITS}
+    assert shifts == {"smooth_w1": fixed.WEIGHT_BITS, "smooth_w2": fixed.WEIGHT_BITS}
     for colour, c in ((container.GREY, 1), (container.RGB, 3)):
         graph = onnx.load_from_string(pack.graph(colour, True)).graph
         weights = {w.name: numpy_helper.to_array(w).astype(float) for w in graph.initializer}
         w1, b1, w2, b2 = smoothing
         if c == 1:
-            w1, w2, b2 = w1[:, :4], (w2[:4] + w2[4:8] + w2[8:] + 1) // 3, (b2[:4] + b2[4:8] + b2[8:] + 1) // 3
-        np.testing.assert_array_equal(weights["w1"], w1 / 2**9)
-        np.testing.assert_array_equal(weights["b1"], b1 + 0.5)
-        np.testing.assert_array_equal(weights["w2"], w2 / 2**13)
-        np.testing.assert_array_equal(weights["offset"], b2 / 8 + 128.5)
+            w1, w2, b2 = w1[:, :4], w2[:4], b2[:4]
+        for name, array in (("w1", w1 / 2**9), ("b1", b1 + 0.5), ("w2", w2 / 2**9), ("b2", b2 + 0.5)):
+            np.testing.assert_array_equal(weights[name], array)
         for got, want in zip(reference.weights(pack.tables, c), (w1, b1, w2, b2), strict=True):
             np.testing.assert_array_equal(got, want)
 
@@ -549,9 +547,9 @@ def test_number_formats():
     assert f"+ {1 << shift - fixed.ENLARGE_BITS} * enlarged" in planes
     assert f"+ {1 << fixed.ENLARGE_BITS - 1}) >> {fixed.ENLARGE_BITS}" in literals("Enlargement")[1]
     bits, pixel = fixed.WEIGHT_BITS, fixed.COLOUR_BITS + fixed.PLANE_BITS
-    hidden, change = literals("Smoothing")[2].splitlines()
+    hidden, change, smooth = literals("Smoothing")[1].splitlines()
     assert f"<< {bits}) + {1 << bits - 1}) >> {bits}, 0, {limit})" in hidden
-    assert change.endswith(f"(b2[o] << {fixed.COLOUR_BITS})")
+    assert change.endswith(f"<< {bits}) + {1 << bits - 1}) >> {bits}") and smooth.endswith(f", -{limit}, {limit})")
     assert f"(257 << {pixel - 1})) >> {pixel}, 0, 255)" in literals("Pixels")[1]
     assert 257 << pixel - 1 == 128.5 * 2**pixel
 
@@ -584,13 +582,25 @@ def test_order_of_rows_and_columns(random_pack):
     graph = decoder.Graph(pack, container.RGB, smoothing=False, threads=1)
     np.testing.assert_array_equal(graph.run(planes, 2, p, p)[0], shown(drawn(scale, 4)))
     if c < 3:
-        # Chroma comes from the scale before, the same for four pixels. Luma must not: so its part of V is zero here.
+        # Chroma comes from the scale before, interpolated. Luma must not: so its part of V is zero here.
         planes[-1][:], planes[-2][0, 0, 0, 0] = 0, 7
-        graph._inputs(2)["v2"][:, :8] = 0
+        graph._inputs(2)["v2"][..., :8] = 0
         got = graph.run(planes, 2, p, p)[0]
-        value = drawn(coarse, 6)[:, : p // 2, : p // 2].repeat(2, 1).repeat(2, 2)
+        value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
         value[0] = 0
         np.testing.assert_array_equal(got, shown(value))
+
+
+def test_chroma_taps():
+    """The nine weights of each of the four pixels that a pixel of chroma becomes."""
+    weights = integers(literals("Chroma")[0].split("=")[1])
+    assert weights[:3] == [9, 3, 3]
+    taps = np.einsum("ia,jb->ijab", export.CHROMA_TAPS, export.CHROMA_TAPS)
+    assert taps[0, 0].ravel().tolist() == [1, 3, 0, 3, 9, 0, 0, 0, 0]
+    impulse = np.zeros((1, 3, 3), np.int64)
+    impulse[0, 1, 1] = 16
+    wanted = np.pad(taps[:, :, ::-1, ::-1].transpose(2, 0, 3, 1).reshape(6, 6), 0)
+    np.testing.assert_array_equal(reference.interpolate(impulse)[0], wanted)
 
 
 def test_taps():
@@ -612,7 +622,7 @@ def test_bounds_of_exactness():
     enlarged = ((fixed.PLANE_LIMIT * g + 1) * g + 1) * 2 ** (fixed.FACTOR_BITS - fixed.PLANE_BITS)
     assert number(r"which is ([\d,]+);", "Exactness") == enlarged
     colour = np.abs(export.colour_matrix(3)).sum(1).max() * fixed.PLANE_LIMIT + 128.5 * 2**13
-    assert number(r"which is at most ([\d,]+),", "Exactness") == colour < fixed.EXACT
+    assert number(r"which is at most ([\d,]+)", "Exactness") == colour < fixed.EXACT
     scale = Scale(1, 2, (1, 1))
     zero = {1: (np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16))}
 
@@ -629,16 +639,16 @@ def test_bounds_of_exactness():
         export.check_exact((scale,), 3, {1: (-u, v)}, None)
 
     def smoothing(weight: int, bias: int, name: str) -> None:
-        """Two hidden channels; the sums of the first convolution, or of red."""
+        """Two hidden channels; the sums of one of the convolutions."""
         w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, 12, 3, 3), 2, (12, 2, 3, 3), 12))
         weights, biases = (w1, b1) if name == "w1" else (w2, b2)
         weights[1, 1, 2, 0], weights[1, 0, 0, 0], biases[1] = -(weight // 2), weight - weight // 2, -bias
         export.check_exact((scale,), 3, zero, (w1, b1, w2, b2))
 
     limit, room = fixed.PLANE_LIMIT, fixed.EXACT - int(enlarged)
-    w1, w2 = (fixed.EXACT // limit - 1, (fixed.EXACT - int(colour)) // limit - 1)
+    w1, w2 = fixed.EXACT // limit - 1, fixed.EXACT // limit - 2**9 - 1
     b1 = -(-(fixed.EXACT - w1 * limit) // 2**9) - 1
-    b2 = -(-(fixed.EXACT - int(colour) - w2 * limit) // 2**10)
+    b2 = -(-(fixed.EXACT - (w2 + 2**9) * limit) // 2**9) - 1
     for check, least in (
         (product, (room,)),
         (lambda *sizes: smoothing(*sizes, "w1"), (w1, b1)),
@@ -647,24 +657,3 @@ def test_bounds_of_exactness():
         check(*least[:-1], least[-1] - 1)
         with pytest.raises(ValueError, match="not exact"):
             check(*least)
-
-
-def test_grey_has_smaller_sums():
-    """Of a model that is just exact in colour, also where the mean of red, green and blue is rounded up everywhere."""
-    hidden = number(r"its smoothing pair, at most (\d+)", "Tables")
-    scale = Scale(1, 2, (1,))
-    w1, b1, w2 = np.zeros((hidden, 12, 3, 3), np.int64), np.zeros(hidden), np.zeros((12, hidden, 3, 3), np.int64)
-    w2[:8] = 1  # of red and green: the mean with blue is rounded to 1
-    colour = number(r"which is at most ([\d,]+),", "Exactness")
-    b2 = np.full(12, (fixed.EXACT - 1 - colour - 9 * hidden * fixed.PLANE_LIMIT) // 2**10)
-    for channels, bias, exact in ((3, b2, True), (3, b2 + 1, False), (1, b2, True)):
-        smoothing = w1, b1, w2, bias
-        if channels == 1:
-            smoothing = export.grey_smoothing(smoothing)
-            assert (smoothing[2] == 1).all()
-        factors = {1: (np.zeros((1, 4, 2), np.int8), np.zeros((1, 4, 2 * channels), np.int16))}
-        if exact:
-            export.check_exact((scale,), channels, factors, smoothing)
-        else:
-            with pytest.raises(ValueError, match="pixels"):
-                export.check_exact((scale,), channels, factors, smoothing)

@@ -112,7 +112,7 @@ def test_finest_scale_without_chroma(luma_pack, photo):
     tables = encoder.pack.tables
     assert encoder.pack.scales[-1].luma_only and tables["luma_only"] == 1
     assert tables["v1"].shape == (192, 4, 8) and tables["v2"].shape == (128, 4, 24)
-    assert tables["smooth_w1"].shape == (4, 6, 3, 3) and tables["smooth_w2"].shape == (12, 4, 3, 3)
+    assert tables["smooth_w1"].shape == (4, 6, 3, 3) and tables["smooth_w2"].shape == (6, 4, 3, 3)
     for image in (photo, np.ascontiguousarray(photo[:, :, 1])):
         for smoothing in (False, True):
             data = encoder.encode(image, quality=90, smoothing=smoothing)

@@ -93,6 +93,7 @@ _SMALL = Config(
     table_images=1500,
     width=96,
     blocks=3,
+    smoothing=4,
     steps=200,
     batch=32,
 )
@@ -104,7 +105,7 @@ _SMALL_BEST = replace(
     rounds=60,
     round_pixels=16_000_000,
     memory=24.0,
-    table_images=4000,
+    table_images=8000,
     steps=1200,
     width=128,
     blocks=4,
@@ -119,6 +120,10 @@ PRESETS = {
             _scale(2, 8, (4096, 3), (2048, 5)),
             _scale(1, 8, (4096, 8), luma_only=True),
         ),
+        default_rank=3,
+        rounds=140,
+        memory=30.0,
+        table_images=250,
         coarse=1.25,
     ),
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.

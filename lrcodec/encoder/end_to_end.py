@@ -20,12 +20,16 @@ from torch import nn
 from .codebooks import Progress
 from .config import Config
 from .pyramid import block_means, from_patches, guess_from, to_patches, to_pixels, to_planes
-from .quantizer import Quantizer
+from .quantizer import Quantizer, closed_loop
 from .search import Bits, beam_search, reconstruct
 from .transformer import LEVELS, Smoothing, Transformer
 
 HELD = 6
 """Images that progress is measured on: of the training images, so only a sign of life."""
+REFIT_PIXELS = 25_000_000
+"""Pixels of the crops that the smoothing is trained on at the end, at most."""
+REFIT_STEPS, REFIT_RATE = 3, 3e-3
+"""Steps of that, for each step of the whole, and the peak learning rate: the smoothing alone can be trained faster."""
 BandBits = list[list[Bits]]
 
 
@@ -126,19 +130,25 @@ def _refit(
     config: Config,
     seed: int,
 ) -> None:
-    """Train the smoothing alone: it was trained on latents that have not kept their whole strength."""
-    loss_of.transformer.requires_grad_(False)
-    steps = max(1, config.steps // 4)
-    optimiser = torch.optim.AdamW(smoothing.parameters(), lr=config.learning_rate, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, steps + 1, pct_start=0.1)
-    for step in range(steps):
-        random = np.random.default_rng((seed, config.steps + 1 + step))
-        cost, _ = loss_of(batch(random), random.random(), latents=True)
+    """Train the smoothing alone, on what latents of their final strength decode to: minimises the mean log error."""
+    random = np.random.default_rng((seed, config.steps + 1))
+    decoded: list[tuple[torch.Tensor, ...]] = []
+    pixels = 0
+    while pixels < REFIT_PIXELS and len(decoded) < config.steps:
+        planes = batch(random)
+        pixels += planes[:, 0].numel()
+        decoded.append((*loss_of.decoded(planes, random.random()), to_pixels(planes)))
+    finest, coarser, wanted = (torch.cat(parts) for parts in zip(*decoded, strict=True))
+    steps = REFIT_STEPS * config.steps
+    optimiser = torch.optim.AdamW(smoothing.parameters(), lr=REFIT_RATE, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, REFIT_RATE, steps + 1, pct_start=0.1)
+    for _ in range(steps):
+        some = torch.from_numpy(random.integers(0, len(finest), config.batch))
+        error = (smoothing(finest[some], coarser[some]) - wanted[some]).square().mean((1, 2, 3))
         optimiser.zero_grad()
-        (cost / cost.detach()).mean().backward()
+        (error / error.detach()).mean().backward()
         optimiser.step()
         schedule.step()
-    loss_of.transformer.requires_grad_(True)
 
 
 def _batch(images: list[np.ndarray], side: int, config: Config, random: np.random.Generator) -> torch.Tensor:
@@ -182,7 +192,7 @@ class _Objective:
             coarser = decoded
             guess = guess_from(coarser, target)
             x = to_patches(target - guess, scale.patch)  # (b, n, d)
-            flat, lam_s = x.flatten(0, 1).detach(), lam / scale.scale**2
+            flat, lam_s = x.flatten(0, 1).detach(), self.quantizer.lam(j, lam)
             books = [self.codebook()] * len(scale.codewords) if self.codebook else self.quantizer.books[j]
             with torch.no_grad():
                 indices, cost = beam_search(flat, books, bits[j], lam_s, 1)
@@ -207,6 +217,21 @@ class _Objective:
         assert decoded is not None
         error = (self.smoothing(decoded, coarser) - to_pixels(planes)).square().sum((1, 2, 3)) * (3 / planes.shape[1])
         return error + lam * rate, (error + lam * real_rate).detach().mean()
+
+    @torch.no_grad()
+    def decoded(self, planes: torch.Tensor, quality: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the decoder has before smoothing: the finest scale (b, its channels, h, w), and the one before it.
+
+        Where there is none before it, the finest again.
+        """
+        config, lam, bits = self.config, self.config.lam(quality), self.band_bits[self.config.band(quality)]
+
+        def search(j: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return beam_search(flat, self.quantizer.books[j], bits[j], self.quantizer.lam(j, lam), config.beam)
+
+        steps = closed_loop(self.transformer(planes, lam), config.scales, self.quantizer.books, search)
+        planes_of = [step.decoded for step in steps]
+        return planes_of[-1], planes_of[-2:][0]
 
     @torch.no_grad()
     def best_strength(self, planes: torch.Tensor) -> float:

@@ -10,10 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..fixed import COLOUR_BITS, ENLARGE_BITS, EXACT, FACTOR_BITS, PLANE_BITS, PLANE_LIMIT, WEIGHT_BITS
 from ..grid import Scale
-from ..tablefile import MAX_HIDDEN
 
 ENLARGE_TAPS = np.array([[-3, 29, 111, -9, 0], [0, -9, 111, 29, -3]])
 """Bicubic (Keys 1981, a = -1/2) at the positions -1/4 and +1/4 of a pixel, times 2^ENLARGE_BITS."""
+CHROMA_TAPS = np.array([[1, 3, 0], [0, 3, 1]])
+"""Linear interpolation at the same positions, times 4."""
 
 
 class _Graph:
@@ -42,13 +43,13 @@ class _Graph:
 def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.ndarray, ...] | None) -> bytes:
     """The serialised decoder graph.
 
-    smoothing: None or integer arrays (w1 (H, I, 3, 3), b1 (H,), w2 (4 * channels, H, 3, 3), b2 (4 * channels,)): w1
-        over 2^WEIGHT_BITS, w2 over 2^COLOUR_BITS, biases in plane units; I as `final_matrix` has columns.
+    smoothing: None or integer arrays (w1 (H, I, 3, 3), b1 (H,), w2 (I, H, 3, 3), b2 (I,)): weights over
+        2^WEIGHT_BITS, biases in plane units; I as `Scale.smoothed` counts.
 
     Inputs, for each scale s with sizes p (patch side), C channels and depth limit D:
-        u{s} float32 (rows * R, p), v{s} float32 (rows * R, C * p): the factors of all iterations, R rows a codeword, U
-        times 2^(PLANE_BITS - FACTOR_BITS);
-        d{s}_{d} int64 (n, d * R): rows of the patches that have exactly d iterations, d = 1..D;
+        u{s} float32 (rows, R, p), v{s} float32 (rows, R, C * p): the factors of all iterations, U times
+        2^(PLANE_BITS - FACTOR_BITS);
+        d{s}_{d} int64 (n, d): rows of the patches that have exactly d iterations, d = 1..D;
         place{s} int64 (images, grid rows, grid columns): for each patch, 0 (stopped at once) or 1 + its position
         in the concatenation of d{s}_1, d{s}_2, ...;
         crop{s} int64 (1,), but for the coarsest: rows of the scale before it that lie above its own first row.
@@ -68,14 +69,18 @@ def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.nd
             stacked = g.op("Add", _enlarge(g, luma, stacked, own, f"crop{scale.scale}"), stacked)
         else:
             stacked = g.op("Add", stacked, g.f(0.5))
-        limit = float(PLANE_LIMIT)
-        stacked = g.op("Clip", g.op("Floor", stacked), g.f(-limit), g.f(limit), name=f"plane{scale.scale}")
+        stacked = _to_plane(g, stacked, f"plane{scale.scale}")
         if i + 1 < len(scales):
             plane = g.op("DepthToSpace", stacked, blocksize=2, mode="CRD")
         elif own < channels:
             chroma = g.op("Slice", plane, g.ints(own), g.ints(channels), g.ints(1))
             stacked = g.op("Concat", stacked, _crop(g, chroma, stacked, "crop1"), axis=1)
-    _finish(g, stacked, final_matrix(own, channels), smoothing)
+    if smoothing is not None:
+        stacked = _smooth(g, stacked, smoothing)
+    if own < channels:
+        luma, coarse = (g.op("Slice", stacked, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
+        stacked = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
+    _colour(g, stacked, channels)
     graph = helper.make_graph(
         g.nodes,
         "lrcodec",
@@ -93,15 +98,19 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
     s, p, c = scale.scale, scale.patch, channels
     u, v, place = f"u{s}", f"v{s}", f"place{s}"
     inputs = [
-        helper.make_tensor_value_info(u, TensorProto.FLOAT, [f"rows{s}", p]),
-        helper.make_tensor_value_info(v, TensorProto.FLOAT, [f"rows{s}", c * p]),
+        helper.make_tensor_value_info(u, TensorProto.FLOAT, [f"rows{s}", "rank", p]),
+        helper.make_tensor_value_info(v, TensorProto.FLOAT, [f"rows{s}", "rank", c * p]),
     ]
+    ranks = g.op("Concat", g.ints(1), g.op("Shape", u, start=1, end=2), g.ints(1), axis=0)
     parts = [g.const(f"stopped{s}", np.zeros((1, p, c * p)), np.float32)]
     for depth in range(1, len(scale.codewords) + 1):
         rows = f"d{s}_{depth}"
-        inputs.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [f"n{s}_{depth}", f"r{s}_{depth}"]))
+        inputs.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [f"n{s}_{depth}", depth]))
         # All iterations of a patch in one product: their factors are concatenated along the rank.
-        left, right = g.op("Gather", u, rows, axis=0), g.op("Gather", v, rows, axis=0)
+        left, right = (
+            g.op("Reshape", g.op("Gather", factors, rows, axis=0), g.op("Mul", g.ints(0, depth, width), ranks))
+            for factors, width in ((u, p), (v, c * p))
+        )
         parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{s}_{depth}"))
     inputs.append(helper.make_tensor_value_info(place, TensorProto.INT64, ["images", f"gh{s}", f"gw{s}"]))
     tiles = g.op("Gather", g.op("Concat", *parts, axis=0), place, axis=0)
@@ -125,6 +134,12 @@ def _enlarge(g: _Graph, plane: str, like: str, channels: int, crop: str) -> str:
     return _crop(g, wide, like, crop)
 
 
+def _to_plane(g: _Graph, sums: str, name: str) -> str:
+    """Sums, 1/2 added for rounding, to integers within the limits of planes."""
+    limit = float(PLANE_LIMIT)
+    return g.op("Clip", g.op("Floor", sums), g.f(-limit), g.f(limit), name=name)
+
+
 def _crop(g: _Graph, tensor: str, like: str, crop: str) -> str:
     """From row `crop` on as many rows and columns as `like` has."""
     start = g.op("Concat", crop, g.ints(0), axis=0)
@@ -138,42 +153,39 @@ def colour_matrix(channels: int) -> np.ndarray:
     return np.rint(np.array(exact)[:channels, :channels] * 2**COLOUR_BITS).astype(np.int64)
 
 
-def final_matrix(fine: int, channels: int) -> np.ndarray:
-    """int64 (4 * channels, I): the last planes to the pixels of four phases, times 2^COLOUR_BITS.
-
-    The I columns are the four phases of each of the `fine` channels of the finest scale, then the chroma that only the
-    scale before it has, which serves all four phases.
-    """
-    matrix = colour_matrix(channels)
-    phases = np.kron(matrix[:, :fine], np.eye(4, dtype=np.int64))
-    return np.hstack([phases, np.kron(matrix[:, fine:], np.ones((4, 1), np.int64))])
-
-
 def grey_smoothing(smoothing: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """The smoothing of a pack with three channels as grey images take it: chroma is zero, grey the mean of RGB."""
+    """The smoothing of a pack with three channels as grey images take it: that of luma alone."""
     w1, b1, w2, b2 = smoothing
-    w2, b2 = ((a.reshape(3, 4, *a.shape[1:]).sum(0) + 1) // 3 for a in (w2, b2))
-    return w1[:, :4], b1, w2, b2
+    return w1[:, :4], b1, w2[:4], b2[:4]
 
 
-def _finish(g: _Graph, stacked: str, matrix: np.ndarray, smoothing: tuple[np.ndarray, ...] | None) -> None:
-    """Planes (images, I, h, w) to pixels (images, 4 * C, h, w)."""
-    unit = 2.0 ** -(COLOUR_BITS + PLANE_BITS)
-    weights = g.const("colour", matrix[:, :, None, None] * unit, np.float32)
-    offset = np.full(len(matrix), 128.5)
-    if smoothing is None:
-        pixels = g.op("Conv", stacked, weights, g.const("offset", offset, np.float32), name="colour_conv")
-    else:
-        w1, b1, w2, b2 = smoothing
-        first = g.const("w1", w1 * 2.0**-WEIGHT_BITS, np.float32)
-        hidden = g.op("Conv", stacked, first, g.const("b1", b1 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth1")
-        hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
-        second = g.const("w2", w2 * unit, np.float32)
-        bias = g.const("offset", offset + b2 * 2.0**-PLANE_BITS, np.float32)
-        pixels = g.op("Conv", stacked, weights, name="colour_conv")
-        pixels = g.op("Add", g.op("Conv", hidden, second, bias, pads=[1, 1, 1, 1], name="smooth2"), pixels)
+def _smooth(g: _Graph, planes: str, smoothing: tuple[np.ndarray, ...]) -> str:
+    """Planes (images, I, h, w) with what the two convolutions add."""
+    w1, b1, w2, b2 = smoothing
+    unit = 2.0**-WEIGHT_BITS
+    first, second = g.const("w1", w1 * unit, np.float32), g.const("w2", w2 * unit, np.float32)
+    hidden = g.op("Conv", planes, first, g.const("b1", b1 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth1")
+    hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
+    change = g.op("Conv", hidden, second, g.const("b2", b2 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth2")
+    return _to_plane(g, g.op("Add", planes, change), "smoothed")
+
+
+def _interpolate(g: _Graph, chroma: str) -> str:
+    """Chroma (images, 2, h, w) at full resolution, polyphase (images, 8, h, w)."""
+    taps = np.einsum("ia,jb->ijab", CHROMA_TAPS, CHROMA_TAPS).reshape(4, 1, 3, 3) / 16
+    weights = g.const("chroma_taps", np.tile(taps, (2, 1, 1, 1)), np.float32)
+    padded = g.op("Pad", chroma, g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
+    half = g.const("half8", [0.5] * 8, np.float32)
+    return g.op("Floor", g.op("Conv", padded, weights, half, group=2, name="enlarge_chroma"))
+
+
+def _colour(g: _Graph, planes: str, channels: int) -> None:
+    """Planes (images, 4 * C, h, w) to pixels."""
+    matrix = np.kron(colour_matrix(channels), np.eye(4))[:, :, None, None] * 2.0 ** -(COLOUR_BITS + PLANE_BITS)
+    weights, offset = g.const("colour", matrix, np.float32), g.const("offset", [128.5] * len(matrix), np.float32)
+    levels = g.op("Conv", planes, weights, offset, name="colour_conv")
     # Nothing is negative here, so the cast rounds down.
-    g.op("Cast", g.op("Clip", pixels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
+    g.op("Cast", g.op("Clip", levels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
 
 
 def check_exact(
@@ -183,6 +195,8 @@ def check_exact(
     smoothing: tuple[np.ndarray, ...] | None,
 ) -> None:
     """Raise ValueError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
+
+    Those of chroma and pixels do for any model.
 
     factors: for each scale u int8 (rows, R, p) and v int16 (rows, R, C * p).
     """
@@ -194,15 +208,11 @@ def check_exact(
         enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
         largest = [product[start : start + k].max() for start, k in zip(scale.starts, scale.codewords, strict=True)]
         sums[f"scale {scale.scale}"] = sum(largest) + enlarged
-    matrix = final_matrix(scales[-1].channels(channels), channels)
-    pixel = np.abs(matrix).sum(1) * PLANE_LIMIT + 128.5 * 2 ** (COLOUR_BITS + PLANE_BITS)
     if smoothing is not None:
-        if len(smoothing[0]) > MAX_HIDDEN:
-            raise ValueError(f"{len(smoothing[0])} hidden channels: at most {MAX_HIDDEN} are exact for grey as well")
         w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)
-        sums["smoothing"] = (w1.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (b1 + 1) * 2**WEIGHT_BITS).max(initial=0)
-        pixel = pixel + w2.sum(axis=(1, 2, 3)) * PLANE_LIMIT + b2 * 2**COLOUR_BITS
-    sums["pixels"] = pixel.max()
+        for name, weights, biases, start in (("first", w1, b1, 0), ("second", w2, b2, PLANE_LIMIT)):
+            whole = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
+            sums[f"{name} convolution"] = whole.max(initial=0)
     too_large = {name: value for name, value in sums.items() if value >= EXACT}
     if too_large:
         raise ValueError(f"not exact in float32: {too_large}")

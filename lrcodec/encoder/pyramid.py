@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ..fixed import COLOUR_BITS, ENLARGE_BITS
 from ..grid import Scale
-from .export import ENLARGE_TAPS, colour_matrix
+from .export import CHROMA_TAPS, ENLARGE_TAPS, colour_matrix
 
 
 def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -50,6 +50,15 @@ def enlarge(planes: torch.Tensor) -> torch.Tensor:
     x = F.conv2d(x, taps.reshape(2, 1, 1, 5)).permute(0, 2, 3, 1).reshape(-1, 1, h + 4, 2 * w)
     x = F.conv2d(x, taps.reshape(2, 1, 5, 1)).permute(0, 2, 1, 3)
     return x.reshape(*planes.shape[:-2], 2 * h, 2 * w)
+
+
+def interpolate(chroma: torch.Tensor) -> torch.Tensor:
+    """Chroma at full resolution as the decoder makes it, but for rounding: (b, c, h, w) -> (b, c, 2h, 2w)."""
+    b, c, h, w = chroma.shape
+    x = F.pad(chroma.reshape(b * c, 1, h, w), (1, 1, 1, 1), mode="replicate")
+    taps = torch.tensor(CHROMA_TAPS / 4, dtype=torch.float32, device=chroma.device)
+    phases = F.conv2d(x, torch.einsum("ia,jb->ijab", taps, taps).reshape(4, 1, 3, 3))
+    return F.pixel_shuffle(phases, 2).reshape(b, c, 2 * h, 2 * w)
 
 
 def guess_from(decoded: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:

@@ -75,6 +75,10 @@ class Quantizer:
             books.append([drawn[at : at + k] for at, k in zip(scale.starts, scale.codewords, strict=True)][:iterations])
         return cls(scales, books, coarse)
 
+    def lam(self, position: int, lam: float) -> float:
+        """What a bit is worth in squared error of a scale's own pixels, if it is worth `lam` in that of the image."""
+        return lam / self.scales[position].scale ** 2 * (self.coarse if position + 1 < len(self.scales) else 1)
+
     def __call__(
         self,
         latents: list[torch.Tensor],
@@ -97,10 +101,7 @@ class Quantizer:
 
         def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             known = None if labels is None else labels[position]
-            lam_s = lam / self.scales[position].scale ** 2
-            if position + 1 < len(self.scales):
-                lam_s *= self.coarse
-            return beam_search(patches, self.books[position], bits[position], lam_s, beam, known)
+            return beam_search(patches, self.books[position], bits[position], self.lam(position, lam), beam, known)
 
         planes = []
         for scale, step in zip(self.scales, closed_loop(targets, self.scales, self.books, search), strict=True):

@@ -4,6 +4,8 @@ import numpy as np
 
 from ..entropy import COST_STEP, DEPTH_FEATURES, INDEX_FEATURES, LEVELS
 
+MEMBERS_LEAN = 400
+"""Uses of a cluster, in all bands, that the costs of its members in a band start from."""
 Groups = dict[tuple[int | None, int], list[tuple[np.ndarray, np.ndarray, int]]]
 """(iteration or None, phase) -> features uint8 (n, F), depths or indices (n,), band: one entry an encoded image."""
 
@@ -113,7 +115,7 @@ def context_tables(
         out[f"clusters_{i}"] = to_costs(_leaning(_count(band, label[cells], cluster, (bands, limit, a))))
         members = _count(band, cluster, member, (bands, a, k // a))
         whole = members.sum(0) + 0.3
-        members += members.shape[2] * whole / whole.sum(-1, keepdims=True)
+        members += MEMBERS_LEAN * whole / whole.sum(-1, keepdims=True)
         out[f"members_{i}"] = to_costs(members / members.sum(-1, keepdims=True))
     out["classes"] = np.stack(index_classes)
     return out

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save, save_file
 from .. import entropy, zoo
 from ..errors import UsageError
 from ..files import write_file
-from ..fixed import COLOUR_BITS, PLANE_BITS, WEIGHT_BITS
+from ..fixed import PLANE_BITS, WEIGHT_BITS
 from ..grid import Scale
 from . import codebooks, export, tables
 from .codebooks import Progress
@@ -34,7 +34,7 @@ from .pyramid import block_means, guess_from, pad, to_patches, to_planes
 from .quantizer import Quantizer, closed_loop, pack_bits, unpack_bits
 from .refine import Refinement, View
 from .search import Bits, beam_search, clusters
-from .transformer import Smoothing, Transformer
+from .transformer import LEVELS, Smoothing, Transformer
 
 START, REFINE, NETWORKS, TABLES = (0.0, 0.1), (0.1, 0.7), (0.7, 0.95), (0.95, 1.0)
 """Where in a whole run each stage starts and ends: measured, roughly, with the preset photo."""
@@ -484,15 +484,15 @@ def _never_stop(scale: Scale) -> Bits:
 
 def _integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
     """The graph's integer weights and biases, see `export.build_graph`."""
-    outputs, inside = smoothing.colour.shape[:2]
+    inputs = smoothing.inputs
     if not smoothing.hidden:
-        return np.zeros((0, inside, 3, 3)), np.zeros(0), np.zeros((outputs, 0, 3, 3)), np.zeros(outputs)
+        return np.zeros((0, inputs, 3, 3)), np.zeros(0), np.zeros((inputs, 0, 3, 3)), np.zeros(inputs)
     first, second = smoothing.first, smoothing.second
     exact = (
         first.weight * 2**WEIGHT_BITS,
-        first.bias * 2**PLANE_BITS,  # type: ignore[operator]
-        second.weight * 2**COLOUR_BITS,
-        second.bias * 2**PLANE_BITS,  # type: ignore[operator]
+        first.bias * LEVELS * 2**PLANE_BITS,  # type: ignore[operator]
+        second.weight * 2**WEIGHT_BITS,
+        second.bias * LEVELS * 2**PLANE_BITS,  # type: ignore[operator]
     )
     return tuple(np.rint(tensor.detach().double().numpy()).astype(np.int64) for tensor in exact)
 

@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..fixed import COLOUR_BITS
 from ..grid import Scale
 from .config import Config
-from .export import final_matrix
-from .pyramid import block_means, shrink
+from .pyramid import block_means, interpolate, shrink, to_pixels
 
 LEVELS = 64.0
 """Planes are divided by this on their way in."""
@@ -120,34 +118,29 @@ class Transformer(nn.Module):
 
 
 class Smoothing(nn.Module):
-    """Decoded planes to pixels: the colour transform, plus what a 3x3 convolution, ReLU and another one add.
+    """Decoded planes to pixels: what a 3x3 convolution, ReLU and another one add; chroma interpolated; colours.
 
     The convolutions work at half resolution, on the four phases of the finest scale and, where that has no chroma, on
     the chroma of the scale before it. If hidden is 0 they add nothing.
     """
 
-    colour: torch.Tensor
-
     def __init__(self, scales: tuple[Scale, ...], channels: int, hidden: int):
         super().__init__()
         self.channels, self.hidden = channels, hidden
         self.fine = scales[-1].channels(channels)
-        colour = torch.from_numpy(final_matrix(self.fine, channels) / 2**COLOUR_BITS).float()
-        self.register_buffer("colour", colour[:, :, None, None], persistent=False)
+        self.inputs = scales[-1].smoothed(channels)
         if hidden:
-            self.first = nn.Conv2d(colour.shape[1], hidden, 3, padding=1)
-            self.second = nn.Conv2d(hidden, 4 * channels, 3, padding=1)
+            self.first = nn.Conv2d(self.inputs, hidden, 3, padding=1)
+            self.second = nn.Conv2d(hidden, self.inputs, 3, padding=1)
             nn.init.zeros_(self.second.weight)
             nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, finest: torch.Tensor, coarser: torch.Tensor | None) -> torch.Tensor:
         """(b, its channels, h, w), and of the scale before it (b, C, h / 2, w / 2) -> pixels - 128, (b, C, h, w)."""
-        b, c, h, w = finest.shape
-        x = finest.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, 4 * c, h // 2, w // 2)
+        x = F.pixel_unshuffle(finest, 2)
         if coarser is not None and self.fine < self.channels:
-            x = torch.cat([x, coarser[:, self.fine :, : h // 2, : w // 2]], 1)
-        pixels = F.conv2d(x, self.colour)
+            x = torch.cat([x, coarser[:, self.fine :, : x.shape[2], : x.shape[3]]], 1)
         if self.hidden:
-            pixels = pixels + self.second(F.relu(self.first(x)))
-        pixels = pixels.reshape(b, self.channels, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3)
-        return pixels.reshape(b, self.channels, h, w)
+            x = x + LEVELS * self.second(F.relu(self.first(x / LEVELS)))
+        planes, chroma = F.pixel_shuffle(x[:, : 4 * self.fine], 2), x[:, 4 * self.fine :]
+        return to_pixels(torch.cat([planes, interpolate(chroma)], 1) if chroma.shape[1] else planes)

@@ -87,7 +87,7 @@ def _noise(random: Random, data: bytes, seeds: Sequence[Seed]) -> bytes:
 
 def _append(random: Random, data: bytes, seeds: Sequence[Seed]) -> bytes:
     """A chunk that is in order, of any tag: ancillary ones must change nothing."""
-    return data + _chunk(random.choice(TAGS), random.randbytes(random.choice((0, 1, 30))))
+    return data + _chunk(data[-4:], random.choice(TAGS), random.randbytes(random.choice((0, 1, 30))))
 
 
 DAMAGE: tuple[Callable[[Random, bytes, Sequence[Seed]], bytes], ...] = (
@@ -152,12 +152,12 @@ REBUILT: tuple[Callable[[Random, Seed, Sequence[Seed]], bytes], ...] = (_header,
 # ---- checksums
 
 
-def _chunk(tag: bytes, payload: bytes) -> bytes:
+def _chunk(before: bytes, tag: bytes, payload: bytes) -> bytes:
     length, size = b"", len(payload)
     while size > 127:
         length, size = length + bytes([size & 127 | 128]), size >> 7
     body = tag + length + bytes([size]) + payload
-    return body + struct.pack("<I", zlib.crc32(body))
+    return body + struct.pack("<I", zlib.crc32(before + body))
 
 
 def repair(data: bytes) -> bytes:
@@ -168,8 +168,8 @@ def repair(data: bytes) -> bytes:
     start, at = 0, at + 10
     while at + 4 <= len(out):
         out[at : at + 4] = struct.pack("<I", zlib.crc32(out[start:at]))
-        start = at + 4
-        length, at = _varint(out, start + 1)
+        start = at
+        length, at = _varint(out, at + 5)
         at += length
     return bytes(out)
 
