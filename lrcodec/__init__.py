@@ -15,15 +15,36 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .container import MAX_PIXELS, Header, unpack, unpack_header
-from .errors import LrqError
+from . import runtime as runtime
+from .container import MAX_PIXELS, BytesLike, Header, unpack, unpack_header
+from .errors import EncoderMissingError, FormatError, LimitError, LrqError, UnsupportedError, UsageError, extra
 from .extras import Metadata, unpack_metadata
 
 if TYPE_CHECKING:
     from .decoder import Decoder as Decoder
     from .encoder import Encoder as Encoder
 
-__all__ = ["Header", "LrqError", "Metadata", "decode", "encode", "metadata", "probe"]
+__version__ = "0.1.0"
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "EncoderMissingError",
+    "FormatError",
+    "Header",
+    "LimitError",
+    "LrqError",
+    "Metadata",
+    "UnsupportedError",
+    "UsageError",
+    "decode",
+    "encode",
+    "metadata",
+    "probe",
+]
+
+
+def __dir__() -> list[str]:
+    return [*globals(), "Decoder", "Encoder"]
 
 
 def __getattr__(name: str) -> Any:
@@ -33,7 +54,8 @@ def __getattr__(name: str) -> Any:
 
         return Decoder
     if name == "Encoder":
-        from .encoder import Encoder
+        with extra("encode"):
+            from .encoder import Encoder
 
         return Encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -48,6 +70,7 @@ def encode(
     model: str | Path = "photo",
     effort: int = 1,
     device: str = "auto",
+    threads: int = 0,
     smoothing: bool = True,
     icc_profile: bytes | None = None,
     exif: bytes | None = None,
@@ -57,31 +80,38 @@ def encode(
 
     image: uint8 (height, width) grey, (height, width, 3) RGB, or with alpha as the last channel (height, width, 2) or
     (height, width, 4). icc_profile, exif, xmp: kept byte for byte, at most 16 MiB each; exif is a TIFF structure,
-    and the prefix that JPEG gives it is left out. Raises LrqError and its kinds, and ImportError where the extra
+    and the prefix that JPEG gives it is left out. Raises LrqError and its kinds: EncoderMissingError where the extra
     `encode` is not installed.
     """
-    from .encoder import Encoder
-
     own = Metadata(icc_profile, exif, xmp)
-    return Encoder(model, device).encode(image, quality, rank, iterations, effort, smoothing, metadata=own)
+    return __getattr__("Encoder")(model, device, threads).encode(
+        image, quality, rank, iterations, effort, smoothing, metadata=own
+    )
 
 
-def decode(data: bytes, *, models: Sequence[str | Path] = (), max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def decode(
+    data: BytesLike, *, models: Sequence[str | Path] = (), max_pixels: int = MAX_PIXELS, threads: int = 0
+) -> np.ndarray:
     """Pixels of a .lrq file: uint8, in the shape that was encoded, see `encode`.
 
-    models: folders of packs beside the shipped ones. Raises FormatError, UnsupportedError or LimitError.
+    data: any bytes-like object. models: folders of packs beside the shipped ones. Models stay loaded: a second call
+    takes no longer than one of a `Decoder` that is kept. Any number of threads may call this at once.
+    threads: how many work on an image (0: as many as there are processors that this process may use).
+    Raises FormatError, UnsupportedError or LimitError; UsageError for arguments out of range.
     """
-    from .decoder import Decoder
+    from .decoder import shared
 
-    return Decoder(models, max_pixels).decode(data)
+    decoder = shared(tuple(models), threads)
+    unpack_header(data).check_size(max_pixels)
+    return decoder.decode(data)
 
 
-def probe(data: bytes) -> Header:
+def probe(data: BytesLike) -> Header:
     """The header from the first 64 bytes of a .lrq file. Raises FormatError or UnsupportedError."""
     return unpack_header(data)
 
 
-def metadata(data: bytes) -> Metadata:
+def metadata(data: BytesLike) -> Metadata:
     """The ICC profile, EXIF and XMP of a .lrq file, where it has them.
 
     Raises FormatError, UnsupportedError, or LimitError if one is larger than 16 MiB.

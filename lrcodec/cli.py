@@ -17,7 +17,7 @@ import click
 import numpy as np
 
 from . import cli_models, container, grid, targets, zoo
-from .errors import LrqError, UsageError
+from .errors import LrqError, UsageError, extra
 from .extras import NO_METADATA, Metadata, unpack_metadata
 from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, read_file, say, write_file
 from .options import (
@@ -31,7 +31,6 @@ from .options import (
     Region,
     byte_count,
     check_picture,
-    extra,
     image_suffix,
 )
 

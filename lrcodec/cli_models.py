@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from . import zoo
-from .errors import UsageError
+from .errors import UsageError, extra
 from .files import printable, write_file
-from .options import FILE, Number, extra
+from .options import FILE, Number
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")

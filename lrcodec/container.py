@@ -27,10 +27,15 @@ INDICES, ALPHA = b"I", b"A"
 ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
 CONTENTS = {INDICES: "indices", ALPHA: "alpha", ICC_PROFILE: "ICC profile", EXIF: "EXIF", XMP: "XMP"}
 """The tags of the chunks that are known, and what they hold."""
+MAX_SIDE = 65535
+"""Pixels of a side, at most."""
 MAX_PIXELS = 2**28
 """Larger images are refused by default: a limit of this program, not of the format."""
 ANCILLARY_BIT = 0x20
 CRC_BYTES = 4
+
+BytesLike = bytes | bytearray | memoryview
+"""What files are read from; in fact any object with the buffer protocol. TypeError for anything else."""
 
 
 class Field(NamedTuple):
@@ -53,8 +58,8 @@ class Field(NamedTuple):
 
 
 FIELDS = (
-    Field("width", "varint", 1, 65535, "image width in pixels"),
-    Field("height", "varint", 1, 65535, "image height in pixels"),
+    Field("width", "varint", 1, MAX_SIDE, "image width in pixels"),
+    Field("height", "varint", 1, MAX_SIDE, "image height in pixels"),
     Field("colour", "bits", 0, 1, "0 grey, 1 RGB"),
     Field("smoothing", "bits", 0, 1, "1 if the smoothing pair runs"),
     Field("rank", "bits", 1, 4, "columns of U and rows of V that are used"),
@@ -115,8 +120,8 @@ def _varint(value: int) -> bytes:
 class _Reader:
     """Reads forward through `data`; everything past the end is a FormatError."""
 
-    def __init__(self, data: bytes):
-        self.data, self.at = data, 0
+    def __init__(self, data: BytesLike):
+        self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
 
     def take(self, count: int, what: str) -> bytes:
         if count > len(self.data) - self.at:
@@ -160,7 +165,7 @@ def pack(header: Header, chunks: list[Chunk]) -> bytes:
     return bytes(out)
 
 
-def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
+def unpack(data: BytesLike) -> tuple[Header, list[Chunk]]:
     """Header and all chunks, every CRC-32 checked.
 
     Unknown ancillary chunks are kept (the caller skips them). Raises FormatError for anything that is not
@@ -170,7 +175,7 @@ def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
     reader = _Reader(data)
     header = _unpack_header(reader)
     chunks: list[Chunk] = []
-    while reader.at < len(data):
+    while reader.at < len(reader.data):
         chunk = _chunk(reader)
         tag = chunk.tag
         if tag not in CONTENTS and not tag[0] & ANCILLARY_BIT:
@@ -187,7 +192,7 @@ def unpack(data: bytes) -> tuple[Header, list[Chunk]]:
     return header, chunks
 
 
-def unpack_header(data: bytes) -> Header:
+def unpack_header(data: BytesLike) -> Header:
     """The header alone, from the first bytes of a file (64 are always enough)."""
     return _unpack_header(_Reader(data))
 

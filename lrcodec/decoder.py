@@ -5,11 +5,11 @@ hold integers over a power of two, small enough that every addition is exact. So
 on every machine, and whether an image is drawn whole or strip by strip.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import NamedTuple
@@ -18,12 +18,15 @@ import numpy as np
 import onnxruntime as ort
 
 from . import container, entropy, grid, zoo
-from .container import Header
+from .container import BytesLike, Header
 from .errors import FormatError, UnsupportedError, UsageError
 from .extras import AlphaReader
 from .fixed import FACTOR_BITS, PLANE_BITS
 from .grid import Scale
+from .runtime import thread_count
 from .zoo import Pack
+
+ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
 
 MAX_STRIPS = 4
 """Strips that are drawn at a time, at most: memory is bounded, however many cores there are."""
@@ -59,7 +62,8 @@ class Graph:
         optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     ):
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = thread_count(threads)
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
         options.graph_optimization_level = optimization
         options.log_severity_level = 4  # what goes wrong is raised, and takes one line
         options.add_session_config_entry("session.load_model_format", "ONNX")
@@ -108,6 +112,8 @@ class Graph:
         except MemoryError:
             raise
         except Exception as error:  # ONNX Runtime raises many kinds, and documents none
+            if "allocate memory" in str(error) or "bad_alloc" in str(error):
+                raise MemoryError from None
             raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
 
     def _inputs(self, rank: int) -> dict[str, np.ndarray]:
@@ -156,18 +162,21 @@ class Decoder:
 
     models: folders of packs to know beside the shipped ones.
     max_pixels: larger images are refused before anything is allocated or inflated.
-    threads: how many work on an image (0: as many as there are cores).
+    threads: how many work on an image (0: as many as there are processors that this process may use).
+    Raises UsageError for numbers out of range.
     """
 
     def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = container.MAX_PIXELS, threads: int = 0):
+        if max_pixels < 1:
+            raise UsageError(f"max_pixels must be 1 or more, not {max_pixels}")
         self.models, self.max_pixels = tuple(models), max_pixels
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = thread_count(threads)
         self._loading = RLock()
         """Held while a pack or graph is looked up: each is loaded once, whoever comes first."""
         self._packs: dict[bytes, Pack] = {}
         self._graphs: dict[tuple[bytes, int, int, int], Graph] = {}
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: BytesLike) -> np.ndarray:
         """Pixels of a .lrq file: uint8 of the header's shape: (height, width) grey, (height, width, 3) RGB; or, with
         alpha as the last channel, (height, width, 2) and (height, width, 4).
 
@@ -175,7 +184,7 @@ class Decoder:
         """
         return self.decode_batch([data])[0]
 
-    def decode_batch(self, files: Sequence[bytes]) -> list[np.ndarray]:
+    def decode_batch(self, files: Sequence[BytesLike]) -> list[np.ndarray]:
         """`decode` of every file. Small images that differ in their indices only cost a fraction of one by one.
 
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
@@ -197,7 +206,7 @@ class Decoder:
                 out[number] = _with_alpha(image, read[number].alpha_reader())
         return out
 
-    def strips(self, data: bytes, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    def strips(self, data: BytesLike, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
         """`decode` from top to bottom, a strip at a time: uint8 (its rows, width[, channels]), in bounded memory.
 
         rows: only the pixels from row rows[0] up to, but without, rows[1]; strips far from them are not decoded.
@@ -260,12 +269,12 @@ class Decoder:
             while drawn:
                 yield drawn.popleft().result()
 
-    def macs(self, data: bytes) -> Macs:
+    def macs(self, data: BytesLike) -> Macs:
         """What decoding this file multiplies and accumulates, per pixel."""
         header, planes = self.indices(data)
         return self.graph(header).macs(planes, header.rank, header.height, header.width)
 
-    def indices(self, data: bytes) -> tuple[Header, list[np.ndarray]]:
+    def indices(self, data: BytesLike) -> tuple[Header, list[np.ndarray]]:
         """Header and index planes: a list, one a scale, of int64 (1, rows, columns, iterations)."""
         header, payloads, _ = self._read(data)
         pack = self.pack(header)
@@ -276,7 +285,7 @@ class Decoder:
         ]
         return header, [np.concatenate(planes, axis=1) for planes in zip(*parts, strict=True)]
 
-    def batches(self, files: Sequence[bytes]) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
+    def batches(self, files: Sequence[BytesLike]) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
         """Headers, numbers of the files that share them, and the files' index planes, in batches of bounded size.
 
         The files must be of one strip each.
@@ -296,7 +305,7 @@ class Decoder:
                 numbers, batch = zip(*entries[start : start + count], strict=True)
                 yield header, list(numbers), entropy.decode(batch, self.pack(header), header, header.height)
 
-    def _read(self, data: bytes) -> File:
+    def _read(self, data: BytesLike) -> File:
         """Header and payloads, with as many strips as the image must have."""
         header, chunks = container.unpack(data)
         header.check_size(self.max_pixels)
@@ -323,6 +332,12 @@ class Decoder:
             if key not in self._graphs:
                 self._graphs[key] = Graph(self.pack(header), header.colour, bool(header.smoothing), threads)
             return self._graphs[key]
+
+
+@lru_cache(4)
+def shared(models: tuple[str | Path, ...] = (), threads: int = 0) -> Decoder:
+    """One decoder for all callers that ask for the same, so that its models stay loaded: for images of any size."""
+    return Decoder(models, container.MAX_SIDE**2, threads)
 
 
 def _with_alpha(colours: np.ndarray, alpha: AlphaReader | None) -> np.ndarray:

@@ -1,5 +1,8 @@
 """Every failure a user can meet: one kind a cause, each with its exit code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LrqError(Exception):
     """Base of all errors that lrcodec raises on purpose. Its message is one line for the user."""
@@ -35,3 +38,14 @@ class EncoderMissingError(LrqError):
     """Encoding needs the optional dependencies of lrcodec[encode]."""
 
     exit_code = 6
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Turns a failing import into EncoderMissingError, which names the optional dependencies to install."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").startswith("lrcodec"):
+            raise  # our own mistake, which installing something would not mend
+        raise EncoderMissingError(f'{error}; pip install "lrcodec[{name}]"') from error

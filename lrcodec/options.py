@@ -4,7 +4,6 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +11,7 @@ import click
 import numpy as np
 
 from . import container
-from .errors import EncoderMissingError, UsageError
+from .errors import UsageError
 from .files import STANDARD
 
 
@@ -52,6 +51,13 @@ MAX_PIXELS = click.option(
     default=container.MAX_PIXELS,
     show_default=True,
     help="Refuse larger .lrq images.",
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="How many work at a time; 0: as many as there are processors that this process may use.",
 )
 MODELS = click.option(
     "--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack."
@@ -115,14 +121,3 @@ def check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
     image_suffix(path.suffix)
     if os.path.realpath(path) in map(os.path.realpath, others):
         raise UsageError(f"{option} {path} would replace another file of this command")
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Turns a failing import into EncoderMissingError, which names the optional dependencies to install."""
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or "").startswith("lrcodec"):
-            raise  # our own mistake, which installing something would not mend
-        raise EncoderMissingError(f'{error}; pip install "lrcodec[{name}]"') from error

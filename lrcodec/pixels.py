@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from .container import MAX_SIDE
 from .errors import LimitError, LrqError, UsageError
 from .extras import EXIF_PREFIX, NO_METADATA, Metadata
 
-MAX_SIDE = 65535
 AVERAGE = 3
 """PNG's filter type: bytes are differences to the mean of the bytes to their left and above."""
 

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,14 +17,11 @@ from .errors import LrqError, UsageError
 from .extras import TAGS, Metadata, unpack_metadata
 
 if TYPE_CHECKING:
-    from .decoder import Decoder
     from .encoder import Encoder
 
 FORMAT = "LRQ"
 MODES = ("L", "LA", "RGB", "RGBA")
 SETTINGS = ("quality", "rank", "iterations", "effort", "smoothing")
-MAX_PIXELS = 65535**2
-"""No limit but Pillow's own, which comes first."""
 
 
 class LrqImageFile(ImageFile.ImageFile):
@@ -62,10 +59,12 @@ class LrqDecoder(ImageFile.PyDecoder):
     _pulls_fd = True
 
     def decode(self, buffer: object) -> tuple[int, int]:
+        from .decoder import shared
+
         data = cast(IO[bytes], self.fd).read()
         with _as_os_error():
             unpack_metadata(unpack(data)[1])
-            pixels = _decoder().decode(data)
+            pixels = shared().decode(data)  # no limit of size but Pillow's own, which comes first
         self.set_as_raw(pixels.tobytes())
         return -1, 0
 
@@ -75,7 +74,7 @@ def _as_os_error() -> Iterator[None]:
     """What Pillow's callers expect of a file that cannot be read or written."""
     try:
         yield
-    except (LrqError, ImportError) as error:
+    except LrqError as error:
         raise OSError(str(error)) from error
 
 
@@ -99,17 +98,9 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     file.write(data)
 
 
-@cache
-def _decoder() -> "Decoder":
-    """One for all images: it keeps the models loaded, and threads may share it."""
-    from .decoder import Decoder
-
-    return Decoder(max_pixels=MAX_PIXELS)
-
-
 @lru_cache(1)
 def _encoder(model: str, device: str) -> "Encoder":
-    from .encoder import Encoder
+    from . import Encoder
 
     return Encoder(model, device)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
 
 Every pass tries every codeword at every step.
 """
+DEVICES = ("auto", "cpu", "cuda")
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
 WINDOW_PIXELS = 3 * 2**20
@@ -39,12 +41,18 @@ class Encoder:
 
     model: name of a shipped or installed pack, or folder of another.
     device: auto (CUDA where there is one), cpu or cuda.
-    Raises UnsupportedError if the model cannot be used, UsageError if the device is not there.
+    threads: of PyTorch while it encodes (0: those that it has anyway, as a rule one for each processor).
+    Raises UnsupportedError if the model cannot be used, UsageError if the device is not known or not there.
     """
 
-    def __init__(self, model: str | Path = "photo", device: str = "auto"):
+    def __init__(self, model: str | Path = "photo", device: str = "auto", threads: int = 0):
+        if device not in DEVICES:
+            raise UsageError(f"device {device} is not known: use one of {', '.join(DEVICES)}")
+        if threads < 0:
+            raise UsageError(f"threads must be 0 or more, not {threads}")
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("device cuda is not available")
+        self.threads = threads
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         entry = zoo.find(model)
         self.pack = entry.load()
@@ -91,7 +99,7 @@ class Encoder:
         smoothing: False leaves it out; a model without ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         metadata: what the file carries beside the pixels.
-        Raises UsageError or LimitError.
+        Raises UsageError or LimitError; MemoryError, also for that of the GPU.
         """
         return self.encode_batch([image], quality, rank, iterations, effort, smoothing, use_transformer, [metadata])[0]
 
@@ -123,8 +131,9 @@ class Encoder:
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
-                strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
-                payloads = zip(*(entropy.encode(planes, self.pack, header) for planes in strips), strict=True)
+                with memory_errors(), _threads(self.threads):
+                    strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
+                    payloads = zip(*[entropy.encode(planes, self.pack, header) for planes in strips], strict=True)
                 for number, own in zip(batch, payloads, strict=True):
                     indices = [Chunk(container.INDICES, payload) for payload in own]
                     out[number] = container.pack(header, extras[number] + indices)
@@ -159,8 +168,8 @@ class Encoder:
     def _header(
         self, image: np.ndarray, quality: int, rank: int | None, iterations: int | None, effort: int, smoothing: bool
     ) -> Header:
-        if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (2,), (3,), (4,)):
-            raise UsageError(f"images are uint8 (height, width[, 2 to 4]), not {image.dtype} {image.shape}")
+        if getattr(image, "dtype", None) != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (2,), (3,), (4,)):
+            raise UsageError(f"images are uint8 (height, width[, 2 to 4]), not {_kind(image)}")
         channels = (*image.shape, 1)[2]
         colour = RGB if channels > 2 else GREY
         if not 0 < min(image.shape[:2]) <= max(image.shape[:2]) <= 65535:
@@ -240,10 +249,40 @@ class Encoder:
         return self._quantizers[key]
 
 
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Makes MemoryError of PyTorch's errors for memory that has run out, on the processor or the GPU."""
+    try:
+        yield
+    except RuntimeError as error:
+        # PyTorch has a kind of its own for the GPU alone.
+        texts = "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation"
+        if isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts):
+            raise MemoryError from None
+        raise
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch has so many threads within, 0: as before."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count:
+            torch.set_num_threads(before)
+
+
 def _metadata(data: bytes) -> dict[str, Any]:
     """The config in the header of a safetensors file: 8 bytes that tell its length, then JSON."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return json.loads(header["__metadata__"]["config"])
+
+
+def _kind(image: object) -> str:
+    return f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
 def _colours(image: np.ndarray) -> np.ndarray:

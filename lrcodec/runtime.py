@@ -1,0 +1,24 @@
+"""What native libraries are told before they start, and how many threads they may have.
+
+This is imported before any of them. A codec tells nobody anything, and several of its processes share a machine.
+"""
+
+import os
+
+from .errors import UsageError
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Else threads of OpenMP, which PyTorch runs on, spin while they wait: two processes on two cores take 25 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def cores() -> int:
+    """The number of processors that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_count(threads: int) -> int:
+    """`threads`, or for 0 as many as there are `cores`. Raises UsageError for a negative number."""
+    if threads < 0:
+        raise UsageError(f"threads must be 0 or more, not {threads}")
+    return threads or cores()
