@@ -17,8 +17,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from . import datasets
 from .errors import UsageError
 from .metrics import bd_rate, extra, ms_ssim, mse, psnr, psnr_overlap
 
@@ -170,18 +171,12 @@ def find_images(paths: Sequence[Path] = ()) -> list[Path]:
 
 
 def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
-    """File name and pixels, one image at a time: uint8 (H, W) for grey, (H, W, 3) for all others, alpha dropped.
+    """File name and pixels, one image at a time: uint8 (H, W) for grey, (H, W, 3) for all others, upright.
 
-    Raises UsageError for a file that is not an image or has more than 8 bits a sample, OSError if it cannot be read.
+    Raises as `datasets.read_file` does.
     """
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                if image.mode[0] in "IF":
-                    raise UsageError(f"{path.name}: only images of 8 bits a sample can be measured")
-                yield path.name, np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-        except UnidentifiedImageError as error:
-            raise UsageError(f"{path.name}: not an image that Pillow can read") from error
+        yield path.name, datasets.read_file(path)
 
 
 def row_count(
