@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import datasets
-from .errors import UsageError
-from .metrics import bd_rate, extra, ms_ssim, mse, psnr, psnr_overlap
+from .errors import UsageError, extra
+from .metrics import bd_rate, ms_ssim, mse, psnr, psnr_overlap
 
 OWN = "lrq"
 MEAN = "mean"
@@ -152,10 +152,12 @@ def find_images(paths: Sequence[Path] = ()) -> list[Path]:
     """Files as given, folders as their image files (`SUFFIXES`, not recursive) by name; without paths the default.
 
     The default are the `SKIMAGE_PHOTOGRAPHS`. Raises FileNotFoundError for a path that does not exist, UsageError
-    for a folder without images, or if scikit-image is needed and missing.
+    for a folder without images, EncoderMissingError if scikit-image is needed and missing.
     """
     if not paths:
-        folder = Path(extra("skimage").__file__).parent / "data"
+        with extra("bench"):
+            import skimage
+        folder = Path(skimage.__file__).parent / "data"
         return [folder / name for name in SKIMAGE_PHOTOGRAPHS]
     found: list[Path] = []
     for path in map(Path, paths):
@@ -271,7 +273,7 @@ def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -
     """lrq at each rank against each classic codec, by each metric that it has, from the rows of `means`.
 
     bpp: only the part of lrq's curve between these mean bits per pixel, and what the classic codec needs for the
-    qualities of that part. Raises UsageError without the packages bjontegaard and, for a part, scipy.
+    qualities of that part. Raises EncoderMissingError without the packages bjontegaard and, for a part, scipy.
     """
     by_curve = curves(mean_rows)
     result = []
@@ -304,8 +306,10 @@ def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) 
 
     Its end points are read from the curve, by pchip over log rate, unless the curve itself ends before them. Points
     whose level is not finite are left out. Both lists are empty if nothing of the curve lies between.
-    Raises UsageError if scipy is missing.
+    Raises EncoderMissingError if scipy is missing.
     """
+    with extra("bench"):
+        from scipy.interpolate import PchipInterpolator
     best: dict[float, float] = {}
     for rate, level in zip(bpp, levels, strict=True):
         if math.isfinite(level):
@@ -314,7 +318,7 @@ def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) 
     if not known or max(low, known[0]) >= min(high, known[-1]):
         return [], []
     low, high = max(low, known[0]), min(high, known[-1])
-    curve = extra("scipy.interpolate").PchipInterpolator(np.log(known), [best[rate] for rate in known])
+    curve = PchipInterpolator(np.log(known), [best[rate] for rate in known])
     rates = [low, *(rate for rate in known if low < rate < high), high]
     return rates, [float(level) for level in curve(np.log(rates))]
 

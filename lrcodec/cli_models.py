@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,8 @@ def bench(
     images = measuring.find_images(paths)
     for _ in measuring.read_images(images):
         pass  # one that is of no use must show now, not after hours of measuring the others
+    if not speed:
+        _require("bjontegaard", *["scipy"] * bool(bpp), *["matplotlib"] * bool(plot_file or html_file))
     with extra("encode"):
         from .encoder import Encoder
     from .decoder import Decoder
@@ -271,6 +274,13 @@ def bench(
         write_file(html_file, page(result, gallery, per_image, bpp).encode(errors="replace"))
 
 
+def _require(*packages: str) -> None:
+    """Raise EncoderMissingError now, not at the end of the measurements, if one of these is not installed."""
+    with extra("bench"):
+        for package in packages:
+            import_module(package)
+
+
 def _bench_suite(
     data: Path,
     work: Path,
@@ -284,7 +294,9 @@ def _bench_suite(
     from . import suite as paper
 
     with extra("encode"):
-        measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
+        import_module("lrcodec.encoder.train")
+    _require(*["matplotlib"] * bool(plot_file or pictures))
+    measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper.table(measured.points))
     if json_file:
         write_file(json_file, paper.to_json(measured, report.versions()).encode())
