@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from . import zoo
-from .errors import UsageError, extra
+from .errors import LrqError, UsageError, extra
 from .files import STANDARD, printable, write_file
 from .options import FILE, Number
 
@@ -123,7 +123,7 @@ def train(
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with _bar(1000) as bar:
+    with _goes_on(work), _bar(1000) as bar:
 
         def progress(done: float, line: str) -> None:
             if bar:
@@ -140,6 +140,20 @@ def train(
             progress=progress,
             command=command,
         )
+
+
+@contextmanager
+def _goes_on(work: Path) -> Iterator[None]:
+    """Says, when a training is interrupted or runs out of memory, that what it has done is kept in the work folder."""
+    try:
+        yield
+    except (KeyboardInterrupt, MemoryError) as error:
+        if not work.exists():
+            raise
+        what_next = f"run the same command again, it goes on from {work}"
+        if isinstance(error, MemoryError):
+            raise LrqError(f"out of memory; when there is more, {what_next}") from None
+        raise KeyboardInterrupt(what_next) from None
 
 
 @contextmanager
@@ -394,7 +408,8 @@ def _bench_suite(
     with extra("encode"):
         import_module("lrcodec.encoder.train")
     _require(*["matplotlib"] * bool(plot_file or pictures))
-    measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
+    with _goes_on(work):
+        measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper.table(measured.points))
     if json_file:
         write_file(json_file, paper.to_json(measured, report.versions()).encode())

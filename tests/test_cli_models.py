@@ -2,14 +2,18 @@
 
 import os
 import shutil
+import signal
 import struct
 import sys
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
+import torch
 from commands import fails
 from PIL import Image
 
@@ -190,3 +194,48 @@ def test_folders_that_a_training_must_not_write(picture: Path, tmp_path: Path):
     ):
         assert message in fails(code, "train", "--preset", "tiny", *arguments)
     assert sorted(tmp_path.iterdir()) == [images, pack] and list(images.iterdir()) == [picture]
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def stage(self: object) -> None:
+        raise error
+
+    return stage
+
+
+def signalled(number: signal.Signals) -> Callable[..., None]:
+    def stage(self: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "message"),
+    [
+        (signalled(signal.SIGTERM), 130, "interrupted: run the same command again, it goes on from "),
+        (signalled(signal.SIGINT), 130, "interrupted: run the same command again, it goes on from "),
+        (raising(RuntimeError("DefaultCPUAllocator: can't allocate memory: 99 bytes")), 1, "out of memory; when "),
+        (raising(torch.OutOfMemoryError("CUDA out of memory.\nSee more")), 1, "out of memory; when "),
+        (raising(MemoryError()), 1, "out of memory; when "),
+    ],
+    ids=["SIGTERM", "SIGINT", "torch", "CUDA", "memory"],
+)
+def test_what_to_do_after_a_training_that_was_stopped(
+    stage: Callable[..., None], code: int, message: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training._Run, "start_codebooks", stage)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        line = fails(code, "train", picture.parent, "-o", tmp_path / "pack", "--preset", "tiny")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert message in line and line.endswith(f"it goes on from {tmp_path / 'pack'}.work\n")
+    assert not (tmp_path / "pack").exists()
+
+
+def test_an_interruption_before_the_first_checkpoint(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "_prepare", lambda *arguments: raising(KeyboardInterrupt())(None))
+    line = fails(130, "train", picture.parent, "-o", tmp_path / "pack", "--preset", "tiny")
+    assert line == "lrq: error: interrupted\n"
