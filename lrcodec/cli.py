@@ -27,6 +27,7 @@ from .options import (
     MODELS,
     OUT_DIR,
     SOURCES,
+    THREADS,
     Number,
     Region,
     byte_count,
@@ -155,6 +156,7 @@ def main() -> None:
     help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
 @click.option(
@@ -176,6 +178,7 @@ def encode(
     model: str,
     effort: int,
     device: str,
+    threads: int,
     no_smoothing: bool,
     strip: bool,
     to_8bit: bool,
@@ -203,7 +206,7 @@ def encode(
         with extra("encode"):
             from .encoder import Encoder
 
-        encoder = Encoder(model=model, device=device)
+        encoder = Encoder(model, device, threads)
 
         def encode_batch(pictures: list["Picture"], quality: int) -> list[bytes]:
             return encoder.encode_batch(
@@ -225,7 +228,7 @@ def encode(
     def decoder() -> "Decoder":
         from .decoder import Decoder
 
-        return Decoder([zoo.find(model).path])
+        return Decoder([zoo.find(model).path], threads=threads)
 
     def write(target: Path, made: Made) -> int:
         if isinstance(made, bytes):
@@ -281,6 +284,7 @@ def _search(
 @FORCE
 @MAX_PIXELS
 @MODELS
+@THREADS
 @click.option(
     "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
 )
@@ -292,6 +296,7 @@ def decode(
     force: bool,
     max_pixels: int,
     models: tuple[Path, ...],
+    threads: int,
     region: Region | None,
 ) -> None:
     """Decode the .lrq files IN; - is standard input or output.
@@ -309,7 +314,7 @@ def decode(
     def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
 
-        return partial(_decode, Decoder(models, max_pixels))
+        return partial(_decode, Decoder(models, max_pixels, threads))
 
     def write(target: Path, image: Strips) -> int:
         return _write_image(target, suffix or (".png" if target == STANDARD else target.suffix), image)

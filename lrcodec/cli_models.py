@@ -10,7 +10,7 @@ import click
 from . import zoo
 from .errors import UsageError, extra
 from .files import printable, write_file
-from .options import FILE, Number
+from .options import FILE, THREADS, Number
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
@@ -60,6 +60,7 @@ def _show(pack: zoo.Entry) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@THREADS
 def train(
     paths: tuple[Path, ...],
     output: Path,
@@ -69,12 +70,14 @@ def train(
     steps: int | None,
     work: Path | None,
     seed: int,
+    threads: int,
 ) -> None:
     """Train a model pack on images, or resume its training."""
     from . import datasets
     from .bench import find_images
 
     with extra("encode"):
+        from .encoder import torch_threads
         from .encoder.config import PRESETS
         from .encoder.train import train as run
 
@@ -86,7 +89,10 @@ def train(
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar:
+    with (
+        torch_threads(threads),
+        click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar,
+    ):
 
         def progress(done: float, line: str) -> None:
             if sys.stderr.isatty():
@@ -130,6 +136,7 @@ def _range(text: str) -> tuple[float, float]:
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True)
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
 @click.option(
     "--anchor",
@@ -167,6 +174,7 @@ def bench(
     effort: int,
     model: str,
     device: str,
+    threads: int,
     no_transformer: bool,
     anchors: tuple[str, ...],
     bpp: tuple[float, float] | None,
@@ -193,9 +201,9 @@ def bench(
     from . import report
     from .html import Gallery, page
 
-    if speed and (suite or bpp or plot_file or html_file or no_transformer or len(ranks) > 1):
+    if speed and (suite or bpp or plot_file or html_file or no_transformer or threads or len(ranks) > 1):
         raise UsageError(
-            "--speed goes with one --rank, and without --suite, --bpp, --plot, --html and --no-transformer"
+            "--speed goes with one --rank, and without --suite, --bpp, --plot, --html, --no-transformer and --threads"
         )
     if suite and html_file:
         raise UsageError("--html goes without --suite")
@@ -210,7 +218,7 @@ def bench(
     from .decoder import Decoder
 
     pack = zoo.find(model)
-    encoder, decoder = Encoder(model=model, device=device), Decoder(models=[pack.path])
+    encoder, decoder = Encoder(model, device, threads), Decoder([pack.path], threads=threads)
     if speed:
         from .speed import run
 

@@ -131,7 +131,7 @@ class Encoder:
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
-                with memory_errors(), _threads(self.threads):
+                with memory_errors(), torch_threads(self.threads):
                     strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
                     payloads = zip(*[entropy.encode(planes, self.pack, header) for planes in strips], strict=True)
                 for number, own in zip(batch, payloads, strict=True):
@@ -263,7 +263,7 @@ def memory_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """PyTorch has so many threads within, 0: as before."""
     before = torch.get_num_threads()
     if count:
