@@ -132,7 +132,7 @@ def main() -> None:
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
 @OUT_DIR
 @FORCE
-@click.option("-q", "--quality", type=click.IntRange(0, 100), help="Default: 50.")
+@click.option("-q", "--quality", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
     metavar="BYTES",
@@ -170,7 +170,7 @@ def encode(
     output: Path | None,
     out_dir: Path | None,
     force: bool,
-    quality: int | None,
+    quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
     rank: int | None,
@@ -208,7 +208,7 @@ def encode(
 
         encoder = Encoder(model, device, threads)
 
-        def encode_batch(pictures: list["Picture"], quality: int) -> list[bytes]:
+        def encode_batch(pictures: list["Picture"], quality: float) -> list[bytes]:
             return encoder.encode_batch(
                 [picture.pixels for picture in pictures],
                 quality=quality,
@@ -235,7 +235,7 @@ def encode(
             data, reached = made, ""
         else:
             coded = made()
-            data, reached = coded.data, f"quality {coded.quality}, {coded.psnr:.2f} dB PSNR, "
+            data, reached = coded.data, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, "
         write_file(target, data)
         if batch.single or reached:
             name = "standard output" if target == STANDARD else target
@@ -257,7 +257,7 @@ def _search(
     """The file of a picture that meets the target: a size in bytes, or a PSNR in dB."""
     from .metrics import colours, psnr
 
-    def encode(quality: int) -> bytes:
+    def encode(quality: float) -> bytes:
         return encode_batch([picture], quality=quality)[0]
 
     def measure(data: bytes) -> float:

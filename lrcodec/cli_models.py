@@ -129,9 +129,9 @@ def _range(text: str) -> tuple[float, float]:
     "-q",
     "--quality",
     "qualities",
-    type=click.IntRange(0, 100),
+    type=Number(0, 100),
     multiple=True,
-    help="Default: 0, 10, ... 100; with --speed 50.",
+    help="Also fractions. Default: 0, 10, ... 100; with --speed 50.",
 )
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True)
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
@@ -170,7 +170,7 @@ def _range(text: str) -> tuple[float, float]:
 def bench(
     paths: tuple[Path, ...],
     ranks: tuple[int, ...],
-    qualities: tuple[int, ...],
+    qualities: tuple[float, ...],
     effort: int,
     model: str,
     device: str,

@@ -50,10 +50,10 @@ def data(images) -> bytes:
 def test_round_trip(mode: str, images, tmp_path: Path):
     """As the Python interface does it, and with the metadata byte for byte."""
     path = tmp_path / "image.lrq"
-    images[mode].save(path, quality=30, rank=1, effort=0, **EXTRA)
+    images[mode].save(path, quality=30.5, rank=1, effort=0, **EXTRA)
     content = path.read_bytes()
     assert content == lrcodec.encode(
-        np.asarray(images[mode]), quality=30, rank=1, effort=0, **EXTRA | {"exif": EXIF.tobytes()}
+        np.asarray(images[mode]), quality=30.5, rank=1, effort=0, **EXTRA | {"exif": EXIF.tobytes()}
     )
     with Image.open(path) as image:
         assert (image.format, image.mode, image.size, image.get_format_mimetype()) == (
@@ -198,7 +198,7 @@ def test_other_modes_are_not_written(mode: str, tmp_path: Path):
 
 def test_wrong_options(images, tmp_path: Path):
     path = tmp_path / "a.lrq"
-    for options in ({"quality": 101}, {"rank": 5}, {"effort": 9}):
+    for options in ({"quality": 100.5}, {"quality": "high"}, {"rank": 5}, {"effort": 9}):
         with pytest.raises(ValueError, match=next(iter(options))):
             images["RGB"].save(path, **options)
     for options in ({"model": "nobody's"}, {"xmp": bytes(2**24 + 1)}):

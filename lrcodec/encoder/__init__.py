@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Encoder:
     def encode(
         self,
         image: np.ndarray,
-        quality: int = 50,
+        quality: float = 50,
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
@@ -94,8 +95,9 @@ class Encoder:
 
         image: uint8 (height, width) grey or (height, width, 3) RGB; or, with alpha as the last channel,
         (height, width, 2) or (height, width, 4); sides 1..65535. Alpha is kept without loss.
-        quality: 0..100. rank: 1 to the model's, None for the model's default. iterations: cap on the depth of
-        every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see `EFFORTS`.
+        quality: 0..100, also fractions. rank: 1 to the model's, None for the model's default. iterations: cap on the
+        depth of every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see
+        `EFFORTS`.
         smoothing: False leaves it out; a model without ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         metadata: what the file carries beside the pixels.
@@ -106,7 +108,7 @@ class Encoder:
     def encode_batch(
         self,
         images: Sequence[np.ndarray],
-        quality: int = 50,
+        quality: float = 50,
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
@@ -161,12 +163,12 @@ class Encoder:
                     for scale, plane in zip(scales, planes, strict=True)
                 ]
 
-    def lam(self, quality: int) -> float:
+    def lam(self, quality: float) -> float:
         """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
         return self.config.lam(quality / 100)
 
     def _header(
-        self, image: np.ndarray, quality: int, rank: int | None, iterations: int | None, effort: int, smoothing: bool
+        self, image: np.ndarray, quality: float, rank: int | None, iterations: int | None, effort: int, smoothing: bool
     ) -> Header:
         if getattr(image, "dtype", None) != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (2,), (3,), (4,)):
             raise UsageError(f"images are uint8 (height, width[, 2 to 4]), not {_kind(image)}")
@@ -185,8 +187,9 @@ class Encoder:
             ("iterations", iterations, 1, 32),
             ("effort", effort, 0, max(EFFORTS)),
         ):
-            if not low <= value <= high:
-                raise UsageError(f"{name} must be {low} to {high}, not {value}")
+            kind = Real if name == "quality" else Integral
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                raise UsageError(f"{name} must be {low} to {high}, not {value!r}")
         return Header(
             width=image.shape[1],
             height=image.shape[0],
