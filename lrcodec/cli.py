@@ -162,6 +162,7 @@ def main() -> None:
 @click.option(
     "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
 )
+@click.option("--frame", type=click.IntRange(1), help="Of an animation or a document of several pages; 1: the first.")
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )
@@ -182,6 +183,7 @@ def encode(
     no_smoothing: bool,
     strip: bool,
     to_8bit: bool,
+    frame: int | None,
     preview: Path | None,
 ) -> None:
     """Encode the image files IN; - is standard input or output.
@@ -199,7 +201,7 @@ def encode(
             raise UsageError("--preview goes with a single input")
 
     def read(data: bytes) -> tuple["Picture", int]:
-        picture = read_picture(data, to_8bit, strip)
+        picture = read_picture(data, to_8bit, strip, frame)
         return picture, picture.pixels.shape[0] * picture.pixels.shape[1]
 
     def load() -> Callable[[list["Picture"]], Sequence[Made]]:
@@ -280,6 +282,11 @@ def _search(
     type=image_suffix,
     help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
 )
+@click.option(
+    "--output-quality",
+    type=click.IntRange(0, 100),
+    help="Of .jpg, else 95, or of .webp, which is lossless without; as Pillow counts.",
+)
 @OUT_DIR
 @FORCE
 @MAX_PIXELS
@@ -292,6 +299,7 @@ def decode(
     sources: tuple[Path, ...],
     output: Path | None,
     suffix: str | None,
+    output_quality: int | None,
     out_dir: Path | None,
     force: bool,
     max_pixels: int,
