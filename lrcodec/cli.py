@@ -31,8 +31,13 @@ from .options import (
     Number,
     Region,
     byte_count,
+    check_decoded,
+    check_encoded,
     check_picture,
     image_suffix,
+    is_image,
+    is_lrq,
+    name_output,
 )
 
 if TYPE_CHECKING:
@@ -188,13 +193,19 @@ def encode(
 ) -> None:
     """Encode the image files IN; - is standard input or output.
 
+    `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
+
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
     from .pixels import read_picture
 
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
+    if not out_dir:
+        sources, output = name_output(sources, output, is_lrq)
     batch = Batch(sources, output, out_dir, ".lrq", force)
+    if output:
+        check_encoded(output)
     if preview:
         check_picture("--preview", preview, [path for pair in batch.files for path in pair])
         if not batch.single:
@@ -309,11 +320,15 @@ def decode(
 ) -> None:
     """Decode the .lrq files IN; - is standard input or output.
 
+    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet; so for all suffixes of images.
+
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
+    if not out_dir:
+        sources, output = name_output(sources, output, is_image)
     batch = Batch(sources, output, out_dir, suffix or ".png", force)
-    if output and output != STANDARD and not suffix:
-        image_suffix(output.suffix)
+    if output:
+        check_decoded(output, suffix)
 
     def read(data: bytes) -> tuple[Job, int]:
         job, header = _job(data, region), container.unpack_header(data)

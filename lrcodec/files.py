@@ -154,6 +154,27 @@ def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"]
         return sum(map(file.write, pieces))
 
 
+def identity(path: Path) -> object:
+    """Equal for all names of one file, links too; of a file that is not there, its place."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if the output is one of the inputs, by whatever name or link: the input would be lost.
+
+    inputs: all that the output must not replace, so also other outputs.
+    """
+    own = identity(output)
+    for path in inputs:
+        if STANDARD not in (output, path) and identity(path) == own:
+            name = "" if str(path) == str(output) else f" ({path})"
+            raise UsageError(f"{output} would replace a file of this command{name}: name another output")
+
+
 class Batch:
     """The files of one command, converted in groups of bounded size by one loaded model.
 
@@ -176,6 +197,8 @@ class Batch:
         self.single, self.named, self.out_dir, self.force = len(sources) == 1, output is not None, out_dir, force
         if self.named and (out_dir or not self.single):
             raise UsageError("-o names the output of a single input, without --out-dir")
+        if output:
+            refuse_input(output, sources)
         targets = [output or (out_dir or source.parent) / f"{source.stem}{suffix}" for source in sources]
         self.files = list(zip(sources, targets, strict=True))
         owners: dict[str, Path] = {}
