@@ -324,11 +324,14 @@ def decode(
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
+    from .pixels import check_quality
+
     if not out_dir:
         sources, output = name_output(sources, output, is_image)
     batch = Batch(sources, output, out_dir, suffix or ".png", force)
     if output:
         check_decoded(output, suffix)
+    check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
 
     def read(data: bytes) -> tuple[Job, int]:
         job, header = _job(data, region), container.unpack_header(data)
@@ -340,7 +343,8 @@ def decode(
         return partial(_decode, Decoder(models, max_pixels, threads))
 
     def write(target: Path, image: Strips) -> int:
-        return _write_image(target, suffix or (".png" if target == STANDARD else target.suffix), image)
+        kind = suffix or (".png" if target == STANDARD else target.suffix)
+        return _write_image(target, kind, image, output_quality)
 
     batch.run(read, load, write)
 
@@ -354,10 +358,10 @@ def _job(data: bytes, region: Region | None = None) -> Job:
     return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
 
 
-def _write_image(path: Path, suffix: str, image: Strips) -> int:
+def _write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
     from .pixels import write_strips
 
-    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata))
+    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
 
 
 def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:

@@ -198,9 +198,11 @@ def _descriptive(exif: Image.Exif) -> Image.Exif:
     return exif
 
 
-def write_image(array: np.ndarray, suffix: str = ".png", metadata: Metadata = NO_METADATA) -> bytes:
+def write_image(
+    array: np.ndarray, suffix: str = ".png", metadata: Metadata = NO_METADATA, quality: int | None = None
+) -> bytes:
     """The image file of one array. See `write_strips`."""
-    return b"".join(write_strips([array], len(array), suffix, metadata))
+    return b"".join(write_strips([array], len(array), suffix, metadata, quality))
 
 
 def write_strips(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lrcodec.errors import LimitError, UsageError
 from lrcodec.extras import Metadata
-from lrcodec.pixels import WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
+from lrcodec.pixels import WITH_QUALITY, WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -382,6 +382,21 @@ def test_writers(suffix: str, pixels: np.ndarray):
         np.testing.assert_array_equal(read_image(data), np.stack([pixels] * 3, axis=2))  # WebP has no grey
     else:
         np.testing.assert_array_equal(read_image(data), pixels)
+
+
+@pytest.mark.parametrize("suffix", WITH_QUALITY)
+def test_quality_of_what_is_written(suffix: str):
+    low, high, default = (write_image(COLOUR, suffix, quality=quality) for quality in (5, 99, None))
+    assert len(low) < len(high)
+    far, near = (np.abs(read_image(data).astype(int) - COLOUR).mean() for data in (low, high))
+    assert far > 2 * near
+    assert default == write_image(COLOUR, suffix, quality=95) or (read_image(default) == COLOUR).all()
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in WITH_QUALITY])
+def test_quality_that_a_format_has_not(suffix: str):
+    with pytest.raises(UsageError, match=f"^{suffix} files are lossless: only .jpg .jpeg .webp take a quality"):
+        write_image(COLOUR, suffix, quality=90)
 
 
 def test_writing_refuses():
