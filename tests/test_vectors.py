@@ -56,7 +56,7 @@ def decoder() -> lrcodec.Decoder:
 @pytest.fixture
 def shared_decoder(decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands use the decoder of all these tests: loading its models takes longer than all else."""
-    monkeypatch.setattr("lrcodec.decoder.Decoder", lambda models, max_pixels: decoder)
+    monkeypatch.setattr("lrcodec.decoder.Decoder", lambda *arguments: decoder)
 
 
 def test_there_are_enough():
