@@ -127,7 +127,7 @@ def main() -> None:
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
       5    the image or its metadata exceeds a limit
-      6    the encoder is not installed: pip install "lrcodec[encode]"
+      6    the encoder, or what bench needs, is not installed: pip install "lrcodec[encode,bench]"
       130  interrupted, by SIGINT or SIGTERM
     """
 

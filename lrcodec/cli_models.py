@@ -2,8 +2,12 @@
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,18 +88,15 @@ def train(
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
-    images = datasets.read(find_images(paths), tile, grey)
+    images = list(datasets.read(find_images(paths), tile, grey))
     options = [f"--tile {tile}"] * bool(tile) + ["--grey"] * grey
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with (
-        torch_threads(threads),
-        click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar,
-    ):
+    with torch_threads(threads), _bar(1000) as bar:
 
         def progress(done: float, line: str) -> None:
-            if sys.stderr.isatty():
+            if bar:
                 bar.update(int(1000 * done) - bar.pos, line)
             else:
                 click.echo(f"{done:4.0%} {line}", err=True)
@@ -109,6 +110,16 @@ def train(
             progress=progress,
             command=command,
         )
+
+
+@contextmanager
+def _bar(length: int) -> Iterator[Any]:
+    """A progress bar of click on a terminal, else None: click would print an empty line."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=length, file=sys.stderr, item_show_func=lambda line: line) as bar:
+        yield bar
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -213,6 +224,10 @@ def bench(
         _bench_suite(data or Path("."), work, sets, limit, json_file, plot_file, pictures)
         return
     images = measuring.find_images(paths)
+    for _ in measuring.read_images(images):
+        pass  # one that is of no use must show now, not after hours of measuring the others
+    if not speed:
+        _require("bjontegaard", *["scipy"] * bool(bpp), *["matplotlib"] * bool(plot_file or html_file))
     with extra("encode"):
         from .encoder import Encoder
     from .decoder import Decoder
@@ -223,7 +238,7 @@ def bench(
         from .speed import run
 
         qualities = qualities or (50,)
-        with click.progressbar(length=len(images) * len(qualities), file=sys.stderr) as bar:
+        with _bar(len(images) * len(qualities)) as bar:
             timed = run(
                 measuring.read_images(images),
                 qualities,
@@ -234,7 +249,7 @@ def bench(
                 anchors,
                 [pack.path] if pack.sha256 is None else [],
                 large,
-                progress=lambda: bar.update(1),
+                progress=lambda: bar and bar.update(1),
             )
         click.echo(report.speed_table(timed, per_image))
         if json_file:
@@ -242,7 +257,7 @@ def bench(
         return
     ranks, qualities = ranks or (encoder.config.default_rank,), qualities or tuple(range(0, 101, 10))
     gallery = Gallery(len(images), len(ranks) + len(anchors), qualities)
-    with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
+    with _bar(measuring.row_count(len(images), ranks, qualities, anchors)) as bar:
         result = measuring.bench(
             measuring.read_images(images),
             ranks,
@@ -252,7 +267,7 @@ def bench(
             ),
             decoder,
             anchors,
-            progress=lambda row: bar.update(1),
+            progress=lambda row: bar and bar.update(1),
             look=gallery.add,
         )
     click.echo(report.table(result, per_image, bpp))
@@ -262,6 +277,13 @@ def bench(
         write_file(plot_file, report.plot(result))
     if html_file:
         write_file(html_file, page(result, gallery, per_image, bpp).encode(errors="replace"))
+
+
+def _require(*packages: str) -> None:
+    """Raise EncoderMissingError now, not at the end of the measurements, if one of these is not installed."""
+    with extra("bench"):
+        for package in packages:
+            import_module(package)
 
 
 def _bench_suite(
@@ -277,7 +299,9 @@ def _bench_suite(
     from . import suite as paper
 
     with extra("encode"):
-        measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
+        import_module("lrcodec.encoder.train")
+    _require(*["matplotlib"] * bool(plot_file or pictures))
+    measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper.table(measured.points))
     if json_file:
         write_file(json_file, paper.to_json(measured, report.versions()).encode())

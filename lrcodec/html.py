@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .bench import METRICS, OWN, BdRate, Pixels, Result, Row, bd_rates, means
-from .metrics import extra
+from .errors import extra
 from .report import COLUMNS, NOTES, cell, curve_name, draw, machine, versions
 
 MAX_IMAGES = 48
@@ -141,7 +141,9 @@ def _curves(result: Result, metric: str) -> str:
     """The curves as inline SVG."""
     out = io.StringIO()
     # Text stays text; and no ids that two drawings on one page would both have.
-    with extra("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": metric, "font.size": 9.0}):
+    with extra("bench"):
+        from matplotlib import rc_context
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": metric, "font.size": 9.0}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         draw(result, metric, (5.2, 4)).savefig(out, format="svg", metadata=nothing)
     text = out.getvalue()

@@ -21,7 +21,7 @@ from lrcodec import container, decoder, entropy, errors, extras, fixed, grid, ta
 from lrcodec.cli import main
 from lrcodec.container import Chunk, Header
 from lrcodec.encoder import export, tables
-from lrcodec.errors import FormatError, UnsupportedError
+from lrcodec.errors import FormatError, LrqError, UnsupportedError
 from lrcodec.grid import Scale, check_scales
 
 ROOT = Path(__file__).parent.parent
@@ -655,5 +655,5 @@ def test_bounds_of_exactness():
         (lambda *sizes: smoothing(*sizes, "w2"), (w2, b2)),
     ):
         check(*least[:-1], least[-1] - 1)
-        with pytest.raises(ValueError, match="not exact"):
+        with pytest.raises(LrqError, match="not exact"):
             check(*least)
