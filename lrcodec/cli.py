@@ -17,17 +17,33 @@ import click
 import numpy as np
 
 from . import cli_models, container, grid, targets, zoo
-from .errors import LrqError, UsageError, extra
+from .batch import Batch, Loaded, Written
+from .errors import UsageError, extra
 from .extras import NO_METADATA, Metadata, unpack_metadata
-from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, read_file, say, write_file
+from .files import (
+    FAILURES,
+    STANDARD,
+    Failure,
+    check_place,
+    explain,
+    fail,
+    naming,
+    read_file,
+    title,
+    write_file,
+)
 from .options import (
     FILE,
     FORCE,
     MAX_PIXELS,
     MODELS,
     OUT_DIR,
+    QUIET,
+    RECURSIVE,
+    SKIP,
     SOURCES,
     THREADS,
+    VERBOSE,
     Number,
     Region,
     byte_count,
@@ -37,6 +53,7 @@ from .options import (
     image_suffix,
     is_image,
     is_lrq,
+    is_picture,
     name_output,
 )
 
@@ -56,6 +73,7 @@ class Strips(NamedTuple):
     """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
 
     strips: Iterable[np.ndarray]
+    width: int
     height: int
     metadata: Metadata
 
@@ -137,6 +155,10 @@ def main() -> None:
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
 @OUT_DIR
 @FORCE
+@SKIP
+@RECURSIVE
+@VERBOSE
+@QUIET
 @click.option("-q", "--quality", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
@@ -176,6 +198,10 @@ def encode(
     output: Path | None,
     out_dir: Path | None,
     force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    verbose: bool,
+    quiet: bool,
     quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
@@ -203,17 +229,29 @@ def encode(
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
     if not out_dir:
         sources, output = name_output(sources, output, is_lrq)
-    batch = Batch(sources, output, out_dir, ".lrq", force)
+    batch = Batch(
+        sources,
+        output,
+        ".lrq",
+        is_picture,
+        out_dir=out_dir,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        verbose=verbose,
+        quiet=quiet,
+    )
     if output:
         check_encoded(output)
     if preview:
-        check_picture("--preview", preview, [path for pair in batch.files for path in pair])
         if not batch.single:
             raise UsageError("--preview goes with a single input")
+        check_picture("--preview", preview, [*sources, *batch.targets])
+        check_place(preview)
 
-    def read(data: bytes) -> tuple["Picture", int]:
+    def read(data: bytes) -> Loaded["Picture"]:
         picture = read_picture(data, to_8bit, strip, frame)
-        return picture, picture.pixels.shape[0] * picture.pixels.shape[1]
+        return Loaded(picture, picture.pixels.shape[0] * picture.pixels.shape[1])
 
     def load() -> Callable[[list["Picture"]], Sequence[Made]]:
         with extra("encode"):
@@ -234,7 +272,10 @@ def encode(
 
         if target_size is None and target_psnr is None:
             return partial(encode_batch, quality=50 if quality is None else quality)
-        search = partial(_search, encode_batch, decoder(), target_size, target_psnr)
+
+        def search(picture: "Picture") -> targets.Coded:
+            return _search(_shown(encode_batch, batch.show), decoder(), target_size, target_psnr, picture)
+
         return lambda pictures: [partial(search, picture) for picture in pictures]
 
     @cache
@@ -243,21 +284,36 @@ def encode(
 
         return Decoder([zoo.find(model).path], threads=threads)
 
-    def write(target: Path, made: Made) -> int:
+    def write(target: Path, made: Made) -> Written:
         if isinstance(made, bytes):
             data, reached = made, ""
         else:
             coded = made()
             data, reached = coded.data, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, "
         write_file(target, data)
-        if batch.single or reached:
-            name = "standard output" if target == STANDARD else target
-            say(f"{name}: {reached}{_size(data, container.unpack_header(data))}")
         if preview:
             _write_image(preview, preview.suffix, _decode(decoder(), [_job(data)])[0])
-        return len(data)
+        header = container.unpack_header(data)
+        size = _size(len(data), header.width, header.height)
+        return Written(len(data), reached + size, always=batch.single or bool(reached))
 
     batch.run(read, load, write)
+    batch.end()
+
+
+def _shown(encode_batch: Callable[..., list[bytes]], show: Callable[[str], None]) -> Callable[..., list[bytes]]:
+    """`encode_batch` for the search of one target, which shows every encode."""
+    count, last = 0, ""
+
+    def encode(pictures: list["Picture"], quality: float) -> list[bytes]:
+        nonlocal count, last
+        count += 1
+        show(f"encode {count} of at most {targets.MAX_ENCODES}: quality {quality:g}{last}")
+        files = encode_batch(pictures, quality)
+        last = f" ({quality:g} took {len(files[0]):,} bytes)"
+        return files
+
+    return encode
 
 
 def _search(
@@ -300,6 +356,10 @@ def _search(
 )
 @OUT_DIR
 @FORCE
+@SKIP
+@RECURSIVE
+@VERBOSE
+@QUIET
 @MAX_PIXELS
 @MODELS
 @THREADS
@@ -313,6 +373,10 @@ def decode(
     output_quality: int | None,
     out_dir: Path | None,
     force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    verbose: bool,
+    quiet: bool,
     max_pixels: int,
     models: tuple[Path, ...],
     threads: int,
@@ -328,25 +392,38 @@ def decode(
 
     if not out_dir:
         sources, output = name_output(sources, output, is_image)
-    batch = Batch(sources, output, out_dir, suffix or ".png", force)
+    batch = Batch(
+        sources,
+        output,
+        suffix or ".png",
+        is_lrq,
+        out_dir=out_dir,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        verbose=verbose,
+        quiet=quiet,
+    )
     if output:
         check_decoded(output, suffix)
     check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
 
-    def read(data: bytes) -> tuple[Job, int]:
+    def read(data: bytes) -> Loaded[Job]:
         job, header = _job(data, region), container.unpack_header(data)
-        return job, header.width * header.height
+        return Loaded(job, header.width * header.height)
 
     def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
 
         return partial(_decode, Decoder(models, max_pixels, threads))
 
-    def write(target: Path, image: Strips) -> int:
+    def write(target: Path, image: Strips) -> Written:
         kind = suffix or (".png" if target == STANDARD else target.suffix)
-        return _write_image(target, kind, image, output_quality)
+        size = _write_image(target, kind, image, output_quality)
+        return Written(size, _size(size, image.width, image.height))
 
     batch.run(read, load, write)
+    batch.end()
 
 
 def _job(data: bytes, region: Region | None = None) -> Job:
@@ -371,7 +448,8 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
     for data, part in jobs:
         header, chunks = container.unpack(data)
         strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
-        images.append(Strips(strips, part.height if part else header.height, unpack_metadata(chunks)))
+        size = part or header
+        images.append(Strips(strips, size.width, size.height, unpack_metadata(chunks)))
     return images
 
 
@@ -381,18 +459,20 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
 def info(file: Path, as_json: bool) -> None:
     """Check FILE for damage and show its header and chunks; - is standard input."""
     data = read_file(file)
-    header, chunks = container.unpack(data)
+    with naming(title(file)):
+        header, chunks = container.unpack(data)
+    bpp = _bpp(len(data), header.width, header.height)
     fields = header.describe()
     if as_json:
         rows = [{"tag": chunk.tag.decode(), "bytes": len(chunk.payload)} for chunk in chunks]
-        click.echo(json.dumps({**fields, "bytes": len(data), "bpp": _bpp(data, header), "chunks": rows}, indent=2))
+        click.echo(json.dumps({**fields, "bytes": len(data), "bpp": bpp, "chunks": rows}, indent=2))
         return
     for field in container.FIELDS:
         click.echo(f"{field.name:<11} {fields[field.name]!s:<17} {field.meaning}")
     for chunk in chunks:
         what = container.CONTENTS.get(chunk.tag, "unknown")
         click.echo(f"chunk {chunk.tag.decode():<5} {f'{len(chunk.payload):,} bytes':<17} {what}")
-    click.echo(f"file        {_size(data, header)}")
+    click.echo(f"file        {_size(len(data), header.width, header.height)}")
 
 
 @main.command()
@@ -402,7 +482,7 @@ def info(file: Path, as_json: bool) -> None:
     "-o", "--output", metavar="OUT", type=FILE, help="Write a picture: for each FILE reference, FILE and difference."
 )
 @click.option(
-    "--amplify", type=click.IntRange(1, 255), default=8, show_default=True, help="Of the difference in the picture."
+    "--amplify", type=click.IntRange(1, 255), help="With -o: so many times the difference in the picture. Default: 8."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @MAX_PIXELS
@@ -411,7 +491,7 @@ def compare(
     reference: Path,
     files: tuple[Path, ...],
     output: Path | None,
-    amplify: int,
+    amplify: int | None,
     as_json: bool,
     max_pixels: int,
     models: tuple[Path, ...],
@@ -428,38 +508,35 @@ def compare(
         raise UsageError("- stands for standard input once: it holds one file")
     if output:
         check_picture("-o", output, paths)
+        check_place(output)
+    elif amplify:
+        raise UsageError("--amplify goes with -o")
     decode = Decoder(models, max_pixels).decode
-    with _naming(reference):
-        original = comparing.read(read_file(reference), decode)
+    data = read_file(reference)
+    with naming(title(reference)):
+        original = comparing.read(data, decode)
     rows, images = [], []
     for path in files:
-        with _naming(path):
-            data = read_file(path)
+        data = read_file(path)
+        with naming(title(path)):
             image = comparing.read(data, decode)
             rows.append(comparing.compare(str(path), len(data), image, original))
         if output:
             images.append(image)
     click.echo(comparing.to_json(str(reference), rows) if as_json else comparing.table(rows))
     if output:
-        strips = comparing.picture(original, images, amplify)
-        _write_image(output, output.suffix, Strips(strips, len(images) * len(original), NO_METADATA))
+        strips = comparing.picture(original, images, amplify or 8)
+        height, width = original.shape[:2]
+        _write_image(output, output.suffix, Strips(strips, 3 * width, height * len(images), NO_METADATA))
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file's name before what LrqError says."""
-    try:
-        yield
-    except LrqError as error:
-        raise type(error)(f"{path}: {error}") from error
+def _bpp(count: int, width: int, height: int) -> float:
+    return 8 * count / (width * height)
 
 
-def _bpp(data: bytes, header: container.Header) -> float:
-    return 8 * len(data) / (header.width * header.height)
-
-
-def _size(data: bytes, header: container.Header) -> str:
-    return f"{len(data):,} bytes, {header.width} x {header.height} pixels, {_bpp(data, header):.3f} bits per pixel"
+def _size(count: int, width: int, height: int) -> str:
+    """What there is to say of a file of so many bytes."""
+    return f"{count:,} bytes, {width} x {height} pixels, {_bpp(count, width, height):.3f} bits per pixel"
 
 
 for command in (cli_models.models, cli_models.train, cli_models.bench):

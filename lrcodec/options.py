@@ -43,6 +43,12 @@ OUT_DIR = click.option(
     "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
 )
 FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
+SKIP = click.option("--skip-existing", is_flag=True, help="Go on with a batch: leave out what has its output already.")
+RECURSIVE = click.option(
+    "-r", "--recursive", is_flag=True, help="Also take folders in folders; --out-dir gets the same ones."
+)
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print a line for every file, with the time it took.")
+QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 
 MAX_PIXELS = click.option(
     "--max-pixels",
@@ -123,6 +129,14 @@ def is_image(path: Path) -> bool:
     from PIL import Image
 
     return not is_lrq(path) and path.suffix.lower() in Image.registered_extensions()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file of this name in a folder is taken for an image: documents and films are not."""
+    from PIL import Image
+
+    kind = Image.MIME.get(Image.registered_extensions().get(path.suffix.lower(), ""), "image/")
+    return is_image(path) and kind.startswith("image/")
 
 
 def name_output(

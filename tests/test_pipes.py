@@ -218,7 +218,7 @@ def test_large_images_go_to_standard_output_in_strips(photo_file: Path, monkeypa
     header, chunks = container.unpack(photo_file.read_bytes())
     other = container.pack(header, [*chunks, container.Chunk(b"z", b"")])
     result = lrq("decode", "-", "--format", "ppm", stdin=other)
-    assert (result.exit_code, result.stderr) == (3, "lrq: error: the indices are damaged\n")
+    assert (result.exit_code, result.stderr) == (3, "lrq: error: standard input: the indices are damaged\n")
     assert result.stdout_bytes == b"P6 97 61 255\n" + whole[:20].tobytes()
 
 
