@@ -1,9 +1,9 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -128,21 +128,27 @@ class Encoder:
             alike.setdefault(header, []).append(number)
             alpha = [Chunk(container.ALPHA, pack_alpha(image[..., -1]))] if header.alpha else []
             extras.append(pack_metadata(given) + alpha)
+        # Where the band changes, the two of them code about as well: always the one that takes fewer bytes.
+        bands = sorted(set(self.config.bands_around(quality / 100)[:2]))
         for header, numbers in alike.items():
+            headers = [replace(header, band=band) for band in bands]
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
                 with memory_errors(), torch_threads(self.threads):
-                    strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
-                    payloads = zip(*[entropy.encode(planes, self.pack, header) for planes in strips], strict=True)
-                for number, own in zip(batch, payloads, strict=True):
-                    indices = [Chunk(container.INDICES, payload) for payload in own]
-                    out[number] = container.pack(header, extras[number] + indices)
+                    strips = self._strips(stack, header, quality, EFFORTS[effort], use_transformer)
+                    coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
+                for at, number in enumerate(batch):
+                    files = []
+                    for one, payloads in zip(headers, zip(*coded, strict=True), strict=True):
+                        indices = [Chunk(container.INDICES, payload[at]) for payload in payloads]
+                        files.append(container.pack(one, extras[number] + indices))
+                    out[number] = min(files, key=len)
         return out
 
     def _strips(
-        self, stack: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
     ) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
@@ -156,7 +162,7 @@ class Encoder:
         for at in range(0, len(bounds), together):
             some = bounds[at : at + together]
             first, last = max(0, some[0][0] - margin), min(header.height, some[-1][1] + margin)
-            planes = self._search(stack[:, first:last], header, lam, beams, use_transformer)
+            planes = self._search(stack[:, first:last], header, quality, beams, use_transformer)
             for top, bottom in some:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
@@ -196,7 +202,7 @@ class Encoder:
             colour=colour,
             rank=rank,
             iterations=min(iterations, deepest),
-            band=self.config.band(quality / 100),
+            band=self.config.bands_around(quality / 100)[0],
             smoothing=int(smoothing and self.config.smoothing > 0),
             model=self.pack.fingerprint,
             alpha=int(channels in (2, 4)),
@@ -204,9 +210,10 @@ class Encoder:
 
     @torch.no_grad()
     def _search(
-        self, stack: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
     ) -> list[np.ndarray]:
-        """Index planes of images uint8 (n, h, w[, 3]) of one shape."""
+        """Index planes of images uint8 (n, h, w[, 3]) of one shape, which suit the band of `header` and the next."""
+        lam = self.lam(quality)
         planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
         padded = pad(planes, self.transformer.multiple)
         channels = planes.shape[1]
@@ -219,28 +226,36 @@ class Encoder:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
         size = stack.shape[1], stack.shape[2]
-        indices = quantizer(latents, size, lam, self.plain_bits[header.band], beams[0])
+        indices = quantizer(latents, size, lam, self._blend(quality, self.plain_bits.__getitem__), beams[0])
         for beam in beams[1:]:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
-            indices = quantizer(latents, size, lam, self._context_bits(header), beam, labels)
+            indices = quantizer(latents, size, lam, self._blend(quality, self._context_bits), beam, labels)
         return indices
 
-    def _context_bits(self, header: Header) -> list[Bits]:
-        """The bits of the tables that the file will be coded with, by the labels of `entropy.contexts`."""
-        if header.band not in self._bits:
-            parts = [tables.bits for tables in entropy.tables(self.pack, header)]
+    def _blend(self, quality: float, bits: Callable[[int], list[Bits]]) -> list[Bits]:
+        """What `bits` gives for the rate bands around a quality, by how near they are: choices do not jump."""
+        low, high, share = self.config.bands_around(quality / 100)
+        return [
+            Bits(a.depths.lerp(b.depths, share), [x.lerp(y, share) for x, y in zip(a.indices, b.indices, strict=True)])
+            for a, b in zip(bits(low), bits(high), strict=True)
+        ]
+
+    def _context_bits(self, band: int) -> list[Bits]:
+        """The bits of a rate band's tables, by the labels of `entropy.contexts`, which all bands share."""
+        if band not in self._bits:
+            parts = [tables.bits for tables in entropy.tables(self.pack, band)]
             # The phase is the lowest bit of a depth's label.
-            self._bits[header.band] = _to(
+            self._bits[band] = _to(
                 self.device,
                 [
                     Bits(torch.from_numpy(depths).transpose(0, 1).flatten(0, 1), [torch.from_numpy(b) for b in indices])
                     for depths, indices in parts
                 ],
             )
-        return self._bits[header.band]
+        return self._bits[band]
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
         key = header.rank, header.iterations, channels
