@@ -102,7 +102,8 @@ def _one_line(signals: Sequence[int] = ()) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         if signals or isinstance(error, KeyboardInterrupt):
-            fail(Failure("interrupted", 130))
+            what_next = error.args if isinstance(error, KeyboardInterrupt) else ()
+            fail(Failure(": ".join(["interrupted", *what_next]), 130))
         if isinstance(error, click.UsageError):
             more = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             fail(Failure(error.format_message().rstrip(".") + more, UsageError.exit_code))

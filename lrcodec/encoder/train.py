@@ -27,7 +27,7 @@ from ..errors import LrqError, UsageError
 from ..files import write_file
 from ..fixed import PLANE_BITS, WEIGHT_BITS
 from ..grid import Scale
-from . import codebooks, export, tables
+from . import codebooks, export, memory_errors, tables
 from .check import check_pack
 from .codebooks import Progress
 from .config import Config
@@ -66,7 +66,7 @@ def train(
     same work folder goes on where the last one stopped. progress is told the share that is done and a line about it,
     many times. command: what the card says that the pack was made with. Sets torch's matmul precision and seed for
     the process. Raises UsageError; LrqError if the weights are not exact in the decoder's arithmetic, or if the pack
-    does not do what it was trained to: then it stays in the work folder.
+    does not do what it was trained to: then it stays in the work folder; MemoryError, also where PyTorch has another.
     """
     if out.exists() and not (out.is_dir() and ((out / "tables.npz").exists() or not any(out.iterdir()))):
         raise UsageError(f"{out} exists and is not a model pack")
@@ -77,18 +77,19 @@ def train(
     prepared = _prepare(images, config, seed)
     _claim(work, {"config": asdict(config), "seed": seed, "images": _digest(prepared)})
     run = _Run(config, prepared, work, seed, progress)
-    run.start_codebooks()
-    run.refine_codebooks()
-    run.fit_networks()
     new = work / "unchecked"
     if new.exists():
         shutil.rmtree(new)  # of a run that was interrupted, or whose pack was refused
-    run.write_pack(new)
-    _write_card(new, out.name, config, run, command)
-    try:
-        check_pack(new, run.images[len(run.images) // 2], run.smoothing)
-    except LrqError as error:
-        raise LrqError(f"the pack is finished but does not work, so it stays in {new}: {error}") from error
+    with memory_errors():
+        run.start_codebooks()
+        run.refine_codebooks()
+        run.fit_networks()
+        run.write_pack(new)
+        _write_card(new, out.name, config, run, command)
+        try:
+            check_pack(new, run.images[len(run.images) // 2], run.smoothing)
+        except LrqError as error:
+            raise LrqError(f"the pack is finished but does not work, so it stays in {new}: {error}") from error
     # Whole or not at all: the pack takes its name once it is complete, and an older one leaves it in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lrq-", dir=out.parent) as temporary:
