@@ -45,11 +45,12 @@ class Source(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a file: its bytes, and what else there is to say. always: not with --verbose alone."""
+    """What became of a file: its bytes, and a line to say. always: not with --verbose alone. remark: for the end."""
 
     size: int
     text: str
     always: bool = False
+    remark: str = ""
 
 
 class Loaded(NamedTuple, Generic[Item]):
@@ -170,6 +171,8 @@ class Batch:
         self.verbose, self.quiet = verbose, quiet
         self.sizes: list[int] = []
         """Bytes of the outputs that were written."""
+        self.remarks: list[tuple[Path, str]] = []
+        """Sources, and what was remarked of them."""
         self.skipped = 0
         self.failures: list[Failure] = []
         inputs: list[Source] = []
@@ -215,7 +218,7 @@ class Batch:
             for task, name, result in zip(group, names, results, strict=True):
                 began = time.perf_counter()
                 written = result if isinstance(result, Failure) else _try(name, self._write, write, task.target, result)
-                self._finish(task.target, written, each + time.perf_counter() - began)
+                self._finish(task, written, each + time.perf_counter() - began)
         self.show()
 
     def end(self) -> None:
@@ -289,15 +292,17 @@ class Batch:
             target.parent.mkdir(parents=True, exist_ok=True)
         return write(target, result)
 
-    def _finish(self, target: Path, outcome: Written | Failure, seconds: float) -> None:
+    def _finish(self, task: Task, outcome: Written | Failure, seconds: float) -> None:
         """Keep the account of a file: the size that was written, or the failure."""
         if isinstance(outcome, Failure):
             self._refuse(outcome)
             return
         self.sizes.append(outcome.size)
+        if outcome.remark:
+            self.remarks.append((task.source, outcome.remark))
         if outcome.always or self.verbose:
             took = f", {seconds:.2f} s" if self.verbose else ""
-            self.say(f"{printable(title(target, 'output'))}: {outcome.text}{took}")
+            self.say(f"{printable(title(task.target, 'output'))}: {outcome.text}{took}")
 
     def _refuse(self, failure: Failure) -> None:
         if self.single:
