@@ -226,7 +226,7 @@ def encode(
     to_8bit: bool,
     preview: Path | None,
 ) -> None:
-    """Encode the image files IN; - is standard input or output.
+    """Encode the image files IN, or those in the folders IN; - is standard input or output.
 
     `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
 
@@ -394,9 +394,9 @@ def decode(
     models: tuple[Path, ...],
     region: Region | None,
 ) -> None:
-    """Decode the .lrq files IN; - is standard input or output.
+    """Decode the .lrq files IN, or those in the folders IN; - is standard input or output.
 
-    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet; so for all suffixes of images.
+    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
