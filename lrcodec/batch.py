@@ -30,8 +30,8 @@ from .files import (
 )
 
 GROUP_FILES, GROUP_PIXELS = 256, 2**18
-"""Files are converted in groups that reach neither limit, unless it is a single one: more gains little, and loses more
-when it is interrupted."""
+"""Small files are converted in groups within both limits, a larger one alone: more at once gains little, and an
+interruption loses it."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,11 +45,12 @@ class Source(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a file: its bytes, and what else there is to say. always: not with --verbose alone."""
+    """What became of a file: its bytes, and a line to say. always: not with --verbose alone. remark: for the end."""
 
     size: int
     text: str
     always: bool = False
+    remark: str = ""
 
 
 class Loaded(NamedTuple, Generic[Item]):
@@ -170,6 +171,8 @@ class Batch:
         self.verbose, self.quiet = verbose, quiet
         self.sizes: list[int] = []
         """Bytes of the outputs that were written."""
+        self.remarks: list[tuple[Path, str]] = []
+        """Sources, and what was remarked of them."""
         self.skipped = 0
         self.failures: list[Failure] = []
         inputs: list[Source] = []
@@ -204,18 +207,18 @@ class Batch:
         """
         convert = None
         for group in self._groups(read):
-            began = time.perf_counter()
-            pixels = sum(task.loaded.pixels for task in group)
             names = [title(task.source) for task in group]
-            what = printable(names[0]) if len(group) == 1 else f"{len(group):,} files"
+            pixels = sum(task.loaded.pixels for task in group)
+            what = names[0] if len(group) == 1 else f"{len(group):,} files"
             self.show(f"{what}, {pixels / 1e6:.1f} megapixels")
             convert = convert or load()
+            began = time.perf_counter()
             results = _convert(convert, [task.loaded.item for task in group], names)
             each = (time.perf_counter() - began) / len(group)
             for task, name, result in zip(group, names, results, strict=True):
                 began = time.perf_counter()
                 written = result if isinstance(result, Failure) else _try(name, self._write, write, task.target, result)
-                self._finish(task.target, written, each + time.perf_counter() - began)
+                self._finish(task, written, each + time.perf_counter() - began)
         self.show()
 
     def end(self) -> None:
@@ -244,9 +247,23 @@ class Batch:
             show(text)
 
     def _groups(self, read: Callable[[bytes], Loaded[Item]]) -> Iterator[list[Task[Item]]]:
-        """What is to be converted. Sources that cannot be read are told at once."""
+        """What is to be converted, together where it is small."""
         group: list[Task[Item]] = []
         pixels = 0
+        for task in self._tasks(read):
+            if group and pixels + task.loaded.pixels > GROUP_PIXELS:
+                yield group
+                group, pixels = [], 0
+            group.append(task)
+            pixels += task.loaded.pixels
+            if len(group) == GROUP_FILES or pixels >= GROUP_PIXELS:
+                yield group
+                group, pixels = [], 0
+        if group:
+            yield group
+
+    def _tasks(self, read: Callable[[bytes], Loaded[Item]]) -> Iterator[Task[Item]]:
+        """What is to be converted. Sources that cannot be read are told at once."""
         for source, target in self.files:
             task = target if isinstance(target, Failure) else _try(title(source), self._read, read, source, target)
             if isinstance(task, Failure):
@@ -254,16 +271,7 @@ class Batch:
             elif task is None:
                 self.skipped += 1
             else:
-                if group and pixels + task.loaded.pixels > GROUP_PIXELS:
-                    yield group
-                    group, pixels = [], 0
-                group.append(task)
-                pixels += task.loaded.pixels
-                if len(group) == GROUP_FILES:
-                    yield group
-                    group, pixels = [], 0
-        if group:
-            yield group
+                yield task
 
     def _read(self, read: Callable[[bytes], Loaded[Item]], source: Path, target: Path) -> Task[Item] | None:
         """None: nothing is to be done. Raises UsageError if the target is a source, or may not be replaced."""
@@ -289,15 +297,17 @@ class Batch:
             target.parent.mkdir(parents=True, exist_ok=True)
         return write(target, result)
 
-    def _finish(self, target: Path, outcome: Written | Failure, seconds: float) -> None:
+    def _finish(self, task: Task, outcome: Written | Failure, seconds: float) -> None:
         """Keep the account of a file: the size that was written, or the failure."""
         if isinstance(outcome, Failure):
             self._refuse(outcome)
             return
         self.sizes.append(outcome.size)
+        if outcome.remark:
+            self.remarks.append((task.source, outcome.remark))
         if outcome.always or self.verbose:
             took = f", {seconds:.2f} s" if self.verbose else ""
-            self.say(f"{printable(title(target, 'output'))}: {outcome.text}{took}")
+            self.say(f"{printable(title(task.target, 'output'))}: {outcome.text}{took}")
 
     def _refuse(self, failure: Failure) -> None:
         if self.single:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import click
 import numpy as np
 
-from . import cli_models, container, grid, targets, zoo
+from . import cli_models, container, grid, targets, unfit, zoo
 from .batch import Batch, Loaded, Written
 from .errors import UsageError, extra
 from .extras import NO_METADATA, Metadata, unpack_metadata
@@ -63,8 +63,22 @@ if TYPE_CHECKING:
 
 SEARCH = f"Takes up to {targets.MAX_ENCODES} encodes."
 
-Made = bytes | Callable[[], targets.Coded]
-"""A file that was encoded, or the search for one that meets a target."""
+
+class Input(NamedTuple):
+    """An image to encode, and the bytes of its file."""
+
+    picture: "Picture"
+    size: int
+
+
+class Made(NamedTuple):
+    """A file that was encoded; why it should not have been, if so; and what a search for a target has reached."""
+
+    data: bytes
+    unfit: str
+    reached: str = ""
+
+
 Job = tuple[bytes, Region | None]
 """A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
 
@@ -218,7 +232,7 @@ def encode(
     frame: int | None,
     preview: Path | None,
 ) -> None:
-    """Encode the image files IN; - is standard input or output.
+    """Encode the image files IN, or those in the folders IN; - is standard input or output.
 
     `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
 
@@ -250,11 +264,11 @@ def encode(
         check_picture("--preview", preview, [*sources, *batch.targets])
         check_place(preview)
 
-    def read(data: bytes) -> Loaded["Picture"]:
+    def read(data: bytes) -> Loaded[Input]:
         picture = read_picture(data, to_8bit, strip, frame)
-        return Loaded(picture, picture.pixels.shape[0] * picture.pixels.shape[1])
+        return Loaded(Input(picture, len(data)), picture.pixels.shape[0] * picture.pixels.shape[1])
 
-    def load() -> Callable[[list["Picture"]], Sequence[Made]]:
+    def load() -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
         with extra("encode"):
             from .encoder import Encoder
 
@@ -271,34 +285,45 @@ def encode(
                 metadata=[picture.metadata for picture in pictures],
             )
 
+        def reasons(inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
+            if batch.quiet:
+                return [""] * len(files)
+            images = [own.picture.pixels for own in inputs]
+            return unfit.reasons(images, [own.size for own in inputs], files, quality, lambda: decoder().decode_batch)
+
+        def encode_all(inputs: list[Input]) -> list[Made]:
+            level = 50 if quality is None else quality
+            files = encode_batch([own.picture for own in inputs], level)
+            return list(map(Made, files, reasons(inputs, files, level)))
+
+        def search(own: Input) -> Made:
+            shown = _shown(encode_batch, batch.show)
+            coded = _search(shown, decoder(), target_size, target_psnr, own.picture)
+            (reason,) = reasons([own], [coded.data], coded.quality)
+            return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
+
         if target_size is None and target_psnr is None:
-            return partial(encode_batch, quality=50 if quality is None else quality)
-
-        def search(picture: "Picture") -> targets.Coded:
-            return _search(_shown(encode_batch, batch.show), decoder(), target_size, target_psnr, picture)
-
-        return lambda pictures: [partial(search, picture) for picture in pictures]
+            return encode_all
+        return lambda inputs: [partial(search, own) for own in inputs]
 
     @cache
     def decoder() -> "Decoder":
         from .decoder import Decoder
 
-        return Decoder([zoo.find(model).path], threads=threads)
+        return Decoder([zoo.find(model).path], container.MAX_SIDE**2, threads)
 
-    def write(target: Path, made: Made) -> Written:
-        if isinstance(made, bytes):
-            data, reached = made, ""
-        else:
-            coded = made()
-            data, reached = coded.data, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, "
+    def write(target: Path, made: Made | Callable[[], Made]) -> Written:
+        data, reason, reached = made if isinstance(made, Made) else made()
         write_file(target, data)
         if preview:
             _write_image(preview, preview.suffix, _decode(decoder(), [_job(data)])[0])
         header = container.unpack_header(data)
         size = _size(len(data), header.width, header.height)
-        return Written(len(data), reached + size, always=batch.single or bool(reached))
+        return Written(len(data), reached + size, always=batch.single or bool(reached), remark=reason)
 
     batch.run(read, load, write)
+    for line in unfit.notes(batch.remarks, batch.count):
+        batch.say(line)
     batch.end()
 
 
@@ -383,9 +408,9 @@ def decode(
     threads: int,
     region: Region | None,
 ) -> None:
-    """Decode the .lrq files IN; - is standard input or output.
+    """Decode the .lrq files IN, or those in the folders IN; - is standard input or output.
 
-    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet; so for all suffixes of images.
+    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """

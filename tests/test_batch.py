@@ -422,7 +422,7 @@ def test_what_is_done_shows_on_a_terminal_only(pictures: list[Path], monkeypatch
 
 def test_a_search_shows_its_encodes(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
     shown: list[str] = []
-    monkeypatch.setattr(Batch, "show", lambda self, text: shown.append(text))
+    monkeypatch.setattr(Batch, "show", lambda self, text="": shown.append(text))
     assert lrq("encode", pictures[0], "--effort", 0, "--target-size", "1M").exit_code == 0
     assert shown[0] == f"{pictures[0]}, 0.0 megapixels"
     assert shown[1].startswith("encode 1 of at most ") and ": quality " in shown[1]
