@@ -104,7 +104,7 @@ class Row:
 
     image: str
     codec: str
-    setting: int
+    setting: float
     rank: int | None
     bytes: float
     bpp: float
@@ -182,7 +182,7 @@ def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
 
 
 def row_count(
-    images: int, ranks: Sequence[int], qualities: Sequence[int], classic: Sequence[str] = tuple(CLASSIC)
+    images: int, ranks: Sequence[int], qualities: Sequence[float], classic: Sequence[str] = tuple(CLASSIC)
 ) -> int:
     """How many rows `bench` will make of so many images: the length of a progress bar."""
     available, _ = split_available(classic)
@@ -203,8 +203,8 @@ def split_available(classic: Sequence[str]) -> tuple[tuple[str, ...], tuple[str,
 def bench(
     images: Iterable[tuple[str, Pixels]],
     ranks: Sequence[int],
-    qualities: Sequence[int],
-    encoder: Callable[[Pixels, int, int], bytes],
+    qualities: Sequence[float],
+    encoder: Callable[[Pixels, float, int], bytes],
     decoder: Decoder,
     classic: Sequence[str] = tuple(CLASSIC),
     progress: Callable[[Row], object] = lambda row: None,
@@ -252,7 +252,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
 
     PSNR is the mean of the images' PSNRs. Images without MS-SSIM are left out of its mean.
     """
-    groups: dict[tuple[str, int | None, int], list[Row]] = {}
+    groups: dict[tuple[str, int | None, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.codec, row.rank, row.setting), []).append(row)
     return [
@@ -327,7 +327,7 @@ def _measure(
     name: str,
     image: Pixels,
     codec: str,
-    setting: int,
+    setting: float,
     rank: int | None,
     data: bytes,
     encode_s: float,

@@ -16,10 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import click
 import numpy as np
 
-from . import cli_models, container, grid, targets, zoo
-from .errors import LrqError, UsageError, extra
+from . import cli_models, container, grid, targets, unfit, zoo
+from .batch import Batch, Loaded, Written
+from .errors import UsageError, extra
 from .extras import NO_METADATA, Metadata, unpack_metadata
-from .files import FAILURES, STANDARD, Batch, Failure, explain, fail, read_file, say, write_file
+from .files import (
+    FAILURES,
+    STANDARD,
+    Failure,
+    check_place,
+    explain,
+    fail,
+    naming,
+    read_file,
+    title,
+    write_file,
+)
 from .options import (
     FILE,
     FORCE,
@@ -27,12 +39,23 @@ from .options import (
     MODEL,
     MODELS,
     OUT_DIR,
+    QUIET,
+    RECURSIVE,
+    SKIP,
     SOURCES,
+    THREADS,
+    VERBOSE,
     Number,
     Region,
     byte_count,
+    check_decoded,
+    check_encoded,
     check_picture,
     image_suffix,
+    is_image,
+    is_lrq,
+    is_picture,
+    name_output,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +64,22 @@ if TYPE_CHECKING:
 
 SEARCH = f"Takes up to {targets.MAX_ENCODES} encodes."
 
-Made = bytes | Callable[[], targets.Coded]
-"""A file that was encoded, or the search for one that meets a target."""
+
+class Input(NamedTuple):
+    """An image to encode, and the bytes of its file."""
+
+    picture: "Picture"
+    size: int
+
+
+class Made(NamedTuple):
+    """A file that was encoded; why it should not have been, if so; and what a search for a target has reached."""
+
+    data: bytes
+    unfit: str
+    reached: str = ""
+
+
 Job = tuple[bytes, Region | None]
 """A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
 
@@ -51,6 +88,7 @@ class Strips(NamedTuple):
     """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
 
     strips: Iterable[np.ndarray]
+    width: int
     height: int
     metadata: Metadata
 
@@ -133,7 +171,11 @@ def main() -> None:
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
 @OUT_DIR
 @FORCE
-@click.option("-q", "--quality", type=click.IntRange(0, 100), help="Default: 50.")
+@SKIP
+@RECURSIVE
+@VERBOSE
+@QUIET
+@click.option("-q", "--quality", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
     metavar="BYTES",
@@ -157,11 +199,13 @@ def main() -> None:
     help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
 @click.option(
     "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
 )
+@click.option("--frame", type=click.IntRange(1), help="Of an animation or a document of several pages; 1: the first.")
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )
@@ -170,7 +214,11 @@ def encode(
     output: Path | None,
     out_dir: Path | None,
     force: bool,
-    quality: int | None,
+    skip_existing: bool,
+    recursive: bool,
+    verbose: bool,
+    quiet: bool,
+    quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
     rank: int | None,
@@ -178,12 +226,16 @@ def encode(
     model: str,
     effort: int,
     device: str,
+    threads: int,
     no_smoothing: bool,
     strip: bool,
     to_8bit: bool,
+    frame: int | None,
     preview: Path | None,
 ) -> None:
-    """Encode the image files IN; - is standard input or output.
+    """Encode the image files IN, or those in the folders IN; - is standard input or output.
+
+    `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
@@ -191,23 +243,39 @@ def encode(
 
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
-    batch = Batch(sources, output, out_dir, ".lrq", force)
+    if not out_dir:
+        sources, output = name_output(sources, output, is_lrq)
+    batch = Batch(
+        sources,
+        output,
+        ".lrq",
+        is_picture,
+        out_dir=out_dir,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        verbose=verbose,
+        quiet=quiet,
+    )
+    if output:
+        check_encoded(output)
     if preview:
-        check_picture("--preview", preview, [path for pair in batch.files for path in pair])
         if not batch.single:
             raise UsageError("--preview goes with a single input")
+        check_picture("--preview", preview, [*sources, *batch.targets])
+        check_place(preview)
 
-    def read(data: bytes) -> tuple["Picture", int]:
-        picture = read_picture(data, to_8bit, strip)
-        return picture, picture.pixels.shape[0] * picture.pixels.shape[1]
+    def read(data: bytes) -> Loaded[Input]:
+        picture = read_picture(data, to_8bit, strip, frame)
+        return Loaded(Input(picture, len(data)), picture.pixels.shape[0] * picture.pixels.shape[1])
 
-    def load() -> Callable[[list["Picture"]], Sequence[Made]]:
+    def load() -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
         with extra("encode"):
             from .encoder import Encoder
 
-        encoder = Encoder(model=model, device=device)
+        encoder = Encoder(model, device, threads)
 
-        def encode_batch(pictures: list["Picture"], quality: int) -> list[bytes]:
+        def encode_batch(pictures: list["Picture"], quality: float) -> list[bytes]:
             return encoder.encode_batch(
                 [picture.pixels for picture in pictures],
                 quality=quality,
@@ -218,32 +286,61 @@ def encode(
                 metadata=[picture.metadata for picture in pictures],
             )
 
+        def reasons(inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
+            if batch.quiet:
+                return [""] * len(files)
+            images = [own.picture.pixels for own in inputs]
+            return unfit.reasons(images, [own.size for own in inputs], files, quality, lambda: decoder().decode_batch)
+
+        def encode_all(inputs: list[Input]) -> list[Made]:
+            level = 50 if quality is None else quality
+            files = encode_batch([own.picture for own in inputs], level)
+            return list(map(Made, files, reasons(inputs, files, level)))
+
+        def search(own: Input) -> Made:
+            shown = _shown(encode_batch, batch.show)
+            coded = _search(shown, decoder(), target_size, target_psnr, own.picture)
+            (reason,) = reasons([own], [coded.data], coded.quality)
+            return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
+
         if target_size is None and target_psnr is None:
-            return partial(encode_batch, quality=50 if quality is None else quality)
-        search = partial(_search, encode_batch, decoder(), target_size, target_psnr)
-        return lambda pictures: [partial(search, picture) for picture in pictures]
+            return encode_all
+        return lambda inputs: [partial(search, own) for own in inputs]
 
     @cache
     def decoder() -> "Decoder":
         from .decoder import Decoder
 
-        return Decoder([zoo.find(model).path])
+        return Decoder([zoo.find(model).path], container.MAX_SIDE**2, threads)
 
-    def write(target: Path, made: Made) -> int:
-        if isinstance(made, bytes):
-            data, reached = made, ""
-        else:
-            coded = made()
-            data, reached = coded.data, f"quality {coded.quality}, {coded.psnr:.2f} dB PSNR, "
+    def write(target: Path, made: Made | Callable[[], Made]) -> Written:
+        data, reason, reached = made if isinstance(made, Made) else made()
         write_file(target, data)
-        if batch.single or reached:
-            name = "standard output" if target == STANDARD else target
-            say(f"{name}: {reached}{_size(data, container.unpack_header(data))}")
         if preview:
             _write_image(preview, preview.suffix, _decode(decoder(), [_job(data)])[0])
-        return len(data)
+        header = container.unpack_header(data)
+        size = _size(len(data), header.width, header.height)
+        return Written(len(data), reached + size, always=batch.single or bool(reached), remark=reason)
 
     batch.run(read, load, write)
+    for line in unfit.notes(batch.remarks, batch.count):
+        batch.say(line)
+    batch.end()
+
+
+def _shown(encode_batch: Callable[..., list[bytes]], show: Callable[[str], None]) -> Callable[..., list[bytes]]:
+    """`encode_batch` for the search of one target, which shows every encode."""
+    count, last = 0, ""
+
+    def encode(pictures: list["Picture"], quality: float) -> list[bytes]:
+        nonlocal count, last
+        count += 1
+        show(f"encode {count} of at most {targets.MAX_ENCODES}: quality {quality:g}{last}")
+        files = encode_batch(pictures, quality)
+        last = f" ({quality:g} took {len(files[0]):,} bytes)"
+        return files
+
+    return encode
 
 
 def _search(
@@ -256,7 +353,7 @@ def _search(
     """The file of a picture that meets the target: a size in bytes, or a PSNR in dB."""
     from .metrics import colours, psnr
 
-    def encode(quality: int) -> bytes:
+    def encode(quality: float) -> bytes:
         return encode_batch([picture], quality=quality)[0]
 
     def measure(data: bytes) -> float:
@@ -279,10 +376,20 @@ def _search(
     type=image_suffix,
     help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
 )
+@click.option(
+    "--output-quality",
+    type=click.IntRange(0, 100),
+    help="Of .jpg, else 95, or of .webp, which is lossless without; as Pillow counts.",
+)
 @OUT_DIR
 @FORCE
+@SKIP
+@RECURSIVE
+@VERBOSE
+@QUIET
 @MAX_PIXELS
 @MODELS
+@THREADS
 @click.option(
     "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
 )
@@ -290,33 +397,60 @@ def decode(
     sources: tuple[Path, ...],
     output: Path | None,
     suffix: str | None,
+    output_quality: int | None,
     out_dir: Path | None,
     force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    verbose: bool,
+    quiet: bool,
     max_pixels: int,
     models: tuple[str, ...],
+    threads: int,
     region: Region | None,
 ) -> None:
-    """Decode the .lrq files IN; - is standard input or output.
+    """Decode the .lrq files IN, or those in the folders IN; - is standard input or output.
+
+    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    batch = Batch(sources, output, out_dir, suffix or ".png", force)
-    if output and output != STANDARD and not suffix:
-        image_suffix(output.suffix)
+    from .pixels import check_quality
 
-    def read(data: bytes) -> tuple[Job, int]:
+    if not out_dir:
+        sources, output = name_output(sources, output, is_image)
+    batch = Batch(
+        sources,
+        output,
+        suffix or ".png",
+        is_lrq,
+        out_dir=out_dir,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        verbose=verbose,
+        quiet=quiet,
+    )
+    if output:
+        check_decoded(output, suffix)
+    check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
+
+    def read(data: bytes) -> Loaded[Job]:
         job, header = _job(data, region), container.unpack_header(data)
-        return job, header.width * header.height
+        return Loaded(job, header.width * header.height)
 
     def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
 
-        return partial(_decode, Decoder(models, max_pixels))
+        return partial(_decode, Decoder(models, max_pixels, threads))
 
-    def write(target: Path, image: Strips) -> int:
-        return _write_image(target, suffix or (".png" if target == STANDARD else target.suffix), image)
+    def write(target: Path, image: Strips) -> Written:
+        kind = suffix or (".png" if target == STANDARD else target.suffix)
+        size = _write_image(target, kind, image, output_quality)
+        return Written(size, _size(size, image.width, image.height))
 
     batch.run(read, load, write)
+    batch.end()
 
 
 def _job(data: bytes, region: Region | None = None) -> Job:
@@ -328,10 +462,10 @@ def _job(data: bytes, region: Region | None = None) -> Job:
     return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
 
 
-def _write_image(path: Path, suffix: str, image: Strips) -> int:
+def _write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
     from .pixels import write_strips
 
-    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata))
+    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
 
 
 def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
@@ -341,7 +475,8 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
     for data, part in jobs:
         header, chunks = container.unpack(data)
         strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
-        images.append(Strips(strips, part.height if part else header.height, unpack_metadata(chunks)))
+        size = part or header
+        images.append(Strips(strips, size.width, size.height, unpack_metadata(chunks)))
     return images
 
 
@@ -351,18 +486,20 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
 def info(file: Path, as_json: bool) -> None:
     """Check FILE for damage and show its header and chunks; - is standard input."""
     data = read_file(file)
-    header, chunks = container.unpack(data)
+    with naming(title(file)):
+        header, chunks = container.unpack(data)
+    bpp = _bpp(len(data), header.width, header.height)
     fields = header.describe()
     if as_json:
         rows = [{"tag": chunk.tag.decode(), "bytes": len(chunk.payload)} for chunk in chunks]
-        click.echo(json.dumps({**fields, "bytes": len(data), "bpp": _bpp(data, header), "chunks": rows}, indent=2))
+        click.echo(json.dumps({**fields, "bytes": len(data), "bpp": bpp, "chunks": rows}, indent=2))
         return
     for field in container.FIELDS:
         click.echo(f"{field.name:<11} {fields[field.name]!s:<17} {field.meaning}")
     for chunk in chunks:
         what = container.CONTENTS.get(chunk.tag, "unknown")
         click.echo(f"chunk {chunk.tag.decode():<5} {f'{len(chunk.payload):,} bytes':<17} {what}")
-    click.echo(f"file        {_size(data, header)}")
+    click.echo(f"file        {_size(len(data), header.width, header.height)}")
 
 
 @main.command()
@@ -372,7 +509,7 @@ def info(file: Path, as_json: bool) -> None:
     "-o", "--output", metavar="OUT", type=FILE, help="Write a picture: for each FILE reference, FILE and difference."
 )
 @click.option(
-    "--amplify", type=click.IntRange(1, 255), default=8, show_default=True, help="Of the difference in the picture."
+    "--amplify", type=click.IntRange(1, 255), help="With -o: so many times the difference in the picture. Default: 8."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @MAX_PIXELS
@@ -381,7 +518,7 @@ def compare(
     reference: Path,
     files: tuple[Path, ...],
     output: Path | None,
-    amplify: int,
+    amplify: int | None,
     as_json: bool,
     max_pixels: int,
     models: tuple[str, ...],
@@ -398,38 +535,35 @@ def compare(
         raise UsageError("- stands for standard input once: it holds one file")
     if output:
         check_picture("-o", output, paths)
+        check_place(output)
+    elif amplify:
+        raise UsageError("--amplify goes with -o")
     decode = Decoder(models, max_pixels).decode
-    with _naming(reference):
-        original = comparing.read(read_file(reference), decode)
+    data = read_file(reference)
+    with naming(title(reference)):
+        original = comparing.read(data, decode)
     rows, images = [], []
     for path in files:
-        with _naming(path):
-            data = read_file(path)
+        data = read_file(path)
+        with naming(title(path)):
             image = comparing.read(data, decode)
             rows.append(comparing.compare(str(path), len(data), image, original))
         if output:
             images.append(image)
     click.echo(comparing.to_json(str(reference), rows) if as_json else comparing.table(rows))
     if output:
-        strips = comparing.picture(original, images, amplify)
-        _write_image(output, output.suffix, Strips(strips, len(images) * len(original), NO_METADATA))
+        strips = comparing.picture(original, images, amplify or 8)
+        height, width = original.shape[:2]
+        _write_image(output, output.suffix, Strips(strips, 3 * width, height * len(images), NO_METADATA))
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file's name before what LrqError says."""
-    try:
-        yield
-    except LrqError as error:
-        raise type(error)(f"{path}: {error}") from error
+def _bpp(count: int, width: int, height: int) -> float:
+    return 8 * count / (width * height)
 
 
-def _bpp(data: bytes, header: container.Header) -> float:
-    return 8 * len(data) / (header.width * header.height)
-
-
-def _size(data: bytes, header: container.Header) -> str:
-    return f"{len(data):,} bytes, {header.width} x {header.height} pixels, {_bpp(data, header):.3f} bits per pixel"
+def _size(count: int, width: int, height: int) -> str:
+    """What there is to say of a file of so many bytes."""
+    return f"{count:,} bytes, {width} x {height} pixels, {_bpp(count, width, height):.3f} bits per pixel"
 
 
 for command in (cli_models.models, cli_models.train, cli_models.bench):

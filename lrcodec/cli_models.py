@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from . import zoo
 from .errors import LrqError, UsageError, extra
 from .files import STANDARD, printable, write_file
-from .options import FILE, MODEL, Number
+from .options import FILE, MODEL, THREADS, Number
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
@@ -30,6 +30,7 @@ MODES = {
     "effort": ("curves", "speed"),
     "model": ("curves", "speed"),
     "device": ("curves", "speed"),
+    "threads": ("curves",),
     "no_transformer": ("curves",),
     "anchors": ("curves", "speed"),
     "bpp": ("curves",),
@@ -95,6 +96,7 @@ def _show(pack: zoo.Entry) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random.")
+@THREADS
 def train(
     paths: tuple[Path, ...],
     output: Path,
@@ -104,12 +106,14 @@ def train(
     steps: int | None,
     work: Path | None,
     seed: int,
+    threads: int,
 ) -> None:
     """Train a model pack on images, or resume its training."""
     from . import datasets
     from .bench import find_images
 
     with extra("encode"):
+        from .encoder import torch_threads
         from .encoder.config import PRESETS as settings
         from .encoder.train import train as run
 
@@ -124,7 +128,7 @@ def train(
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with _goes_on(work), _bar(1000) as bar:
+    with _goes_on(work), torch_threads(threads), _bar(1000) as bar:
 
         def progress(done: float, line: str) -> None:
             if bar:
@@ -191,13 +195,14 @@ def _range(text: str) -> tuple[float, float]:
     "-q",
     "--quality",
     "qualities",
-    type=click.IntRange(0, 100),
+    type=Number(0, 100),
     multiple=True,
-    help="Quality of the files. Default: 0, 10, ... 100; with --speed 50.",
+    help="Quality of the files, also fractions. Default: 0, 10, ... 100; with --speed 50.",
 )
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True, help="As of lrq encode.")
 @MODEL
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
 @click.option(
     "--anchor",
@@ -245,10 +250,11 @@ def bench(
     context: click.Context,
     paths: tuple[Path, ...],
     ranks: tuple[int, ...],
-    qualities: tuple[int, ...],
+    qualities: tuple[float, ...],
     effort: int,
     model: str,
     device: str,
+    threads: int,
     no_transformer: bool,
     anchors: tuple[str, ...],
     bpp: tuple[float, float] | None,
@@ -295,7 +301,7 @@ def bench(
         from .encoder import Encoder
     from .decoder import Decoder
 
-    encoder, decoder = Encoder(model=model, device=device), Decoder(models=[pack.path])
+    encoder, decoder = Encoder(model, device, threads), Decoder([pack.path], threads=threads)
     if speed:
         from .speed import run
 

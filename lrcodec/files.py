@@ -1,14 +1,14 @@
-"""Files and pipes in and out, for the commands: many at once, whole or not at all, each failure in one line."""
+"""Files and pipes in and out, for the commands: whole or not at all, each failure in one line."""
 
 import errno
 import os
+import shutil
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar
+from typing import BinaryIO, Literal, NoReturn, TextIO
 
 import click
 
@@ -17,11 +17,6 @@ from .errors import LrqError, UsageError
 STANDARD = Path("-")
 """Stands for standard input, or standard output, where a file is named."""
 FAILURES = (LrqError, OSError, MemoryError)
-GROUP_FILES, GROUP_PIXELS = 256, 2**22
-"""Many files are converted in groups that end at either limit: more gains nothing, and memory is bounded."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Failure:
 
 
 def explain(error: Exception) -> Failure:
-    """One of `FAILURES` in words."""
+    """One of `FAILURES` in words. Raises an OSError that says that the reader of our output has gone."""
     if isinstance(error, LrqError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError):
@@ -44,10 +39,17 @@ def explain(error: Exception) -> Failure:
     return Failure("out of memory", 1)
 
 
-def say(line: str) -> None:
-    """Print a line on standard error, over the progress bar if there is one."""
+def show(text: str = "") -> None:
+    """Show what is being done on a terminal, in a line that the next call or `say` replaces; elsewhere nothing."""
     if sys.stderr and sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
+        columns = shutil.get_terminal_size().columns
+        sys.stderr.write("\r\033[K" + printable(text)[: columns - 1])
+        sys.stderr.flush()
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, in place of what `show` shows."""
+    show()
     click.echo(line, err=True)
 
 
@@ -70,15 +72,7 @@ def fail(failure: Failure) -> NoReturn:
     sys.exit(failure.code)
 
 
-def _try(call: Callable[..., Result], *arguments: Any) -> Result | Failure:
-    """What the call returns, or how it failed."""
-    try:
-        return call(*arguments)
-    except FAILURES as error:
-        return explain(error)
-
-
-def _standard(direction: Literal["input", "output"]) -> BinaryIO:
+def standard(direction: Literal["input", "output"]) -> BinaryIO:
     """Standard input or output. Raises UsageError if it is a terminal, OSError if it is not open."""
     stream: TextIO | None = sys.stdin if direction == "input" else sys.stdout
     if stream is None:
@@ -88,23 +82,33 @@ def _standard(direction: Literal["input", "output"]) -> BinaryIO:
     return stream.buffer
 
 
+def title(path: Path, direction: Literal["input", "output"] = "input") -> str:
+    """What a file is called in messages."""
+    return f"standard {direction}" if path == STANDARD else str(path)
+
+
 @contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Gives an OSError that names no file this name."""
+def naming(name: str) -> Iterator[None]:
+    """Puts this name before what an LrqError says, and gives it to an OSError that names no file."""
     try:
         yield
+    except LrqError as error:
+        raise type(error)(f"{name}: {error}") from error
     except OSError as error:
         if error.filename is None:
             raise OSError(error.errno, error.strerror, name) from error
         raise
+    except MemoryError as error:
+        raise LrqError(f"{name}: out of memory") from error
 
 
 def read_file(path: Path) -> bytes:
     """The content of a file, or of standard input. Raises OSError; UsageError if standard input is a terminal."""
     if path != STANDARD:
         return path.read_bytes()
-    with _named("standard input"):
-        return _standard("input").read()
+    stream = standard("input")
+    with naming(title(path)):
+        return stream.read()
 
 
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
@@ -138,10 +142,10 @@ def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
 
 
 def _write_standard(pieces: Iterable[bytes]) -> int:
-    stream, size = _standard("output"), 0
+    stream, size = standard("output"), 0
     for piece in pieces:
         rest = memoryview(piece)
-        with _named("standard output"):
+        with naming(title(STANDARD, "output")):
             while rest:  # an unbuffered stream takes what fits into the pipe
                 rest = rest[stream.write(rest) :]
             stream.flush()
@@ -154,132 +158,41 @@ def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"]
         return sum(map(file.write, pieces))
 
 
-class Batch:
-    """The files of one command, converted in groups of bounded size by one loaded model.
-
-    A single file fails as a command does. Of many, each that fails takes one line, and the others go on.
-    Standard input is a single file; without a name its output is standard output.
-    Raises UsageError if the options do not fit together, if two sources would have the same output, or if a terminal
-    would have to take or give a file.
-    """
-
-    def __init__(self, sources: Sequence[Path], output: Path | None, out_dir: Path | None, suffix: str, force: bool):
-        if STANDARD in sources:
-            if len(sources) > 1:
-                raise UsageError("- is an input on its own: standard input holds one file")
-            if out_dir:
-                raise UsageError("- has no name that its output in --out-dir could have: name that with -o")
-            output = output or STANDARD
-            _standard("input")
-        if output == STANDARD:
-            _standard("output")
-        self.single, self.named, self.out_dir, self.force = len(sources) == 1, output is not None, out_dir, force
-        if self.named and (out_dir or not self.single):
-            raise UsageError("-o names the output of a single input, without --out-dir")
-        targets = [output or (out_dir or source.parent) / f"{source.stem}{suffix}" for source in sources]
-        self.files = list(zip(sources, targets, strict=True))
-        owners: dict[str, Path] = {}
-        for source, target in self.files:
-            owner = owners.setdefault(os.path.realpath(target), source)
-            if owner is not source:
-                raise UsageError(f"{owner} and {source} have the same output {target}")
-        self.sizes: list[int] = []
-        """Bytes of the outputs that were written."""
-        self.failures: list[Failure] = []
-
-    def run(
-        self,
-        read: Callable[[bytes], tuple[Item, int]],
-        load: Callable[[], Callable[[list[Item]], Sequence[Result]]],
-        write: Callable[[Path, Result], int],
-    ) -> None:
-        """Convert every file. Ends the program with the first failure's exit code if there was one.
-
-        read: what a source holds, and its number of pixels. load: makes the function that converts a group, once
-        there is something to convert. write: writes a result and returns how many bytes that took; results may be
-        lazy, and fail only then.
-        """
-        start, convert = time.perf_counter(), None
-        with _progress(len(self.files)) as show:
-            for group in self._groups(read):
-                items = [item for _, _, item in group if not isinstance(item, Failure)]
-                if items and convert is None:
-                    convert = load()
-                results = _convert(convert, items) if convert else []
-                for source, target, item in group:
-                    outcome: Any = item if isinstance(item, Failure) else results.pop(0)
-                    if not isinstance(outcome, Failure):
-                        outcome = _try(self._write, write, target, outcome)
-                    self._finish(source, outcome)
-                show(len(self.sizes) + len(self.failures))
-        if not self.single:
-            self._sum_up(time.perf_counter() - start)
-
-    def _groups(self, read: Callable[[bytes], tuple[Item, int]]) -> Iterator[list[tuple[Path, Path, Item | Failure]]]:
-        """Source, target and content of every file, or how reading it failed."""
-        group: list[tuple[Path, Path, Item | Failure]] = []
-        pixels = 0
-        for source, target in self.files:
-            content = _try(self._read, read, source, target)
-            item, area = (content, 0) if isinstance(content, Failure) else content
-            group.append((source, target, item))
-            pixels += area
-            if len(group) == GROUP_FILES or pixels >= GROUP_PIXELS:
-                yield group
-                group, pixels = [], 0
-        if group:
-            yield group
-
-    def _read(self, read: Callable[[bytes], tuple[Item, int]], source: Path, target: Path) -> tuple[Item, int]:
-        """Also raises UsageError if the target is the source, or exists and may not be replaced."""
-        data = read_file(source)
-        itself = os.path.realpath(target) == os.path.realpath(source)
-        if not self.named and (itself or target.exists() and not self.force):
-            way = "name the output with -o" if self.single else "name a folder with --out-dir"
-            raise UsageError(f"{target} exists: {way}" + ("" if itself else ", or add -f"))
-        return read(data)
-
-    def _write(self, write: Callable[[Path, Result], int], target: Path, result: Result) -> int:
-        if self.out_dir:
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-        return write(target, result)
-
-    def _finish(self, source: Path, outcome: int | Failure) -> None:
-        """Keep the account of a file: the size that was written, or the failure."""
-        if not isinstance(outcome, Failure):
-            self.sizes.append(outcome)
-        elif self.single:
-            fail(outcome)
-        else:
-            self.failures.append(outcome)
-            known = outcome.message.startswith(f"{source}: ")
-            complain(outcome.message if known else f"{source}: {outcome.message}")
-
-    def _sum_up(self, seconds: float) -> None:
-        count, written, total = len(self.files), len(self.sizes), sum(self.sizes)
-        if written:
-            speed = f"{total / written:,.1f} bytes a file, {written / seconds:,.1f} files a second"
-            say(f"{written:,} of {count:,} files written: {total:,} bytes, {speed}")
-        if self.failures:
-            fail(Failure(f"{len(self.failures):,} of {count:,} files failed", self.failures[0].code))
-
-
-def _convert(convert: Callable[[list[Item]], Sequence[Result]], items: list[Item]) -> list[Result | Failure]:
-    """`convert` of all items. If a batch fails, its halves are tried, so that in the end only bad items fail."""
-    outcome = _try(convert, items)
-    if not isinstance(outcome, Failure):
-        return [*outcome]
-    if len(items) == 1:
-        return [outcome]
-    middle = len(items) // 2
-    return _convert(convert, items[:middle]) + _convert(convert, items[middle:])
-
-
-@contextmanager
-def _progress(count: int) -> Iterator[Callable[[int], None]]:
-    """Gives what shows how many files are done: a bar for many on a terminal, else nothing."""
-    if count == 1 or not sys.stderr.isatty():
-        yield lambda done: None
+def check_place(path: Path, make_folders: bool = False) -> None:
+    """Raise OSError if it is plain beforehand that no file can be written here. make_folders: where there are none."""
+    if path == STANDARD:
         return
-    with click.progressbar(length=count, file=sys.stderr, show_pos=True) as bar:
-        yield lambda done: bar.update(done - bar.pos)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    writable = path  # a pipe or a device; of a file it is the folder, where a new one replaces it
+    if path.is_file() or not path.exists():
+        writable = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent
+        while make_folders and not writable.exists() and writable != writable.parent:
+            writable = writable.parent
+        if not writable.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such folder", str(writable))
+        if not writable.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(writable))
+    if not os.access(writable, os.W_OK):
+        raise PermissionError(errno.EACCES, "may not be written", str(writable))
+
+
+def identity(path: Path) -> object:
+    """Equal for all names of one file, links too; of a file that is not there, its place."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Raise UsageError if the output is one of the inputs, by whatever name or link: the input would be lost.
+
+    inputs: all that the output must not replace, so also other outputs.
+    """
+    own = identity(output)
+    for path in inputs:
+        if STANDARD not in (output, path) and identity(path) == own:
+            name = "" if str(path) == str(output) else f" ({path})"
+            raise UsageError(f"{output} would replace a file of this command{name}: name another output")

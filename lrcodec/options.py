@@ -1,9 +1,8 @@
 """What the commands of `lrq` take: types of values, and the options that several commands share."""
 
 import math
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from . import container, zoo
 from .errors import UsageError
-from .files import STANDARD
+from .files import STANDARD, refuse_input
 
 
 class FileName(click.Path):
@@ -45,6 +44,12 @@ OUT_DIR = click.option(
     "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
 )
 FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
+SKIP = click.option("--skip-existing", is_flag=True, help="Go on with a batch: leave out what has its output already.")
+RECURSIVE = click.option(
+    "-r", "--recursive", is_flag=True, help="Also take folders in folders; --out-dir gets the same ones."
+)
+VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print a line for every file, with the time it took.")
+QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 
 MAX_PIXELS = click.option(
     "--max-pixels",
@@ -112,13 +117,60 @@ def byte_count(text: str) -> int:
     return int(match[1]) * {"": 1, "k": 1000, "M": 1000**2}[match[2]]
 
 
+def is_lrq(path: Path) -> bool:
+    """Whether the file has the name of an encoded one."""
+    return path.suffix.lower() == ".lrq"
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file has the name of another image, in any format that Pillow knows."""
+    from PIL import Image
+
+    return not is_lrq(path) and path.suffix.lower() in Image.registered_extensions()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file of this name in a folder is taken for an image: documents and films are not."""
+    from PIL import Image
+
+    kind = Image.MIME.get(Image.registered_extensions().get(path.suffix.lower(), ""), "image/")
+    return is_image(path) and kind.startswith("image/")
+
+
+def name_output(
+    sources: tuple[Path, ...], output: Path | None, is_output: Callable[[Path], bool]
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The inputs and the output, which is the second of two names if that is a new one for an output.
+
+    Raises UsageError if such a file exists: it may be meant as an input.
+    """
+    if output or len(sources) != 2 or STANDARD == sources[1] or not is_output(sources[1]):
+        return sources, output
+    if sources[1].exists():
+        raise UsageError(f"{sources[1]} exists: if it is the output, which is replaced, name it with -o")
+    return sources[:1], sources[1]
+
+
+def check_encoded(path: Path) -> None:
+    """Raise UsageError if the name is one of another format."""
+    if path != STANDARD and is_image(path):
+        raise UsageError(f"{path} would be an .lrq file under the name of another format: use the suffix .lrq")
+
+
+def check_decoded(path: Path, suffix: str | None) -> None:
+    """Raise UsageError if the name is one of an .lrq file, or if neither it nor `suffix` gives a format."""
+    if is_lrq(path):
+        raise UsageError(f"{path} would be an image under the name of an .lrq file: use the suffix of its format")
+    if path != STANDARD and not suffix:
+        image_suffix(path.suffix)
+
+
 def check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
     """Raise UsageError unless a picture can be written to this path, which is also none of the others."""
     if path == STANDARD:
         raise UsageError(f"{option} names a file, not standard output")
     image_suffix(path.suffix)
-    if os.path.realpath(path) in map(os.path.realpath, others):
-        raise UsageError(f"{option} {path} would replace another file of this command")
+    refuse_input(path, others)
 
 
 class Model(click.ParamType[str]):

@@ -1,6 +1,5 @@
 """The command line: exit codes, one-line errors, and outputs that are whole or absent."""
 
-import io
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 from commands import fails, lrq
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -20,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 import lrcodec
 from lrcodec import files
 from lrcodec.container import FIELDS, RGB, Chunk, Header, pack, unpack
-from lrcodec.errors import FormatError, LrqError
+from lrcodec.errors import LrqError
 from lrcodec.metrics import psnr
 from lrcodec.pixels import read_picture
 
@@ -286,216 +284,9 @@ def test_the_default_rank_is_the_models_own(picture: Path, sample: Path, monkeyp
     assert ranks == [None, 1]
 
 
-# ---- many files
-
-
-@pytest.fixture
-def pictures(tmp_path: Path, photo: np.ndarray) -> list[Path]:
-    """Four small PNGs, two of one shape, one grey and one of another shape."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    arrays = {"a": photo[:24, :32], "b": photo[24:48, :32], "grey": photo[:24, :32, 0], "tall": photo[:40, :16]}
-    for name, array in arrays.items():
-        Image.fromarray(array).save(folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in arrays]
-
-
-def lines(result: Result) -> list[str]:
-    """What a command without a traceback said on standard error, if it said nothing on standard output."""
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.stdout == ""
-    return result.stderr.splitlines()
-
-
 def names(folder: Path) -> list[str]:
     """Every file name in a folder, hidden ones too."""
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_many_files_equal_one_by_one(pictures: list[Path], tmp_path: Path):
-    files, decoded = tmp_path / "new" / "files", tmp_path / "decoded"
-    result = lrq("encode", *pictures, "--effort", 0, "--out-dir", files)
-    (line,) = lines(result)
-    assert result.exit_code == 0
-    assert names(files) == ["a.lrq", "b.lrq", "grey.lrq", "tall.lrq"]
-    total = sum(path.stat().st_size for path in files.iterdir())
-    assert line.startswith(f"4 of 4 files written: {total:,} bytes, {total / 4:,.1f} bytes a file, ")
-    assert line.endswith(" files a second")
-    result = lrq("decode", *sorted(files.iterdir()), "--out-dir", decoded)
-    assert (result.exit_code, len(lines(result))) == (0, 1)
-    for picture in pictures:
-        single = tmp_path / "single.png"
-        assert lrq("decode", files / f"{picture.stem}.lrq", "-o", single).exit_code == 0
-        assert (decoded / picture.name).read_bytes() == single.read_bytes()
-        assert Image.open(single).size == Image.open(picture).size
-
-
-def test_many_files_load_the_model_once(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
-    from lrcodec import zoo
-
-    loaded = []
-    load = zoo.Entry.load
-    monkeypatch.setattr(zoo.Entry, "load", lambda entry: loaded.append(entry.name) or load(entry))
-    monkeypatch.setattr(files, "GROUP_FILES", 3)
-    assert lrq("encode", *pictures, "--effort", 0).exit_code == 0
-    assert lrq("decode", *(path.with_suffix(".lrq") for path in pictures), "-f").exit_code == 0
-    assert loaded == ["photo", "photo"]
-
-
-def test_one_file_into_a_folder(picture: Path, tmp_path: Path):
-    result = lrq("encode", picture, "--effort", 0, "--out-dir", tmp_path / "new")
-    assert (result.exit_code, names(tmp_path / "new")) == (0, ["picture.lrq"])
-    assert "bits per pixel" in result.stderr
-    assert "name the output with -o, or add -f" in fails(2, "encode", picture, "--out-dir", tmp_path / "new")
-
-
-def test_bad_files_do_not_stop_the_others(pictures: list[Path], tmp_path: Path):
-    out = tmp_path / "out"
-    pictures[1].write_bytes(b"hello")
-    missing = tmp_path / "missing.png"
-    result = lrq("encode", missing, *pictures, "--effort", 0, "--out-dir", out)
-    *errors, summary, end = lines(result)
-    assert errors == [
-        f"lrq: error: {missing}: No such file or directory",
-        f"lrq: error: {pictures[1]}: not an image that Pillow can read",
-    ]
-    assert summary.startswith("3 of 5 files written: ")
-    assert (end, result.exit_code) == ("lrq: error: 2 of 5 files failed", 1)
-    assert names(out) == ["a.lrq", "grey.lrq", "tall.lrq"]
-
-
-def test_bad_lrq_files_do_not_stop_the_others(photo_file: Path, sample: Path, tmp_path: Path):
-    """Failures of the container, the limit and the model, and of indices that only show when they are decoded."""
-    good, out = photo_file.read_bytes(), tmp_path / "out"
-    header, (indices,) = unpack(good)
-    contents = {
-        "0": good,
-        "1": good[:-1] + bytes([good[-1] ^ 1]),
-        "2": sample.read_bytes(),
-        "3": pack(replace(header, band=15), [indices]),
-        "4": pack(replace(header, width=98), [indices]),
-        "5": good,
-    }
-    for name, data in contents.items():
-        (tmp_path / f"{name}.lrq").write_bytes(data)
-    sources = [tmp_path / f"{name}.lrq" for name in contents]
-    result = lrq("decode", *sources, "--out-dir", out, "--max-pixels", 97 * 61)
-    *errors, summary, end = lines(result)
-    assert [error.split(": ")[2] for error in errors] == [str(sources[i]) for i in (1, 2, 3, 4)]
-    assert summary.startswith("2 of 6 files written: ")
-    assert (end, result.exit_code) == ("lrq: error: 4 of 6 files failed", 3)
-    assert names(out) == ["0.png", "5.png"]
-
-
-def test_a_model_that_is_missing_is_one_error(pictures: list[Path]):
-    fails(4, "encode", *pictures, "--model", "no-such-model")
-
-
-def test_nothing_is_written_if_nothing_can_be_converted(pictures: list[Path], tmp_path: Path):
-    result = lrq("decode", *pictures, "--out-dir", tmp_path / "out")
-    assert result.exit_code == 3
-    assert [line.split(": ")[-1] for line in lines(result)] == ["not an .lrq file"] * 4 + ["4 of 4 files failed"]
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["a.png", "b.png", "-o", "out"], "single input"),
-        (["a.png", "-o", "out", "--out-dir", "out"], "without --out-dir"),
-        (["a.png", "b.png", "a.jpg"], "a.png and a.jpg have the same output a.lrq"),
-        (["a.png", "folder/a.png", "--out-dir", "out"], "a.png and folder/a.png have the same output out/a.lrq"),
-        (["a.png", "b.png", "folder/../b.png"], "b.png and folder/../b.png have the same output"),
-    ],
-    ids=["-o for two", "-o and --out-dir", "suffixes", "folders", "twice"],
-)
-@pytest.mark.parametrize("command", ["encode", "decode"])
-def test_options_that_do_not_fit_together_are_2(
-    command: str, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    suffix = {"encode": ".lrq", "decode": ".png"}[command]
-    assert message.replace(".lrq", suffix) in fails(2, command, *arguments)
-    assert names(tmp_path) == ["folder"]
-
-
-def test_out_dir_that_is_a_file_is_2(picture: Path):
-    result = lrq("encode", picture, "--out-dir", picture)
-    assert result.exit_code == 2 and "is a file" in result.stderr
-
-
-def test_many_files_replace_existing_ones_only_when_forced(pictures: list[Path], tmp_path: Path):
-    sources = pictures[:2]
-    target = sources[0].with_suffix(".lrq")
-    target.write_bytes(b"precious")
-    result = lrq("encode", *sources, "--effort", 0)
-    assert lines(result)[0] == (f"lrq: error: {sources[0]}: {target} exists: name a folder with --out-dir, or add -f")
-    assert (result.exit_code, target.read_bytes()) == (2, b"precious")
-    assert sources[1].with_suffix(".lrq").exists()
-    assert lrq("encode", *sources, "--effort", 0, "-f").exit_code == 0
-    assert unpack(target.read_bytes())
-
-
-def test_no_output_replaces_its_own_source(tmp_path: Path):
-    link, other = tmp_path / "link.lrq", tmp_path / "a.lrq"
-    other.write_bytes(b"precious")
-    link.symlink_to(tmp_path / "link.png")
-    (tmp_path / "link.png").write_bytes(b"precious")
-    result = lrq("encode", other, tmp_path / "link.png", "-f", "--out-dir", tmp_path / "." / ".." / tmp_path.name)
-    assert result.exit_code == 2
-    assert [line.endswith("exists: name a folder with --out-dir") for line in lines(result)] == [True, True, False]
-    assert other.read_bytes() == link.read_bytes() == b"precious"
-
-
-def test_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """By the number of files, or by pixels: here as many as a file has bytes."""
-    sizes = [1, 1, 1, 1, 5, 1, 9, 1]
-    sources = [tmp_path / f"{i}.in" for i in range(len(sizes))]
-    for source, size in zip(sources, sizes, strict=True):
-        source.write_bytes(bytes(size))
-    groups = []
-
-    def convert(items: list[bytes]) -> list[bytes]:
-        groups.append([len(item) for item in items])
-        return items
-
-    monkeypatch.setattr(files, "GROUP_FILES", 3)
-    monkeypatch.setattr(files, "GROUP_PIXELS", 6)
-    batch = files.Batch(sources, None, tmp_path / "out", ".out", force=False)
-    batch.run(lambda data: (data, len(data)), lambda: convert, Path.write_bytes)
-    assert groups == [[1, 1, 1], [1, 5], [1, 9], [1]]
-    assert batch.sizes == sizes == [(tmp_path / "out" / f"{i}.out").stat().st_size for i in range(len(sizes))]
-
-
-def test_only_bad_items_of_a_batch_fail():
-    calls = []
-
-    def convert(items: list[int]) -> list[int]:
-        calls.append(len(items))
-        if 5 in items:
-            raise FormatError("five")
-        if 8 in items:
-            raise MemoryError
-        return [10 * item for item in items]
-
-    five, memory = files.Failure("five", 3), files.Failure("out of memory", 1)
-    expected = [five if i == 5 else memory if i == 8 else 10 * i for i in range(100)]
-    assert files._convert(convert, list(range(100))) == expected
-    assert len(calls) < 25
-    assert files._convert(convert, [3, 5]) == [30, five]
-
-
-def test_progress_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    for stream, count, shown in ((Terminal(), 3, True), (Terminal(), 1, False), (io.StringIO(), 3, False)):
-        monkeypatch.setattr(sys, "stderr", stream)
-        with files._progress(count) as show:
-            show(1)
-        assert ("1/3" in stream.getvalue(), bool(stream.getvalue())) == (shown, shown)
 
 
 # ---- alpha and metadata
@@ -744,17 +535,17 @@ def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_bench(picture: Path):
     folder = picture.parent
-    options = ["-q", 20, "-q", 80, "--rank", 1, "--effort", 0, "--per-image"]
+    options = ["-q", 20, "-q", 79.5, "--rank", 1, "--effort", 0, "--per-image"]
     outputs = ["--json", folder / "rd.json", "--plot", folder / "rd.png", "--html", folder / "rd.html"]
     result = lrq("bench", picture, *options, *outputs)
     assert result.exit_code == 0, result.output
     assert "BD-rate" in result.stdout and "picture.png" in result.stdout
     rows = json.loads((folder / "rd.json").read_text(encoding="utf-8"))["rows"]
-    assert [(row["setting"], row["rank"]) for row in rows if row["codec"] == "lrq"] == [(20, 1), (80, 1)]
+    assert [(row["setting"], row["rank"]) for row in rows if row["codec"] == "lrq"] == [(20, 1), (79.5, 1)]
     with Image.open(folder / "rd.png") as image:
         assert image.format == "PNG"
     page = (folder / "rd.html").read_text(encoding="utf-8")
-    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 80" in page
+    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 79.5" in page
 
 
 @pytest.mark.parametrize("option", [["--speed"], ["--suite", "paper"]])

@@ -104,6 +104,7 @@ def test_the_default_images_need_the_extra(monkeypatch: pytest.MonkeyPatch):
         (["--suite", "paper", "--anchor", "jpeg"], "--anchor has no effect with --suite"),
         (["--suite", "paper", "--model", "photo"], "--model has no effect with --suite"),
         (["--suite", "paper", "--device", "cpu"], "--device has no effect with --suite"),
+        (["--suite", "paper", "--threads", "1"], "--threads has no effect with --suite"),
         (["--suite", "paper", "--per-image"], "--per-image has no effect with --suite"),
         (["--suite", "paper", "--rank", "1"], "--rank has no effect with --suite"),
         (["--suite", "paper", "."], "[IMAGES or FOLDERS] has no effect with --suite"),

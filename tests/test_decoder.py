@@ -27,6 +27,7 @@ from lrcodec.grid import Scale
 LEVELS = [
     ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,  # the one that is used
     ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 ]
 

@@ -23,11 +23,11 @@ WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from lrcodec.cli impor
 COMMANDS: dict[int, tuple[list[str], list[str], str]] = {
     0: (["cli.py"], ["info", "PHOTO"], ""),
     1: (["cli.py"], ["decode", "missing.lrq"], "missing.lrq: No such file or directory"),
-    2: (["cli.py"], ["encode", "README.md", "-o", "OUT"], "not an image that Pillow can read"),
+    2: (["cli.py"], ["encode", "README.md", "-o", "NEW"], "not an image that Pillow can read"),
     3: (["cli.py"], ["decode", "README.md", "-o", "OUT"], "not an .lrq file"),
     4: (["cli.py"], ["decode", "OTHER", "-o", "OUT"], f"the file needs model {bytes(8).hex()}, which is not here"),
     5: (["cli.py"], ["decode", "PHOTO", "-o", "OUT", "--max-pixels", "5916"], "97 x 61 is more than 5916 pixels"),
-    6: (["-c", WITHOUT_TORCH], ["encode", "PNG", "-o", "OUT"], 'pip install "lrcodec[encode]"'),
+    6: (["-c", WITHOUT_TORCH], ["encode", "PNG", "-o", "NEW"], 'pip install "lrcodec[encode]"'),
 }
 INTERRUPTED = 130
 
@@ -43,7 +43,13 @@ def test_exit_code(code: int, photo_file: Path, photo: np.ndarray, tmp_path: Pat
     header, chunks = unpack(photo_file.read_bytes())
     other.write_bytes(pack(replace(header, model=bytes(8)), chunks))
     start, arguments, message = COMMANDS[code]
-    places = {"PHOTO": photo_file, "PNG": picture, "OTHER": other, "OUT": tmp_path / "out.png"}
+    places = {
+        "PHOTO": photo_file,
+        "PNG": picture,
+        "OTHER": other,
+        "OUT": tmp_path / "out.png",
+        "NEW": tmp_path / "new.lrq",
+    }
     command = [sys.executable, *start, *(str(places.get(word, word)) for word in arguments)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == code, result.stderr
@@ -79,8 +85,8 @@ def test_interrupted_while_a_module_is_loaded(command: str, module: str, photo_f
         "except KeyboardInterrupt:\n    raise ImportError('initialization failed') from None\n"
     )
     start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lrcodec.cli import main; main()"
-    file = source if command == "encode" else photo_file
-    arguments = [sys.executable, "-c", start, command, str(file), "-o", str(tmp_path / "out.png")]
+    file, out = (source, tmp_path / "out.lrq") if command == "encode" else (photo_file, tmp_path / "out.png")
+    arguments = [sys.executable, "-c", start, command, str(file), "-o", str(out)]
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout, result.stderr) == (INTERRUPTED, "", "lrq: error: interrupted\n")
-    assert not (tmp_path / "out.png").exists()
+    assert not out.exists()

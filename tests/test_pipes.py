@@ -218,7 +218,7 @@ def test_large_images_go_to_standard_output_in_strips(photo_file: Path, monkeypa
     header, chunks = container.unpack(photo_file.read_bytes())
     other = container.pack(header, [*chunks, container.Chunk(b"z", b"")])
     result = lrq("decode", "-", "--format", "ppm", stdin=other)
-    assert (result.exit_code, result.stderr) == (3, "lrq: error: the indices are damaged\n")
+    assert (result.exit_code, result.stderr) == (3, "lrq: error: standard input: the indices are damaged\n")
     assert result.stdout_bytes == b"P6 97 61 255\n" + whole[:20].tobytes()
 
 
@@ -362,7 +362,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory, photo_file: Path) -> Path:
         "encode --quality",
         "encode junk.png -q",
         "encode junk.png -q high",
-        "encode junk.png -q 1e1",
+        "encode junk.png -q 100.5",
+        "encode junk.png -q nan",
+        "encode junk.png -q inf",
+        "bench junk.png -q nan",
         "encode junk.png -q -1",
         "encode junk.png -q 50 --target-size 10",
         "encode junk.png --rank 0 --rank 9",

@@ -414,7 +414,7 @@ def test_costs_of_indices(random_pack):
     pack, _ = random_pack
     highest = number(r"They are up to (\d+)", "Order")
     assert highest == 2 * np.iinfo(np.uint8).max
-    own = entropy.tables(pack, HEADER)[-1]
+    own = entropy.tables(pack, HEADER.band)[-1]
     clusters, members = (pack.tables[f"{name}1_0"][0].astype(int) for name in ("clusters", "members"))
     b = members.shape[1]
     costs = [int(clusters[2, j // b] + members[j // b, j % b]) for j in range(members.size)]

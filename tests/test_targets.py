@@ -235,7 +235,7 @@ def test_a_preview_with_a_model_that_only_the_encoder_was_told(picture: Path, tm
         (["picture.png", "--preview", "seen.lrq"], "unknown image format"),
         (["picture.png", "--preview", "picture.png"], "would replace"),
         (["picture.png", "--preview", "./x/../picture.png"], "would replace"),
-        (["picture.png", "-o", "out.png", "--preview", "out.png"], "would replace"),
+        (["picture.png", "-o", "out.png", "--preview", "out.png"], "the name of another format"),
         (["picture.png", "other.png", "--preview", "seen.png"], "single input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -267,7 +267,7 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
     copy.mkdir()
     for file in pack.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    assert decode(data, models=[copy]).shape == photo.shape
+    assert Decoder([copy]).decode(data).shape == photo.shape
     weights = copy / "encoder.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(UnsupportedError, match="no usable encoder"):
@@ -275,7 +275,7 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
     graph = copy / "decoder-rgb-smooth.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
     with pytest.raises(UnsupportedError):
-        decode(data, models=[copy])
+        Decoder([copy]).decode(data)
     (copy / "tables.npz").write_bytes(b"PK")
     with pytest.raises(UnsupportedError):
         zoo.find(copy).load()
