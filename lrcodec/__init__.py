@@ -94,7 +94,7 @@ def decode(
 ) -> np.ndarray:
     """Pixels of a .lrq file: uint8, in the shape that was encoded, see `encode`.
 
-    data: any bytes-like object. models: folders of packs beside the shipped ones. Models stay loaded: a second call
+    data: any bytes-like object. models: names or folders of packs to look into first. Models stay loaded: a second call
     takes no longer than one of a `Decoder` that is kept. Any number of threads may call this at once.
     threads: how many work on an image (0: as many as there are processors that this process may use).
     Raises FormatError, UnsupportedError or LimitError; UsageError for arguments out of range.

@@ -36,6 +36,7 @@ from .options import (
     FILE,
     FORCE,
     MAX_PIXELS,
+    MODEL,
     MODELS,
     OUT_DIR,
     QUIET,
@@ -155,7 +156,7 @@ def main() -> None:
     \b
     Exit codes:
       0    ok
-      1    a file cannot be read or written
+      1    a file cannot be read or written, memory is short, or a training failed
       2    wrong usage, or an image that cannot be encoded
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
@@ -189,7 +190,7 @@ def main() -> None:
 )
 @click.option("--rank", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
-@click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
+@MODEL
 @click.option(
     "--effort",
     type=click.IntRange(0, 2),
@@ -404,7 +405,7 @@ def decode(
     verbose: bool,
     quiet: bool,
     max_pixels: int,
-    models: tuple[Path, ...],
+    models: tuple[str, ...],
     threads: int,
     region: Region | None,
 ) -> None:
@@ -520,7 +521,7 @@ def compare(
     amplify: int | None,
     as_json: bool,
     max_pixels: int,
-    models: tuple[Path, ...],
+    models: tuple[str, ...],
 ) -> None:
     """Print PSNR, MS-SSIM and bits per pixel of each FILE against the image REFERENCE.
 

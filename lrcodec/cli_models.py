@@ -18,10 +18,11 @@ from click.core import ParameterSource
 from . import zoo
 from .errors import LrqError, UsageError, extra
 from .files import STANDARD, printable, write_file
-from .options import FILE, THREADS, Number
+from .options import FILE, MODEL, THREADS, Number
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
+PRESETS = ("photo", "small", "small-best", "line-art", "tiny")
 MODES = {
     "paths": ("curves", "speed"),
     "ranks": ("curves", "speed"),
@@ -85,7 +86,9 @@ def _show(pack: zoo.Entry) -> None:
 @click.command()
 @click.argument("paths", metavar="IMAGES or FOLDERS", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", metavar="PACK", type=FILE, required=True, help="Folder of the new model pack.")
-@click.option("--preset", default="photo", show_default=True, help="Settings to train with.")
+@click.option(
+    "--preset", type=click.Choice(PRESETS), default="photo", show_default=True, help="Settings to train with."
+)
 @click.option(
     "--tile", metavar="WxH", help="Every file is a mosaic of images of this size, such as 64x64. Default: one image."
 )
@@ -111,12 +114,10 @@ def train(
 
     with extra("encode"):
         from .encoder import torch_threads
-        from .encoder.config import PRESETS
+        from .encoder.config import PRESETS as settings
         from .encoder.train import train as run
 
-    if preset not in PRESETS:
-        raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
-    config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
+    config = settings[preset] if steps is None else replace(settings[preset], steps=steps)
     work = work or Path(f"{output}.work")
     files = find_images(paths)
     _check_outputs({"-o": output, "--work": work}, paths, folders=True)
@@ -199,7 +200,7 @@ def _range(text: str) -> tuple[float, float]:
     help="Quality of the files, also fractions. Default: 0, 10, ... 100; with --speed 50.",
 )
 @click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True, help="As of lrq encode.")
-@click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
+@MODEL
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @THREADS
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
@@ -290,7 +291,8 @@ def bench(
         _bench_suite(data, work, sets, limit, json_file, plot_file, pictures)
         return
     images = measuring.find_images(paths)
-    _check_outputs(outputs, [*images, *Path(model).glob("*")])
+    pack = zoo.find(model)
+    _check_outputs(outputs, [*images, *pack.path.glob("*")])
     for _ in measuring.read_images(images):
         pass  # one that is of no use must show now, not after hours of measuring the others
     if not speed:
@@ -299,7 +301,6 @@ def bench(
         from .encoder import Encoder
     from .decoder import Decoder
 
-    pack = zoo.find(model)
     encoder, decoder = Encoder(model, device, threads), Decoder([pack.path], threads=threads)
     if speed:
         from .speed import run

@@ -160,7 +160,7 @@ class Decoder:
 
     Any number of threads may share one and call all its methods at once: the pixels are those of one thread.
 
-    models: folders of packs to know beside the shipped ones.
+    models: names or folders of packs to look into before the shipped and installed ones.
     max_pixels: larger images are refused before anything is allocated or inflated.
     threads: how many work on an image (0: as many as there are processors that this process may use).
     Raises UsageError for numbers out of range.

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Self
 
 import click
 import numpy as np
+from click.shell_completion import CompletionItem
 
-from . import container
+from . import container, zoo
 from .errors import UsageError
 from .files import STANDARD, refuse_input
 
@@ -63,9 +64,6 @@ THREADS = click.option(
     default=0,
     show_default=True,
     help="How many work at a time; 0: as many as there are processors that this process may use.",
-)
-MODELS = click.option(
-    "--model", "models", metavar="PATH", type=FILE, multiple=True, help="Folder of another model pack."
 )
 
 
@@ -173,3 +171,22 @@ def check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
         raise UsageError(f"{option} names a file, not standard output")
     image_suffix(path.suffix)
     refuse_input(path, others)
+
+
+class Model(click.ParamType[str]):
+    """Name or folder of a model pack; whether there is one is found out when it is needed."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names of packs that are shipped or installed, and folders, which a shell finds by itself."""
+        names = [pack.name for pack in zoo.packs() if pack.name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, names)]
+
+
+MODEL = click.option(
+    "--model", type=Model(), default="photo", show_default=True, help="Name or folder of a model pack."
+)
+MODELS = click.option(
+    "--model", "models", type=Model(), multiple=True, help="Name or folder of another model pack. Default: none."
+)

@@ -168,8 +168,11 @@ def fingerprint(blobs: dict[str, bytes]) -> bytes:
 
 
 def packs(extra: Sequence[str | Path] = ()) -> list[Entry]:
-    """The packs at the folders `extra`, then the shipped ones, then those that the user installed."""
-    return [Entry(Path(path).name, Path(path)) for path in extra] + _shipped() + _installed()
+    """The packs `extra`, named as for `find`, then the shipped ones, then those that the user installed.
+
+    Raises UnsupportedError if one of `extra` is neither.
+    """
+    return [find(name_or_path) for name_or_path in extra] + _shipped() + _installed()
 
 
 def _shipped() -> list[Entry]:

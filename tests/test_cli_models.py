@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -14,10 +15,12 @@ import click
 import numpy as np
 import pytest
 import torch
-from commands import fails
+from click.shell_completion import ShellComplete
+from commands import fails, lrq
 from PIL import Image
 
-from lrcodec import bench, cli_models, speed, suite, zoo
+import lrcodec
+from lrcodec import bench, cli, cli_models, speed, suite, zoo
 from lrcodec.encoder import train as training
 
 
@@ -239,3 +242,38 @@ def test_an_interruption_before_the_first_checkpoint(picture: Path, tmp_path: Pa
     monkeypatch.setattr(training, "_prepare", lambda *arguments: raising(KeyboardInterrupt())(None))
     line = fails(130, "train", picture.parent, "-o", tmp_path / "pack", "--preset", "tiny")
     assert line == "lrq: error: interrupted\n"
+
+
+def completions(*words: str) -> list[tuple[str, str]]:
+    """What a shell is told of the last word: kinds and values."""
+    *before, incomplete = words
+    found = ShellComplete(cli.main, {}, "lrq", "_LRQ_COMPLETE").get_completions(before, incomplete)
+    return [(item.type, item.value) for item in found]
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "compare", "bench"])
+def test_completion_of_models(command: str, user_folder: Path):
+    shutil.copytree(zoo.find("mnist").path, user_folder / "portraits")
+    names = [pack.name for pack in zoo.packs()]
+    assert {"photo", "mnist", "portraits"} <= set(names)
+    assert completions(command, "--model", "") == [("dir", ""), *(("plain", name) for name in names)]
+    assert completions(command, "--model", "p") == [("dir", "p"), ("plain", "photo"), ("plain", "portraits")]
+
+
+def test_completion_of_presets_without_torch():
+    assert ("plain", "line-art") in completions("train", "--preset", "")
+    code = "import sys; sys.modules['torch'] = None; from lrcodec.cli import main; main(prog_name='lrq')"
+    words = {"_LRQ_COMPLETE": "bash_complete", "COMP_WORDS": "lrq train --preset s", "COMP_CWORD": "3"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=os.environ | words, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("plain,small\nplain,small-best\n", "")
+
+
+def test_decoding_takes_models_by_name_as_encoding_does(picture: Path, user_folder: Path, tmp_path: Path):
+    source, decoded = tmp_path / "small.lrq", tmp_path / "small.png"
+    assert lrq("encode", picture, "-o", source, "--model", "faces64", "--effort", 0).exit_code == 0
+    for model in ("faces64", zoo.find("faces64").path):
+        assert lrq("decode", source, "-o", decoded, "--model", model).exit_code == 0
+        decoded.unlink()
+    assert lrcodec.decode(source.read_bytes(), models=["faces64"]).shape == (61, 97, 3)
+    assert "unknown model nobody" in fails(4, "decode", source, "-o", decoded, "--model", "nobody")

@@ -116,7 +116,10 @@ def test_baseline_macs_are_those_of_its_convolutions():
 
 
 def test_choices_of_the_command_line_are_what_can_be_measured():
+    from lrcodec.encoder import config
+
     assert set(cli_models.ANCHORS) == set(bench.CLASSIC)
+    assert cli_models.PRESETS == tuple(config.PRESETS)
     assert set(cli_models.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
 
 

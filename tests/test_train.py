@@ -286,7 +286,7 @@ def test_bad_input(images, tmp_path):
         train([], tmp_path / "out", config=TINY, work=tmp_path / "work", progress=print)
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"hello")
-    for options, message in ((["--preset", "nope"], "unknown preset nope"), ([], "b.png: not an image")):
+    for options, message in ((["--preset", "nope"], "'nope' is not one of 'photo', "), ([], "b.png: not an image")):
         arguments = ["train", str(tmp_path), "-o", str(tmp_path / "out"), "--preset", "tiny", *options]
         result = CliRunner().invoke(cli.main, arguments)
         assert result.exit_code == UsageError.exit_code and message in result.stderr

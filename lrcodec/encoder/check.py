@@ -15,12 +15,12 @@ from .quantizer import Quantizer
 from .search import reconstruct
 from .transformer import Smoothing
 
-SIDE = 256
+SIDE = 128
 """Of the crop that is tried, at most."""
 QUALITY = 90
 """High, so that all scales have something to draw."""
 TOLERANCE = 1.0
-"""Mean difference in levels: rounding makes 0.3 or so of what float arithmetic gives, a wrong weight far more."""
+"""Mean difference in levels, of which rounding to pixels makes 0.25; a wrong weight makes far more."""
 
 
 def check_pack(folder: Path, image: np.ndarray, smoothing: Smoothing) -> None:
