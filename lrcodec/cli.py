@@ -180,13 +180,13 @@ def main() -> None:
     "--target-size",
     metavar="BYTES",
     type=byte_count,
-    help="Instead of -q: the best quality of at most this size, such as 9500, 20k (20,000) or 1M. " + SEARCH,
+    help="Instead of -q: at most this size, by less than 1 % as a rule, such as 9500, 20k (20,000) or 1M. " + SEARCH,
 )
 @click.option(
     "--target-psnr",
     metavar="DB",
     type=Number(0, min_open=True),
-    help="Instead of -q: the lowest quality of at least this PSNR. " + SEARCH,
+    help="Instead of -q: at least this PSNR, by less than 0.05 dB as a rule. " + SEARCH,
 )
 @click.option("--rank", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
