@@ -144,7 +144,7 @@ class Batch:
 
         Raises UsageError if the options do not fit together, or if a terminal would have to take or give a file.
         """
-        folders = any(source != STANDARD and source.is_dir() for source in sources)
+        folders = any(map(_is_folder, sources))
         self.single = len(sources) == 1 and not folders
         if STANDARD in sources:
             if len(sources) > 1:
@@ -212,7 +212,7 @@ class Batch:
             names = [title(task.source) for task in group]
             pixels = sum(task.loaded.pixels for task in group)
             what = names[0] if len(group) == 1 else f"{len(group):,} files"
-            self.show(f"{what}, {pixels / 1e6:.1f} megapixels")
+            self.show(f"{what}, {pixels:,} pixels")
             convert = convert or load()
             began = time.perf_counter()
             results = _convert(convert, [task.loaded.item for task in group], names)
@@ -244,7 +244,7 @@ class Batch:
         done = len(self.sizes) + self.skipped + len(self.failures)
         if text and done:
             left = (time.perf_counter() - self.start) / done * (self.count - done)
-            text = f"{text}; {done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left"
+            text = f"{done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left: {text}"
         if not self.quiet:
             show(text)
 
@@ -328,7 +328,11 @@ def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Fa
 
 
 def _look(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
-    return find(source, recursive, wanted) if source != STANDARD and source.is_dir() else [Source(source)]
+    return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
+
+
+def _is_folder(source: Path) -> bool:
+    return source != STANDARD and os.path.isdir(source)
 
 
 def _convert(

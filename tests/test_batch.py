@@ -419,8 +419,8 @@ def test_what_is_done_shows_on_a_terminal_only(pictures: list[Path], monkeypatch
         )
         shown = stream.getvalue().split("\r\033[K")
         if stream.isatty() and not quiet:
-            assert shown[1] == f"{pictures[0]}, 1.2 megapixels" and shown[-1] == ""
-            assert re.fullmatch(r".*/b.png, 1.2 megapixels; 1 of 2 files done, [\d:]+ left", shown[2])
+            assert shown[1] == f"{pictures[0]}, 1,234,567 pixels" and shown[-1] == ""
+            assert re.fullmatch(r"1 of 2 files done, [\d:]+ left: .*/b.png, 1,234,567 pixels", shown[2])
         else:
             assert shown == [""]
 
@@ -429,7 +429,7 @@ def test_a_search_shows_its_encodes(pictures: list[Path], monkeypatch: pytest.Mo
     shown: list[str] = []
     monkeypatch.setattr(Batch, "show", lambda self, text="": shown.append(text))
     assert lrq("encode", pictures[0], "--effort", 0, "--target-size", "1M").exit_code == 0
-    assert shown[0] == f"{pictures[0]}, 0.0 megapixels"
+    assert shown[0] == f"{pictures[0]}, 768 pixels"
     assert shown[1].startswith("encode 1 of at most ") and ": quality " in shown[1]
     assert " bytes)" in shown[2]
 
