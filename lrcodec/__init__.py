@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
 def encode(
     image: np.ndarray,
     *,
-    quality: int = 50,
+    quality: float = 50,
     rank: int | None = None,
     iterations: int | None = None,
     model: str | Path = "photo",

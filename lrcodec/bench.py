@@ -17,10 +17,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from .errors import UsageError
-from .metrics import bd_rate, extra, ms_ssim, mse, psnr, psnr_overlap
+from . import datasets
+from .errors import UsageError, extra
+from .metrics import bd_rate, ms_ssim, mse, psnr, psnr_overlap
 
 OWN = "lrq"
 MEAN = "mean"
@@ -103,7 +104,7 @@ class Row:
 
     image: str
     codec: str
-    setting: int
+    setting: float
     rank: int | None
     bytes: float
     bpp: float
@@ -151,10 +152,12 @@ def find_images(paths: Sequence[Path] = ()) -> list[Path]:
     """Files as given, folders as their image files (`SUFFIXES`, not recursive) by name; without paths the default.
 
     The default are the `SKIMAGE_PHOTOGRAPHS`. Raises FileNotFoundError for a path that does not exist, UsageError
-    for a folder without images, or if scikit-image is needed and missing.
+    for a folder without images, EncoderMissingError if scikit-image is needed and missing.
     """
     if not paths:
-        folder = Path(extra("skimage").__file__).parent / "data"
+        with extra("bench"):
+            import skimage
+        folder = Path(skimage.__file__).parent / "data"
         return [folder / name for name in SKIMAGE_PHOTOGRAPHS]
     found: list[Path] = []
     for path in map(Path, paths):
@@ -170,22 +173,16 @@ def find_images(paths: Sequence[Path] = ()) -> list[Path]:
 
 
 def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
-    """File name and pixels, one image at a time: uint8 (H, W) for grey, (H, W, 3) for all others, alpha dropped.
+    """File name and pixels, one image at a time: uint8 (H, W) for grey, (H, W, 3) for all others, upright.
 
-    Raises UsageError for a file that is not an image or has more than 8 bits a sample, OSError if it cannot be read.
+    Raises as `datasets.read_file` does.
     """
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                if image.mode[0] in "IF":
-                    raise UsageError(f"{path.name}: only images of 8 bits a sample can be measured")
-                yield path.name, np.array(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-        except UnidentifiedImageError as error:
-            raise UsageError(f"{path.name}: not an image that Pillow can read") from error
+        yield path.name, datasets.read_file(path)
 
 
 def row_count(
-    images: int, ranks: Sequence[int], qualities: Sequence[int], classic: Sequence[str] = tuple(CLASSIC)
+    images: int, ranks: Sequence[int], qualities: Sequence[float], classic: Sequence[str] = tuple(CLASSIC)
 ) -> int:
     """How many rows `bench` will make of so many images: the length of a progress bar."""
     available, _ = split_available(classic)
@@ -206,8 +203,8 @@ def split_available(classic: Sequence[str]) -> tuple[tuple[str, ...], tuple[str,
 def bench(
     images: Iterable[tuple[str, Pixels]],
     ranks: Sequence[int],
-    qualities: Sequence[int],
-    encoder: Callable[[Pixels, int, int], bytes],
+    qualities: Sequence[float],
+    encoder: Callable[[Pixels, float, int], bytes],
     decoder: Decoder,
     classic: Sequence[str] = tuple(CLASSIC),
     progress: Callable[[Row], object] = lambda row: None,
@@ -255,7 +252,7 @@ def means(rows: Iterable[Row]) -> list[Row]:
 
     PSNR is the mean of the images' PSNRs. Images without MS-SSIM are left out of its mean.
     """
-    groups: dict[tuple[str, int | None, int], list[Row]] = {}
+    groups: dict[tuple[str, int | None, float], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.codec, row.rank, row.setting), []).append(row)
     return [
@@ -276,7 +273,7 @@ def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -
     """lrq at each rank against each classic codec, by each metric that it has, from the rows of `means`.
 
     bpp: only the part of lrq's curve between these mean bits per pixel, and what the classic codec needs for the
-    qualities of that part. Raises UsageError without the packages bjontegaard and, for a part, scipy.
+    qualities of that part. Raises EncoderMissingError without the packages bjontegaard and, for a part, scipy.
     """
     by_curve = curves(mean_rows)
     result = []
@@ -309,8 +306,10 @@ def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) 
 
     Its end points are read from the curve, by pchip over log rate, unless the curve itself ends before them. Points
     whose level is not finite are left out. Both lists are empty if nothing of the curve lies between.
-    Raises UsageError if scipy is missing.
+    Raises EncoderMissingError if scipy is missing.
     """
+    with extra("bench"):
+        from scipy.interpolate import PchipInterpolator
     best: dict[float, float] = {}
     for rate, level in zip(bpp, levels, strict=True):
         if math.isfinite(level):
@@ -319,7 +318,7 @@ def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) 
     if not known or max(low, known[0]) >= min(high, known[-1]):
         return [], []
     low, high = max(low, known[0]), min(high, known[-1])
-    curve = extra("scipy.interpolate").PchipInterpolator(np.log(known), [best[rate] for rate in known])
+    curve = PchipInterpolator(np.log(known), [best[rate] for rate in known])
     rates = [low, *(rate for rate in known if low < rate < high), high]
     return rates, [float(level) for level in curve(np.log(rates))]
 
@@ -328,7 +327,7 @@ def _measure(
     name: str,
     image: Pixels,
     codec: str,
-    setting: int,
+    setting: float,
     rank: int | None,
     data: bytes,
     encode_s: float,

@@ -42,6 +42,7 @@ from .options import (
     RECURSIVE,
     SKIP,
     SOURCES,
+    THREADS,
     VERBOSE,
     Number,
     Region,
@@ -117,7 +118,8 @@ def _one_line(signals: Sequence[int] = ()) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         if signals or isinstance(error, KeyboardInterrupt):
-            fail(Failure("interrupted", 130))
+            what_next = error.args if isinstance(error, KeyboardInterrupt) else ()
+            fail(Failure(": ".join(["interrupted", *what_next]), 130))
         if isinstance(error, click.UsageError):
             more = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
             fail(Failure(error.format_message().rstrip(".") + more, UsageError.exit_code))
@@ -160,7 +162,7 @@ def main() -> None:
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
       5    the image or its metadata exceeds a limit
-      6    the encoder is not installed: pip install "lrcodec[encode]"
+      6    the encoder, or what bench needs, is not installed: pip install "lrcodec[encode,bench]"
       130  interrupted, by SIGINT or SIGTERM
     """
 
@@ -174,7 +176,7 @@ def main() -> None:
 @RECURSIVE
 @VERBOSE
 @QUIET
-@click.option("-q", "--quality", type=click.IntRange(0, 100), help="Default: 50.")
+@click.option("-q", "--quality", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
     metavar="BYTES",
@@ -198,11 +200,13 @@ def main() -> None:
     help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
 @click.option(
     "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
 )
+@click.option("--frame", type=click.IntRange(1), help="Of an animation or a document of several pages; 1: the first.")
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )
@@ -215,7 +219,7 @@ def encode(
     recursive: bool,
     verbose: bool,
     quiet: bool,
-    quality: int | None,
+    quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
     rank: int | None,
@@ -223,9 +227,11 @@ def encode(
     model: str,
     effort: int,
     device: str,
+    threads: int,
     no_smoothing: bool,
     strip: bool,
     to_8bit: bool,
+    frame: int | None,
     preview: Path | None,
 ) -> None:
     """Encode the image files IN, or those in the folders IN; - is standard input or output.
@@ -261,16 +267,16 @@ def encode(
         check_place(preview)
 
     def read(data: bytes) -> Loaded[Input]:
-        picture = read_picture(data, to_8bit, strip)
+        picture = read_picture(data, to_8bit, strip, frame)
         return Loaded(Input(picture, len(data)), picture.pixels.shape[0] * picture.pixels.shape[1])
 
     def load() -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
         with extra("encode"):
             from .encoder import Encoder
 
-        encoder = Encoder(model=model, device=device)
+        encoder = Encoder(model, device, threads)
 
-        def encode_batch(pictures: list["Picture"], quality: int) -> list[bytes]:
+        def encode_batch(pictures: list["Picture"], quality: float) -> list[bytes]:
             return encoder.encode_batch(
                 [picture.pixels for picture in pictures],
                 quality=quality,
@@ -281,7 +287,7 @@ def encode(
                 metadata=[picture.metadata for picture in pictures],
             )
 
-        def reasons(inputs: list[Input], files: list[bytes], quality: int) -> list[str]:
+        def reasons(inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
             if batch.quiet:
                 return [""] * len(files)
             images = [own.picture.pixels for own in inputs]
@@ -296,7 +302,7 @@ def encode(
             shown = _shown(encode_batch, batch.show)
             coded = _search(shown, decoder(), target_size, target_psnr, own.picture)
             (reason,) = reasons([own], [coded.data], coded.quality)
-            return Made(coded.data, reason, f"quality {coded.quality}, {coded.psnr:.2f} dB PSNR, ")
+            return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
 
         if target_size is None and target_psnr is None:
             return encode_all
@@ -306,7 +312,7 @@ def encode(
     def decoder() -> "Decoder":
         from .decoder import Decoder
 
-        return Decoder([zoo.find(model).path], container.MAX_SIDE**2)
+        return Decoder([zoo.find(model).path], container.MAX_SIDE**2, threads)
 
     def write(target: Path, made: Made | Callable[[], Made]) -> Written:
         data, reason, reached = made if isinstance(made, Made) else made()
@@ -327,7 +333,7 @@ def _shown(encode_batch: Callable[..., list[bytes]], show: Callable[[str], None]
     """`encode_batch` for the search of one target, which shows every encode."""
     count, last = 0, ""
 
-    def encode(pictures: list["Picture"], quality: int) -> list[bytes]:
+    def encode(pictures: list["Picture"], quality: float) -> list[bytes]:
         nonlocal count, last
         count += 1
         show(f"encode {count} of at most {targets.MAX_ENCODES}: quality {quality:g}{last}")
@@ -348,7 +354,7 @@ def _search(
     """The file of a picture that meets the target: a size in bytes, or a PSNR in dB."""
     from .metrics import colours, psnr
 
-    def encode(quality: int) -> bytes:
+    def encode(quality: float) -> bytes:
         return encode_batch([picture], quality=quality)[0]
 
     def measure(data: bytes) -> float:
@@ -371,6 +377,11 @@ def _search(
     type=image_suffix,
     help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
 )
+@click.option(
+    "--output-quality",
+    type=click.IntRange(0, 100),
+    help="Of .jpg, else 95, or of .webp, which is lossless without; as Pillow counts.",
+)
 @OUT_DIR
 @FORCE
 @SKIP
@@ -379,6 +390,7 @@ def _search(
 @QUIET
 @MAX_PIXELS
 @MODELS
+@THREADS
 @click.option(
     "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
 )
@@ -386,6 +398,7 @@ def decode(
     sources: tuple[Path, ...],
     output: Path | None,
     suffix: str | None,
+    output_quality: int | None,
     out_dir: Path | None,
     force: bool,
     skip_existing: bool,
@@ -394,6 +407,7 @@ def decode(
     quiet: bool,
     max_pixels: int,
     models: tuple[Path, ...],
+    threads: int,
     region: Region | None,
 ) -> None:
     """Decode the .lrq files IN, or those in the folders IN; - is standard input or output.
@@ -402,6 +416,8 @@ def decode(
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
+    from .pixels import check_quality
+
     if not out_dir:
         sources, output = name_output(sources, output, is_image)
     batch = Batch(
@@ -418,6 +434,7 @@ def decode(
     )
     if output:
         check_decoded(output, suffix)
+    check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
 
     def read(data: bytes) -> Loaded[Job]:
         job, header = _job(data, region), container.unpack_header(data)
@@ -426,10 +443,11 @@ def decode(
     def load() -> Callable[[list[Job]], list[Strips]]:
         from .decoder import Decoder
 
-        return partial(_decode, Decoder(models, max_pixels))
+        return partial(_decode, Decoder(models, max_pixels, threads))
 
     def write(target: Path, image: Strips) -> Written:
-        size = _write_image(target, suffix or (".png" if target == STANDARD else target.suffix), image)
+        kind = suffix or (".png" if target == STANDARD else target.suffix)
+        size = _write_image(target, kind, image, output_quality)
         return Written(size, _size(size, image.width, image.height))
 
     batch.run(read, load, write, DECODED_TOGETHER)
@@ -445,10 +463,10 @@ def _job(data: bytes, region: Region | None = None) -> Job:
     return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
 
 
-def _write_image(path: Path, suffix: str, image: Strips) -> int:
+def _write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
     from .pixels import write_strips
 
-    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata))
+    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
 
 
 def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:

@@ -1,19 +1,50 @@
 """The commands that manage, train and measure models: `lrq models`, `train` and `bench`. See cli.py."""
 
+import errno
 import math
+import os
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from . import zoo
-from .errors import UsageError, extra
-from .files import printable, write_file
-from .options import FILE, Number
+from .errors import LrqError, UsageError, extra
+from .files import STANDARD, printable, write_file
+from .options import FILE, THREADS, Number
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
+MODES = {
+    "paths": ("curves", "speed"),
+    "ranks": ("curves", "speed"),
+    "qualities": ("curves", "speed"),
+    "effort": ("curves", "speed"),
+    "model": ("curves", "speed"),
+    "device": ("curves", "speed"),
+    "threads": ("curves",),
+    "no_transformer": ("curves",),
+    "anchors": ("curves", "speed"),
+    "bpp": ("curves",),
+    "per_image": ("curves", "speed"),
+    "plot_file": ("curves", "suite"),
+    "html_file": ("curves",),
+    "speed": ("speed",),
+    "large": ("speed",),
+    "data": ("suite",),
+    "work": ("suite",),
+    "sets": ("suite",),
+    "limit": ("suite",),
+    "pictures": ("suite",),
+}
+"""What `lrq bench` makes, curves unless --speed or --suite is given, that a parameter has an effect on; others: all."""
 
 
 @click.group(invoke_without_command=True)
@@ -55,11 +86,14 @@ def _show(pack: zoo.Entry) -> None:
 @click.argument("paths", metavar="IMAGES or FOLDERS", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", metavar="PACK", type=FILE, required=True, help="Folder of the new model pack.")
 @click.option("--preset", default="photo", show_default=True, help="Settings to train with.")
-@click.option("--tile", metavar="WxH", help="Every file is a mosaic of images of this size, such as 64x64.")
+@click.option(
+    "--tile", metavar="WxH", help="Every file is a mosaic of images of this size, such as 64x64. Default: one image."
+)
 @click.option("--grey", is_flag=True, help="Train a grey model: colour images are converted.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random.")
+@THREADS
 def train(
     paths: tuple[Path, ...],
     output: Path,
@@ -69,40 +103,71 @@ def train(
     steps: int | None,
     work: Path | None,
     seed: int,
+    threads: int,
 ) -> None:
     """Train a model pack on images, or resume its training."""
     from . import datasets
     from .bench import find_images
 
     with extra("encode"):
+        from .encoder import torch_threads
         from .encoder.config import PRESETS
         from .encoder.train import train as run
 
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset}: choose from {', '.join(PRESETS)}")
     config = PRESETS[preset] if steps is None else replace(PRESETS[preset], steps=steps)
-    images = datasets.read(find_images(paths), tile, grey)
+    work = work or Path(f"{output}.work")
+    files = find_images(paths)
+    _check_outputs({"-o": output, "--work": work}, paths, folders=True)
+    for path in (work, *files):  # an older pack is replaced, with all that is in its folder
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(output)):
+            raise UsageError(f"{path} lies in {output}, which the new pack replaces: name another folder with -o")
     options = [f"--tile {tile}"] * bool(tile) + ["--grey"] * grey
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with click.progressbar(length=1000, file=sys.stderr, item_show_func=lambda line: line) as bar:
+    with _goes_on(work), torch_threads(threads), _bar(1000) as bar:
 
         def progress(done: float, line: str) -> None:
-            if sys.stderr.isatty():
+            if bar:
                 bar.update(int(1000 * done) - bar.pos, line)
             else:
                 click.echo(f"{done:4.0%} {line}", err=True)
 
         run(
-            images,
+            datasets.read(files, tile, grey),
             output,
             config=config,
-            work=work or Path(f"{output}.work"),
+            work=work,
             seed=seed,
             progress=progress,
             command=command,
         )
+
+
+@contextmanager
+def _goes_on(work: Path) -> Iterator[None]:
+    """Says, when a training is interrupted or runs out of memory, that what it has done is kept in the work folder."""
+    try:
+        yield
+    except (KeyboardInterrupt, MemoryError) as error:
+        if not work.exists():
+            raise
+        what_next = f"run the same command again, it goes on from {work}"
+        if isinstance(error, MemoryError):
+            raise LrqError(f"out of memory; when there is more, {what_next}") from None
+        raise KeyboardInterrupt(what_next) from None
+
+
+@contextmanager
+def _bar(length: int) -> Iterator[Any]:
+    """A progress bar of click on a terminal, else None: click would print an empty line."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=length, file=sys.stderr, item_show_func=lambda line: line) as bar:
+        yield bar
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -118,18 +183,25 @@ def _range(text: str) -> tuple[float, float]:
 
 @click.command()
 @click.argument("paths", metavar="[IMAGES or FOLDERS]", type=FILE, nargs=-1)
-@click.option("--rank", "ranks", type=click.IntRange(1, 4), multiple=True, help="Default: the model's own.")
+@click.option(
+    "--rank",
+    "ranks",
+    type=click.IntRange(1, 4),
+    multiple=True,
+    help="Rank of the codewords. Default: the model's own.",
+)
 @click.option(
     "-q",
     "--quality",
     "qualities",
-    type=click.IntRange(0, 100),
+    type=Number(0, 100),
     multiple=True,
-    help="Default: 0, 10, ... 100; with --speed 50.",
+    help="Quality of the files, also fractions. Default: 0, 10, ... 100; with --speed 50.",
 )
-@click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True)
+@click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True, help="As of lrq encode.")
 @click.option("--model", default="photo", show_default=True, help="Name or folder of a model pack.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@THREADS
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
 @click.option(
     "--anchor",
@@ -144,29 +216,44 @@ def _range(text: str) -> tuple[float, float]:
     "--bpp",
     metavar="LOW:HIGH",
     type=_range,
-    help="Take the BD-rates only where lrq's mean bits per pixel are in this range.",
+    help="Take the BD-rates only where lrq's mean bits per pixel are in this range. Default: everywhere.",
 )
 @click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the curves (suite: the figure) as a PNG.")
 @click.option("--html", "html_file", metavar="FILE", type=FILE, help="Write curves, tables and pictures as one page.")
 @click.option("--speed", is_flag=True, help="Time decoding instead, at equal sizes of files.")
-@click.option("--large", type=Number(1, 250), help="Speed: also an image of so many megapixels.")
-@click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead.")
-@click.option("--data", type=FILE, help="Suite: folder of the data sets. What it must hold is said if it is missing.")
+@click.option("--large", type=Number(1, 250), help="Speed: also an image of so many megapixels. Default: none.")
+@click.option("--suite", type=click.Choice(["paper"]), help="Reproduce the paper's experiments instead. Default: none.")
+@click.option(
+    "--data",
+    type=FILE,
+    default=Path("."),
+    show_default=True,
+    help="Suite: folder of the data sets. What it must hold is said if it is missing.",
+)
 @click.option("--work", type=FILE, default=Path("paper.work"), show_default=True, help="Suite: models, kept here.")
 @click.option(
-    "--set", "sets", type=click.Choice(SETS), multiple=True, default=SETS, help="Suite: data set. Default: all."
+    "--set",
+    "sets",
+    type=click.Choice(SETS),
+    multiple=True,
+    default=SETS,
+    show_default="all",
+    help="Suite: a data set.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Suite: images of each split. Default: all.")
 @click.option("--pictures", metavar="FILE", type=FILE, help="Suite: write test images side by side as a PNG.")
+@click.pass_context
 def bench(
+    context: click.Context,
     paths: tuple[Path, ...],
     ranks: tuple[int, ...],
-    qualities: tuple[int, ...],
+    qualities: tuple[float, ...],
     effort: int,
     model: str,
     device: str,
+    threads: int,
     no_transformer: bool,
     anchors: tuple[str, ...],
     bpp: tuple[float, float] | None,
@@ -177,7 +264,7 @@ def bench(
     speed: bool,
     large: float | None,
     suite: str | None,
-    data: Path | None,
+    data: Path,
     work: Path,
     sets: tuple[str, ...],
     limit: int | None,
@@ -193,29 +280,32 @@ def bench(
     from . import report
     from .html import Gallery, page
 
-    if speed and (suite or bpp or plot_file or html_file or no_transformer or len(ranks) > 1):
-        raise UsageError(
-            "--speed goes with one --rank, and without --suite, --bpp, --plot, --html and --no-transformer"
-        )
-    if suite and html_file:
-        raise UsageError("--html goes without --suite")
-    if large and not speed:
-        raise UsageError("--large goes with --speed")
+    _check_mode(context, "suite" if suite else "speed" if speed else "curves")
+    if speed and len(ranks) > 1:
+        raise UsageError("--speed goes with one --rank")
+    outputs = {"--json": json_file, "--plot": plot_file, "--html": html_file, "--pictures": pictures}
     if suite:
-        _bench_suite(data or Path("."), work, sets, limit, json_file, plot_file, pictures)
+        _check_outputs(outputs, data.glob("*/*"))
+        _check_outputs({"--work": work}, [data], folders=True)
+        _bench_suite(data, work, sets, limit, json_file, plot_file, pictures)
         return
     images = measuring.find_images(paths)
+    _check_outputs(outputs, [*images, *Path(model).glob("*")])
+    for _ in measuring.read_images(images):
+        pass  # one that is of no use must show now, not after hours of measuring the others
+    if not speed:
+        _require("bjontegaard", *["scipy"] * bool(bpp), *["matplotlib"] * bool(plot_file or html_file))
     with extra("encode"):
         from .encoder import Encoder
     from .decoder import Decoder
 
     pack = zoo.find(model)
-    encoder, decoder = Encoder(model=model, device=device), Decoder(models=[pack.path])
+    encoder, decoder = Encoder(model, device, threads), Decoder([pack.path], threads=threads)
     if speed:
         from .speed import run
 
         qualities = qualities or (50,)
-        with click.progressbar(length=len(images) * len(qualities), file=sys.stderr) as bar:
+        with _bar(len(images) * len(qualities)) as bar:
             timed = run(
                 measuring.read_images(images),
                 qualities,
@@ -226,7 +316,7 @@ def bench(
                 anchors,
                 [pack.path] if pack.sha256 is None else [],
                 large,
-                progress=lambda: bar.update(1),
+                progress=lambda: bar and bar.update(1),
             )
         click.echo(report.speed_table(timed, per_image))
         if json_file:
@@ -234,7 +324,7 @@ def bench(
         return
     ranks, qualities = ranks or (encoder.config.default_rank,), qualities or tuple(range(0, 101, 10))
     gallery = Gallery(len(images), len(ranks) + len(anchors), qualities)
-    with click.progressbar(length=measuring.row_count(len(images), ranks, qualities, anchors), file=sys.stderr) as bar:
+    with _bar(measuring.row_count(len(images), ranks, qualities, anchors)) as bar:
         result = measuring.bench(
             measuring.read_images(images),
             ranks,
@@ -244,7 +334,7 @@ def bench(
             ),
             decoder,
             anchors,
-            progress=lambda row: bar.update(1),
+            progress=lambda row: bar and bar.update(1),
             look=gallery.add,
         )
     click.echo(report.table(result, per_image, bpp))
@@ -254,6 +344,59 @@ def bench(
         write_file(plot_file, report.plot(result))
     if html_file:
         write_file(html_file, page(result, gallery, per_image, bpp).encode(errors="replace"))
+
+
+def _check_mode(context: click.Context, mode: str) -> None:
+    """Raise UsageError for a parameter of `bench` that was given and has no effect on what it is to make."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        modes = MODES.get(name, (mode,))
+        if mode not in modes and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            where = f"without --{modes[0]}" if mode == "curves" else f"with --{mode}"
+            raise UsageError(f"{option} has no effect {where}")
+
+
+def _check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path], folders: bool = False) -> None:
+    """Raise UsageError or OSError before the work for outputs that cannot, or must not, be written after it.
+
+    outputs: by the option that names them; files or, with `folders`, folders that are made where they are missing.
+    inputs: what no output may replace. Nor may two outputs be one.
+    """
+    taken = dict.fromkeys(inputs, "an input")
+    for option, path in outputs.items():
+        if path in (None, STANDARD):
+            continue
+        if what := next((what for other, what in taken.items() if _same(path, other)), None):
+            raise UsageError(f"{option} {path} would replace {what}: name another")
+        taken[path] = f"what {option} writes"
+        if path.exists() and path.is_dir() != folders:
+            number = errno.ENOTDIR if folders else errno.EISDIR
+            raise OSError(number, os.strerror(number), str(path))
+        if path.exists() and not folders and not path.is_file():
+            continue  # a pipe or a device
+        place = Path(os.path.realpath(path)) if folders else Path(os.path.realpath(path)).parent
+        while folders and not place.exists():
+            place = place.parent
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file or folder, links of either kind included, or would be once it is made."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _require(*packages: str) -> None:
+    """Raise EncoderMissingError now, not at the end of the measurements, if one of these is not installed."""
+    with extra("bench"):
+        for package in packages:
+            import_module(package)
 
 
 def _bench_suite(
@@ -269,6 +412,9 @@ def _bench_suite(
     from . import suite as paper
 
     with extra("encode"):
+        import_module("lrcodec.encoder.train")
+    _require(*["matplotlib"] * bool(plot_file or pictures))
+    with _goes_on(work):
         measured = paper.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper.table(measured.points))
     if json_file:

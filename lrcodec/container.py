@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple
 
-from .errors import FormatError, LimitError, UnsupportedError
+from .errors import FormatError, LimitError, UnsupportedError, UsageError
 
 SIGNATURE = b"\x8cLRQ"
 VERSION = 1
@@ -97,7 +97,9 @@ class Header:
         return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
 
     def check_size(self, max_pixels: int) -> None:
-        """Raise LimitError if the image has more pixels."""
+        """Raise LimitError if the image has more pixels, UsageError if not even one is allowed."""
+        if max_pixels < 1:
+            raise UsageError(f"max_pixels must be 1 or more, not {max_pixels}")
         if self.width * self.height > max_pixels:
             raise LimitError(f"{self.width} x {self.height} is more than {max_pixels} pixels")
 

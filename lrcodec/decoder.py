@@ -167,8 +167,6 @@ class Decoder:
     """
 
     def __init__(self, models: Sequence[str | Path] = (), max_pixels: int = container.MAX_PIXELS, threads: int = 0):
-        if max_pixels < 1:
-            raise UsageError(f"max_pixels must be 1 or more, not {max_pixels}")
         self.models, self.max_pixels = tuple(models), max_pixels
         self.threads = thread_count(threads)
         self._loading = RLock()

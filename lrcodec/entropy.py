@@ -118,11 +118,11 @@ def _levels(edges: np.ndarray) -> np.ndarray:
     return (edges[..., None] < np.arange(256)).sum(-2) * LEVELS ** np.arange(len(edges))[:, None]
 
 
-def tables(pack: Pack, header: Header) -> list[Tables]:
-    """The tables of every scale of a pack in the header's rate band, made once."""
-    if header.band not in pack.entropy_tables:
-        pack.entropy_tables[header.band] = [Tables(pack, scale, header.band) for scale in pack.scales]
-    return pack.entropy_tables[header.band]
+def tables(pack: Pack, band: int) -> list[Tables]:
+    """The tables of every scale of a pack in a rate band, made once."""
+    if band not in pack.entropy_tables:
+        pack.entropy_tables[band] = [Tables(pack, scale, band) for scale in pack.scales]
+    return pack.entropy_tables[band]
 
 
 def walk(
@@ -230,7 +230,7 @@ def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, 
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
     queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
-    by_scale = tables(pack, header)
+    by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
         own, symbols = by_scale[group.position], known(planes, group)
@@ -271,7 +271,7 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
     for payload in payloads:
         words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
         queues.append(constriction.stream.queue.RangeDecoder(words))
-    by_scale = tables(pack, header)
+    by_scale = tables(pack, header.band)
     grids = [scale.grid(height, header.width) for scale in pack.scales]
 
     def coder(group: Group) -> np.ndarray:
@@ -305,7 +305,7 @@ class Classes(NamedTuple):
 def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Classes]:
     """The context classes that `planes` make, in every scale."""
     out = [Classes(np.zeros(plane.shape[:3], np.int16), np.zeros(plane.shape, np.int16)) for plane in planes]
-    by_scale = tables(pack, header)
+    by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
         classes, own = by_scale[group.position].classes(group), out[group.position]

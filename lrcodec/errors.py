@@ -35,7 +35,7 @@ class LimitError(LrqError):
 
 
 class EncoderMissingError(LrqError):
-    """Encoding needs the optional dependencies of lrcodec[encode]."""
+    """Optional dependencies are not installed: lrcodec[encode] to encode and train, lrcodec[bench] to measure."""
 
     exit_code = 6
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from .bench import METRICS, OWN, BdRate, Pixels, Result, Row, bd_rates, means
-from .metrics import extra
+from .errors import extra
 from .report import COLUMNS, NOTES, cell, curve_name, draw, machine, versions
 
 MAX_IMAGES = 48
@@ -58,7 +58,7 @@ class Gallery:
     are what the other files' rates have to be close to.
     """
 
-    def __init__(self, images: int, curves: int, qualities: Sequence[int]):
+    def __init__(self, images: int, curves: int, qualities: Sequence[float]):
         ordered = sorted(set(qualities))
         last = len(ordered) - 1
         self.qualities = sorted({ordered[round(last * i / (LEVELS - 1))] for i in range(LEVELS)})
@@ -141,7 +141,9 @@ def _curves(result: Result, metric: str) -> str:
     """The curves as inline SVG."""
     out = io.StringIO()
     # Text stays text; and no ids that two drawings on one page would both have.
-    with extra("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": metric, "font.size": 9.0}):
+    with extra("bench"):
+        from matplotlib import rc_context
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": metric, "font.size": 9.0}):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         draw(result, metric, (5.2, 4)).savefig(out, format="svg", metadata=nothing)
     text = out.getvalue()
@@ -225,20 +227,20 @@ where a codec has none as small."""
         images = "".join(map(self._image, self.gallery.images))
         return f'<h2>Pictures</h2><p>{escape(text)}{more}</p>\n<form class="controls">{controls}</form>\n{images}'
 
-    def _rate(self, quality: int, mean_rows: Sequence[Row]) -> str:
+    def _rate(self, quality: float, mean_rows: Sequence[Row]) -> str:
         bpp = next((row.bpp for row in mean_rows if (row.codec, row.setting) == (OWN, quality)), math.nan)
-        return f"{bpp:.3f} bpp ({OWN} -q {quality})"
+        return f"{bpp:.3f} bpp ({OWN} -q {quality:g})"
 
     def _image(self, shown: Shown) -> str:
         figures = [_figure(shown.original, f"{shown.name}, original", "original", "")]
         for curve, choices in shown.choices.items():
-            levels: dict[int, list[int]] = {}
+            levels: dict[float, list[int]] = {}
             for level, choice in choices.items():  # one file may be the closest to several rates
                 levels.setdefault(choice.row.setting, []).append(level)
             for own in levels.values():
                 row, picture = choices[own[0]]
                 size = f"{row.bytes:,.0f} bytes, {row.bpp:.3f} bpp"
-                text = f"{curve_name(*curve)}, quality {row.setting}: {size}, {row.psnr:.2f} dB"
+                text = f"{curve_name(*curve)}, quality {row.setting:g}: {size}, {row.psnr:.2f} dB"
                 classes = " ".join([f"c{self.numbers[curve]}", *(f"r{level}" for level in own)])
                 figures.append(_figure(picture, f"{shown.name}, {text}", text, classes))
         height, width = shown.original.shape[:2]

@@ -3,16 +3,14 @@
 Images are uint8 arrays (H, W) or (H, W, 3) as a viewer would show them, so every figure includes the rounding.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError
+from .errors import UsageError, extra
 
 # Wang, Simoncelli and Bovik, "Multiscale structural similarity for image quality assessment", 2003: the exponents
 # of the five scales, finest first; window and constants are those of single-scale SSIM (Wang et al., 2004).
@@ -30,15 +28,6 @@ def colours(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     [(5, 7), (5, 7), (5, 7, 3), (5, 7, 3)]
     """
     return image if image.ndim == 2 else image[..., 0] if image.shape[2] < 3 else image[..., :3]
-
-
-def extra(module: str) -> Any:
-    """Import `module`, which the extra `bench` installs. Raises UsageError where it is missing."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = module.partition(".")[0]
-        raise UsageError(f"this needs {name}, which is not installed: pip install lrcodec[bench]") from error
 
 
 def mse(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -97,8 +86,11 @@ def bd_rate(
     are. Integrates log rate, interpolated by pchip, over the PSNR range that both curves cover (package
     `bjontegaard`). Points of infinite PSNR are left out, and of points of equal PSNR the cheapest stays.
     None where the curves do not overlap, or one has fewer than two points left.
-    Raises UsageError if a curve's lists differ in length or a rate is not above 0, or if the package is missing.
+    Raises UsageError if a curve's lists differ in length or a rate is not above 0, EncoderMissingError if the
+    package is missing.
     """
+    with extra("bench"):
+        import bjontegaard
     overlap = psnr_overlap(psnr_a, psnr_b)
     rate_a, dist_a = _curve(bpp_a, psnr_a)
     rate_b, dist_b = _curve(bpp_b, psnr_b)
@@ -106,7 +98,7 @@ def bd_rate(
         return None
     # pchip, as it cannot overshoot between points; a partial overlap is what the docstring promises to handle.
     return float(
-        extra("bjontegaard").bd_rate(
+        bjontegaard.bd_rate(
             rate_a, dist_a, rate_b, dist_b, method="pchip", require_matching_points=False, min_overlap=0
         )
     )

@@ -33,6 +33,7 @@ WRITERS: dict[str, tuple[str, dict]] = {
     ".tiff": ("TIFF", {}),
     ".ppm": ("PPM", {}),
 }
+WITH_QUALITY = (".jpg", ".jpeg", ".webp")
 WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp", ".ppm")
 
 GREY_MODES = ("1", "L", "LA")
@@ -41,6 +42,10 @@ COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX")
 TIFF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 """Tags of a TIFF file that describe the picture as EXIF does, not how its pixels are stored."""
 XMP_TAG = 700
+SUBFILE_TAG, REDUCED = 254, 1
+"""A TIFF file's tag of what a page is, and the bit that says: a smaller version of another."""
+ONE_PICTURE = ("MPO", "PSD")
+"""Pillow's formats whose first frame is the picture: the others are previews and views of it, or its layers."""
 
 
 class Picture(NamedTuple):
@@ -50,8 +55,8 @@ class Picture(NamedTuple):
     metadata: Metadata
 
 
-def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False) -> Picture:
-    """The first frame of an image file: 1 to 65,535 pixels a side.
+def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False, frame: int | None = None) -> Picture:
+    """The picture of an image file: 1 to 65,535 pixels a side.
 
     Palette images become RGB, or RGBA if they have transparency; 1-bit images become grey. The EXIF orientation is
     carried, not applied. EXIF is that of the file without JPEG's prefix; of a TIFF file, which has none as such, it is
@@ -60,14 +65,15 @@ def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False) -> P
     to_8bit: also read 12 and 16 bits a sample, of which the highest 8 are kept (Pillow itself rounds those of colour
     Netpbm files), floating-point grey from 0 to 1, and CMYK, which Pillow converts: its ICC profile no longer fits.
     strip: leave out EXIF and XMP; the image is turned upright as the EXIF orientation says, because the tag is lost.
+    frame: which picture of an animation or page of a document, counted from 1; what it is drawn over is in it.
 
-    Raises UsageError if Pillow cannot read it or if its samples have no 8-bit form; LimitError if a side is longer than
-    65,535.
+    Raises UsageError if Pillow cannot read it, if its samples have no 8-bit form, if there are several frames and none
+    is chosen, or if there is none of that number; LimitError if a side is longer than 65,535.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd or large files are not for the user of lrq
-            return _read(source, to_8bit, strip)
+            return _read(source, to_8bit, strip, frame)
     except Image.DecompressionBombError as error:
         raise LimitError("the image has more pixels than Pillow agrees to read") from error
     except (LrqError, MemoryError):
@@ -90,8 +96,9 @@ def read_image(source: bytes) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3])
 
 
-def _read(source: bytes, to_8bit: bool, strip: bool) -> Picture:
+def _read(source: bytes, to_8bit: bool, strip: bool, frame: int | None) -> Picture:
     with Image.open(io.BytesIO(source)) as image:
+        _seek(image, frame)
         if max(image.size) > MAX_SIDE:
             raise LimitError(f"the image is {image.width} x {image.height}: a side is at most {MAX_SIDE:,} pixels")
         bits, grey = _sample_bits(image), _is_grey(image)
@@ -107,6 +114,30 @@ def _read(source: bytes, to_8bit: bool, strip: bool) -> Picture:
             return Picture((np.asarray(upright) >> bits - 8).astype(np.uint8), metadata)
         mode = ("L" if grey else "RGB") + "A" * upright.has_transparency_data
         return Picture(np.array(upright.convert(mode)), metadata)
+
+
+def _seek(image: ImageFile.ImageFile, frame: int | None) -> None:
+    """Go to a frame, counted from 1; None: to the only one. Raises UsageError."""
+    count = getattr(image, "n_frames", 1)
+    if frame is None:
+        if count > 1 and image.format not in ONE_PICTURE and not _has_smaller_versions(image, count):
+            raise UsageError(f"the file has {count} frames, where one is needed (lrq encode --frame N takes it)")
+    elif frame > count:
+        raise UsageError(f"there is no frame {frame}: the file has {count}")
+    elif frame > 1:
+        image.seek(frame - 1)
+
+
+def _has_smaller_versions(image: ImageFile.ImageFile, count: int) -> bool:
+    """Whether all pages of a TIFF file after the first are smaller versions of it, such as thumbnails."""
+    if image.format != "TIFF":
+        return False
+    smaller = []
+    for number in range(1, count):
+        image.seek(number)
+        smaller.append(image.tag_v2.get(SUBFILE_TAG, 0) & REDUCED)  # type: ignore[attr-defined]
+    image.seek(0)
+    return all(smaller)
 
 
 def _from_floats(samples: np.ndarray) -> np.ndarray:
@@ -167,25 +198,33 @@ def _descriptive(exif: Image.Exif) -> Image.Exif:
     return exif
 
 
-def write_image(array: np.ndarray, suffix: str = ".png", metadata: Metadata = NO_METADATA) -> bytes:
+def write_image(
+    array: np.ndarray, suffix: str = ".png", metadata: Metadata = NO_METADATA, quality: int | None = None
+) -> bytes:
     """The image file of one array. See `write_strips`."""
-    return b"".join(write_strips([array], len(array), suffix, metadata))
+    return b"".join(write_strips([array], len(array), suffix, metadata, quality))
 
 
 def write_strips(
-    strips: Iterable[np.ndarray], height: int, suffix: str = ".png", metadata: Metadata = NO_METADATA
+    strips: Iterable[np.ndarray],
+    height: int,
+    suffix: str = ".png",
+    metadata: Metadata = NO_METADATA,
+    quality: int | None = None,
 ) -> Iterator[bytes]:
     """The pieces of an image file, from an image in strips with `height` rows in all.
 
     `suffix` picks the format: one of `WRITERS`, in either case; all are lossless but .jpg (quality 95). For .png and
     .ppm only a strip at a time is held, for the others the whole image. .png, .webp and .jpg carry the metadata as it
     is, .tif what EXIF says of the picture, .bmp and .ppm nothing.
-    Raises UsageError for another suffix, or for alpha that the format cannot have; the iterator also for an image or
-    metadata too large for the format.
+    quality: that of .jpg, 0 to 100, or of .webp, which it makes lossy.
+    Raises UsageError for another suffix, or for alpha or a quality that the format cannot have; the iterator also for
+    an image or metadata too large for the format.
     """
     suffix = suffix.lower()
     if suffix not in WRITERS:
         raise UsageError(f"unknown image suffix {suffix!r}: use one of {' '.join(WRITERS)}")
+    check_quality(suffix, quality)
     strips = iter(strips)
     first = next(strips)
     if _channels(first) in (2, 4) and suffix in WITHOUT_ALPHA:
@@ -194,16 +233,24 @@ def write_strips(
     strips = chain([first], strips)
     if suffix == ".ppm":
         return _ppm(strips, height)
-    return _png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata)
+    return _png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata, quality)
+
+
+def check_quality(suffix: str, quality: int | None) -> None:
+    """Raise UsageError for a quality of a format that has none."""
+    if quality is not None and suffix.lower() not in WITH_QUALITY:
+        raise UsageError(f"{suffix} files are lossless: only {' '.join(WITH_QUALITY)} take a quality")
 
 
 def _channels(array: np.ndarray) -> int:
     return (*array.shape, 1)[2]
 
 
-def _whole(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata) -> Iterator[bytes]:
+def _whole(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata, quality: int | None) -> Iterator[bytes]:
     array = np.concatenate(list(strips))
     name, options = WRITERS[suffix]
+    if quality is not None:
+        options = {"quality": quality}
     out = io.BytesIO()
     try:
         Image.fromarray(array).save(out, name, **options, **_save_options(metadata, name))

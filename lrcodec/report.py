@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, curves, levels, means
-from .metrics import extra
+from .errors import extra
 from .speed import REFERENCE, ROUNDS, Large, Process, Speed, Time, medians
 
 # Heading, field of Row (of Time), format of a number.
@@ -19,7 +19,7 @@ COLUMNS = (
     ("image", "image", ""),
     ("codec", "codec", ""),
     ("rank", "rank", "d"),
-    ("quality", "setting", "d"),
+    ("quality", "setting", "g"),
     ("bytes", "bytes", ".0f"),
     ("bpp", "bpp", ".4f"),
     ("ratio", "ratio", ".1f"),
@@ -37,8 +37,8 @@ TIME_COLUMNS = (
     ("image", "image", ""),
     ("codec", "codec", ""),
     ("threads", "threads", "d"),
-    ("quality", "quality", "d"),
-    ("setting", "setting", ".0f"),
+    ("quality", "quality", "g"),
+    ("setting", "setting", "g"),
     ("bytes", "bytes", ".0f"),
     ("ms", "ms", ".2f"),
     ("MP/s", "speed", ".1f"),
@@ -67,7 +67,7 @@ def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | No
     """The means of each codec, rank and quality, then the BD-rates; with `per_image` every image's rows before them.
 
     bpp: the range of lrq's mean bits per pixel that the BD-rates are taken over, as in `bench.bd_rates`.
-    Raises UsageError if the package bjontegaard is missing.
+    Raises EncoderMissingError if the package bjontegaard is missing.
     """
     mean_rows = means(result.rows)
     count = len(result.rows) // max(len(mean_rows), 1)  # every image has a row in every mean
@@ -127,7 +127,7 @@ def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
     """An object of versions, machine, skipped, rows, means, bd_bpp and bd_rates; keys as the fields of Row and BdRate.
 
     bpp: as in `table`; it stands in bd_bpp. What is undefined or infinite is null, since JSON has no word for it.
-    Holds no host name and no path. Raises UsageError if the package bjontegaard is missing.
+    Holds no host name and no path. Raises EncoderMissingError if the package bjontegaard is missing.
     """
     mean_rows = means(result.rows)
     document = {
@@ -152,7 +152,7 @@ def speed_json(speed: Speed) -> str:
 def plot(result: Result) -> bytes:
     """A PNG of mean PSNR over mean bpp (logarithmic), one curve for each codec and rank.
 
-    Raises UsageError if the package matplotlib is missing.
+    Raises EncoderMissingError if the package matplotlib is missing.
     """
     out = io.BytesIO()
     draw(result, "psnr", (8, 6)).savefig(out, format="png", dpi=120)
@@ -161,10 +161,13 @@ def plot(result: Result) -> bytes:
 
 def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
     """The curves of `plot`, by a key of `METRICS` and in dB, as a matplotlib Figure of this width and height."""
-    agg, figures = extra("matplotlib.backends.backend_agg"), extra("matplotlib.figure")
     # Without pyplot: no display, no state left behind in the caller's process.
-    figure = figures.Figure(figsize=inches, layout="constrained")
-    agg.FigureCanvasAgg(figure)
+    with extra("bench"):
+        from matplotlib import ticker
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=inches, layout="constrained")
+    FigureCanvasAgg(figure)
     name = {"psnr": "PSNR in dB, RGB (mean)", "ms_ssim": "MS-SSIM in dB (of the mean)"}[metric]
     axes = figure.add_subplot(xscale="log", xlabel="bits per pixel, whole file (mean)", ylabel=name)
     for (codec, rank), points in curves(means(result.rows)).items():
@@ -178,7 +181,6 @@ def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
             markersize=5 if own else 3,
             label=curve_name(codec, rank),
         )
-    ticker = extra("matplotlib.ticker")
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     # Between the powers of ten there is room for 0.2, 0.3 and 0.5 only.
     axes.xaxis.set_minor_formatter(

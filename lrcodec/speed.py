@@ -55,7 +55,7 @@ for name, code in given["steps"]:
 print(json.dumps(times))
 """
 
-Encode = Callable[[Pixels, int, bool], bytes]
+Encode = Callable[[Pixels, float, bool], bytes]
 """encode(image, quality 0..100, smoothing) -> file"""
 Decoders = Mapping[int, Decoder]
 """By the number of their threads; one of them has one."""
@@ -86,7 +86,7 @@ class Time:
     image: str
     codec: str
     threads: int
-    quality: int
+    quality: float
     setting: float
     bytes: float
     ms: float
@@ -142,7 +142,7 @@ class Speed:
 
 def run(
     images: Iterable[tuple[str, Pixels]],
-    qualities: Sequence[int],
+    qualities: Sequence[float],
     encode: Encode,
     decoders: Decoders,
     classic: Sequence[str] = tuple(CLASSIC),
@@ -173,7 +173,7 @@ def run(
 
 
 def measure(
-    name: str, image: Pixels, quality: int, encode: Encode, decoders: Decoders, classic: Sequence[str]
+    name: str, image: Pixels, quality: float, encode: Encode, decoders: Decoders, classic: Sequence[str]
 ) -> list[Time]:
     """The times of an image with smoothing and without, and of classic codecs, on one thread, at its size of file."""
     files = {OWN: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
@@ -208,7 +208,7 @@ def measure(
 
 def medians(times: Iterable[Time]) -> list[Time]:
     """For each quality, codec and number of threads, in order of first appearance, the medians over its images."""
-    groups: dict[tuple[int, str, int], list[Time]] = {}
+    groups: dict[tuple[float, str, int], list[Time]] = {}
     for one in times:
         groups.setdefault((one.quality, one.codec, one.threads), []).append(one)
     return [
@@ -217,7 +217,7 @@ def medians(times: Iterable[Time]) -> list[Time]:
     ]
 
 
-def measure_large(image: Pixels, megapixels: float, quality: int, encode: Encode, decoders: Decoders) -> Large:
+def measure_large(image: Pixels, megapixels: float, quality: float, encode: Encode, decoders: Decoders) -> Large:
     """The times of `image` and of its enlargement to about so many megapixels."""
     images = {"large": mirrored(image, megapixels), "small": image}
     files = {what: encode(pixels, quality, True) for what, pixels in images.items()}

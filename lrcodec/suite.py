@@ -17,7 +17,8 @@ import numpy as np
 from . import bench, container, datasets, zoo
 from .container import Header
 from .decoder import Decoder
-from .metrics import extra, mse, psnr
+from .errors import extra
+from .metrics import mse, psnr
 
 BASE = {"patch": 8, "iterations": 4, "codewords": 512, "rank": 2, "smoothing": 16}
 KNOBS = {
@@ -341,12 +342,15 @@ def from_json(text: str) -> list[Point]:
 
 def plot(points: Sequence[Point]) -> bytes:
     """A PNG: the paper's figure 4, bits per pixel against MACs per pixel, colour = MSE, a panel a data set."""
-    agg, figures = extra("matplotlib.backends.backend_agg"), extra("matplotlib.figure")
-    colors = extra("matplotlib.colors")
-    plain = extra("matplotlib.ticker").FuncFormatter(lambda value, _: f"{value:g}")
+    with extra("bench"):
+        from matplotlib import colors
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
     names = list(dict.fromkeys(p.dataset for p in points))
-    figure = figures.Figure(figsize=(5 * len(names) + 1, 4.4), layout="constrained")
-    agg.FigureCanvasAgg(figure)
+    figure = Figure(figsize=(5 * len(names) + 1, 4.4), layout="constrained")
+    FigureCanvasAgg(figure)
     for at, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), at + 1, xscale="log", yscale="log", title=name)
         axes.set(xlabel="bits per pixel, whole file", ylabel="decoder MACs per pixel" if not at else "")
@@ -356,7 +360,7 @@ def plot(points: Sequence[Point]) -> bytes:
             some = [p for p in own if p.model == model]
             dots = axes.scatter(
                 [p.bpp for p in some],
-                [p.macs for p in some],
+                [p.macs or 0.0 for p in some],
                 c=[p.mse for p in some],
                 norm=norm,
                 marker=marker,
@@ -381,10 +385,12 @@ def pictures(suite: Suite) -> bytes:
 
     Holds images of the data sets: mind their licences.
     """
-    agg, figures = extra("matplotlib.backends.backend_agg"), extra("matplotlib.figure")
+    with extra("bench"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     columns = max(sum(_is_shown(p) for p in suite.points if p.dataset == name) for name in suite.originals) + 1
-    figure = figures.Figure(figsize=(1.3 * columns, 1.55 * len(suite.originals) * SHOWN / 2), layout="constrained")
-    agg.FigureCanvasAgg(figure)
+    figure = Figure(figsize=(1.3 * columns, 1.55 * len(suite.originals) * SHOWN / 2), layout="constrained")
+    FigureCanvasAgg(figure)
     rows = SHOWN // 2
     grid = figure.subplots(rows * len(suite.originals), columns, squeeze=False)
     for axes in grid.flat:

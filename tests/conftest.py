@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import lrcodec  # before any test imports onnxruntime, which would else write into the user's folders
+
 collect_ignore = ["fuzz/guided.py"]  # needs atheris
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
@@ -34,8 +36,6 @@ def photo() -> np.ndarray:
 @pytest.fixture(scope="session")
 def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`photo`, encoded with the shipped model in one pass of its transformer."""
-    import lrcodec
-
     path = tmp_path_factory.mktemp("photo") / "photo.lrq"
     path.write_bytes(lrcodec.encode(photo, effort=0))
     return path

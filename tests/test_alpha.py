@@ -319,12 +319,6 @@ def test_probing_imports_nothing_heavy(photo_file):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_names_of_the_package():
-    assert {"decode", "encode", "probe", "metadata", "Header", "Metadata", "LrqError"} == set(lrcodec.__all__)
-    with pytest.raises(AttributeError, match="nothing"):
-        lrcodec.nothing  # noqa: B018
-
-
 def test_many_threads_decode_as_one_does(make: Make, monkeypatch: pytest.MonkeyPatch):
     """Eight start at once with a decoder that has loaded nothing; every model and graph is loaded once."""
     sizes = [(61, 97), (10, 40), (1, 1), (50, 100)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lrcodec import datasets
 from lrcodec.bench import (
     CLASSIC,
     SKIMAGE_PHOTOGRAPHS,
@@ -240,7 +241,7 @@ def test_unknown_classic_codec(measured):
 
 def test_find_and_read_images(tmp_path):
     for name, mode in (("b.png", "RGBA"), ("a.JPG", "L"), ("c.webp", "RGB"), ("z.png", "1"), ("p.png", "P")):
-        Image.new(mode, (7, 5)).save(tmp_path / name)
+        Image.new(mode, (7, 5), "white").save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "folder.png" / "inner.png").write_bytes((tmp_path / "c.webp").read_bytes())
@@ -260,8 +261,17 @@ def test_paths_that_hold_no_images(tmp_path):
     with pytest.raises(UsageError, match="text.png"):
         list(read_images([tmp_path / "text.png"]))
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UsageError, match="8 bits"):
+    with pytest.raises(UsageError, match="deep.png: .*8 bits"):
         list(read_images([tmp_path / "deep.png"]))
+
+
+def test_images_are_upright_as_in_training(tmp_path):
+    path, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.fromarray(photograph(20, 40)).save(path, exif=exif)
+    ((_, measured),), (trained,) = read_images([path]), datasets.read([path])
+    assert measured.shape == (40, 20, 3)
+    np.testing.assert_array_equal(measured, trained)
 
 
 def test_default_images_are_there():

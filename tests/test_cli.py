@@ -535,17 +535,17 @@ def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_bench(picture: Path):
     folder = picture.parent
-    options = ["-q", 20, "-q", 80, "--rank", 1, "--effort", 0, "--per-image"]
+    options = ["-q", 20, "-q", 79.5, "--rank", 1, "--effort", 0, "--per-image"]
     outputs = ["--json", folder / "rd.json", "--plot", folder / "rd.png", "--html", folder / "rd.html"]
     result = lrq("bench", picture, *options, *outputs)
     assert result.exit_code == 0, result.output
     assert "BD-rate" in result.stdout and "picture.png" in result.stdout
     rows = json.loads((folder / "rd.json").read_text(encoding="utf-8"))["rows"]
-    assert [(row["setting"], row["rank"]) for row in rows if row["codec"] == "lrq"] == [(20, 1), (80, 1)]
+    assert [(row["setting"], row["rank"]) for row in rows if row["codec"] == "lrq"] == [(20, 1), (79.5, 1)]
     with Image.open(folder / "rd.png") as image:
         assert image.format == "PNG"
     page = (folder / "rd.html").read_text(encoding="utf-8")
-    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 80" in page
+    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 79.5" in page
 
 
 @pytest.mark.parametrize("option", [["--speed"], ["--suite", "paper"]])

@@ -106,5 +106,14 @@ def test_load_refuses_what_is_no_mosaic(wrong, tmp_path):
     Image.fromarray(images(1, 28, 27 if wrong == "size" else 28, 1)[0]).save(path)
     if wrong == "bytes":
         path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=rf"^{path}: "):
         datasets.load(tmp_path, "mnist", "test")
+
+
+def test_load_turns_a_mosaic_upright(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    exif, want = Image.Exif(), images(2, 28, 28, 1)
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    picture = Image.fromarray(np.rot90(mosaic(want, 1)).copy())
+    picture.save(tmp_path / "mnist" / "test-00-2.png", exif=exif)
+    np.testing.assert_array_equal(datasets.load(tmp_path, "mnist", "test"), want)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -98,9 +99,17 @@ def test_same_file_every_time(encoder, picture):
 
 def test_bad_arguments(encoder):
     good = np.zeros((8, 8, 3), np.uint8)
-    for changes in ({"quality": 101}, {"rank": 0}, {"rank": 5}, {"iterations": 0}, {"iterations": 33}, {"effort": 3}):
-        with pytest.raises(UsageError, match=next(iter(changes))):
-            encoder.encode(good, **changes)
+    for name, values in (
+        ("quality", (-0.5, 100.5, 101, math.nan, math.inf, "50", True, np.True_, None, 1j)),
+        ("rank", (0, 5, 1.0, "1", True)),
+        ("iterations", (0, 33, 2.5)),
+        ("effort", (3, 0.5, True)),
+    ):
+        for value in values:
+            with pytest.raises(UsageError, match=f"^{name} must be .* to .*, not {re.escape(repr(value))}$"):
+                encoder.encode(good, **{name: value})
+            with pytest.raises(UsageError, match=name):
+                encoder.encode_batch([good], **{name: value})
     for image in (good.astype(np.float32), np.zeros((8, 8, 5), np.uint8), np.zeros(8, np.uint8)):
         with pytest.raises(UsageError, match="uint8"):
             encoder.encode(image)

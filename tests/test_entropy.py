@@ -78,7 +78,7 @@ def test_cost_of_payload_is_what_the_tables_say(random_pack, random_planes):
     planes = random_planes(pack, head, 5)
     total = 0.0
     for plane, classes, tables in zip(
-        planes, entropy.contexts(planes, pack, head), entropy.tables(pack, head), strict=True
+        planes, entropy.contexts(planes, pack, head), entropy.tables(pack, head.band), strict=True
     ):
         depth_bits, index_bits = tables.bits
         label, phase = np.divmod(classes.depths, 2)

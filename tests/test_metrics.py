@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from lrcodec.errors import UsageError
+from lrcodec.errors import EncoderMissingError, UsageError
 from lrcodec.metrics import MS_SSIM_MIN_SIDE, bd_rate, ms_ssim, mse, psnr, psnr_overlap
 
 RATES, LEVELS = [0.1, 0.2, 0.4, 0.8], [26.0, 29.0, 32.5, 35.0]
@@ -151,5 +151,5 @@ def test_bd_rate_of_a_broken_curve(rates):
 
 def test_missing_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
-    with pytest.raises(UsageError, match=r"^[^\n]*bjontegaard[^\n]*pip install lrcodec\[bench\]$"):
+    with pytest.raises(EncoderMissingError, match=r'^[^\n]*bjontegaard[^\n]*pip install "lrcodec\[bench\]"$'):
         bd_rate(RATES, LEVELS, RATES, LEVELS)

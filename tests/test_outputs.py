@@ -8,6 +8,8 @@ import pytest
 from commands import fails, lrq
 from PIL import Image
 
+import lrcodec
+
 pytestmark = pytest.mark.usefixtures("user_folder")
 
 
@@ -111,3 +113,30 @@ def test_the_second_of_two_names_must_be_new(line: str, folder: Path):
 def test_two_names_for_which_there_is_a_folder_are_inputs(folder: Path):
     result = lrq("encode", "s.png", "new.lrq", "--effort", 0, "--out-dir", "out")
     assert (result.exit_code, os.listdir("out")) == (1, ["s.lrq"])
+
+
+def test_quality_of_a_decoded_file(photo_file: Path, tmp_path: Path):
+    low, high = tmp_path / "low.jpg", tmp_path / "high.jpg"
+    assert lrq("decode", photo_file, "-o", low, "--output-quality", 10).exit_code == 0
+    assert lrq("decode", photo_file, "-o", high, "--output-quality", 95).exit_code == 0
+    assert lrq("decode", photo_file, "-o", tmp_path / "default.jpg").exit_code == 0
+    assert low.stat().st_size < high.stat().st_size
+    assert high.read_bytes() == (tmp_path / "default.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "out.png"], ["--format", "ppm"], ["-o", "out.jpg", "--format", "tif"]])
+def test_quality_where_there_is_none(options: list[str], photo_file: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "files are lossless: only" in fails(2, "decode", photo_file, *options, "--output-quality", 90)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_one_frame_is_encoded(photo: np.ndarray, tmp_path: Path):
+    source, out = tmp_path / "moving.gif", tmp_path / "still.lrq"
+    Image.fromarray(photo).save(source, save_all=True, append_images=[Image.fromarray(photo[::-1])])
+    line = fails(2, "encode", source, "-o", out)
+    assert "the file has 2 frames" in line and "--frame N" in line and not out.exists()
+    assert lrq("encode", source, "-o", out, "--frame", 2, "--effort", 0).exit_code == 0
+    decoded = lrcodec.decode(out.read_bytes()).astype(int)
+    assert np.abs(decoded - photo[::-1]).mean() < np.abs(decoded - photo).mean() / 2
+    assert "no frame 3" in fails(2, "encode", source, "-o", out, "--frame", 3)

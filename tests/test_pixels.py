@@ -11,7 +11,7 @@ from PIL import Image
 
 from lrcodec.errors import LimitError, UsageError
 from lrcodec.extras import Metadata
-from lrcodec.pixels import WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
+from lrcodec.pixels import WITH_QUALITY, WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -298,6 +298,52 @@ def test_writing_alpha(suffix: str, pixels: np.ndarray):
     np.testing.assert_array_equal(read, pixels)
 
 
+FRAMES = [np.full((9, 12, 3), level, np.uint8) for level in (200, 120, 40)]
+
+
+def frames(name: str, **options) -> bytes:
+    images = [Image.fromarray(frame) for frame in FRAMES]
+    return save(images[0], name, save_all=True, append_images=images[1:], **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("GIF", {}), ("PNG", {}), ("PNG", {"default_image": True}), ("WEBP", {"lossless": True}), ("TIFF", {})],
+)
+def test_several_frames_are_refused_or_one_is_taken(name: str, options: dict):
+    source = frames(name, **options)
+    for read in (read_picture, read_image):
+        with pytest.raises(UsageError, match="^the file has 3 frames, where one is needed .*--frame N"):
+            read(source)
+    for number, want in enumerate(FRAMES, 1):
+        np.testing.assert_array_equal(read_picture(source, frame=number).pixels[..., :3], want)
+    with pytest.raises(UsageError, match="no frame 4: the file has 3"):
+        read_picture(source, frame=4)
+
+
+def test_a_frame_of_a_still_image():
+    source = save(Image.fromarray(COLOUR))
+    np.testing.assert_array_equal(read_picture(source, frame=1).pixels, COLOUR)
+    with pytest.raises(UsageError, match="no frame 2: the file has 1"):
+        read_picture(source, frame=2)
+
+
+def test_the_preview_of_a_camera_is_no_second_frame():
+    source = frames("MPO")
+    assert Image.open(io.BytesIO(source)).n_frames == 3
+    assert abs(read_picture(source).pixels.astype(int) - 200).max() < 3
+    assert abs(read_picture(source, frame=3).pixels.astype(int) - 40).max() < 3
+
+
+def test_the_thumbnail_of_a_tiff_file_is_no_second_frame():
+    thumbnail = Image.fromarray(FRAMES[1][::3, ::3])
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}
+    source = save(Image.fromarray(FRAMES[0]), "TIFF", save_all=True, append_images=[thumbnail])
+    assert Image.open(io.BytesIO(source)).n_frames == 2
+    np.testing.assert_array_equal(read_image(source), FRAMES[0])
+    np.testing.assert_array_equal(read_picture(source, frame=2).pixels, FRAMES[1][::3, ::3])
+
+
 @pytest.mark.parametrize("source", [b"", b"hello\n", save(Image.fromarray(COLOUR))[:60]], ids=["empty", "text", "cut"])
 def test_unreadable(source: bytes):
     with pytest.raises(UsageError, match="not an image that Pillow can read"):
@@ -336,6 +382,21 @@ def test_writers(suffix: str, pixels: np.ndarray):
         np.testing.assert_array_equal(read_image(data), np.stack([pixels] * 3, axis=2))  # WebP has no grey
     else:
         np.testing.assert_array_equal(read_image(data), pixels)
+
+
+@pytest.mark.parametrize("suffix", WITH_QUALITY)
+def test_quality_of_what_is_written(suffix: str, photo: np.ndarray):
+    low, high, default = (write_image(photo, suffix, quality=quality) for quality in (5, 95, None))
+    assert len(low) < len(high)
+    far, near = (np.abs(read_image(data).astype(int) - photo).mean() for data in (low, high))
+    assert far > 2 * near > 0
+    assert (read_image(default) == photo).all() if suffix == ".webp" else default == high
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in WITH_QUALITY])
+def test_quality_that_a_format_has_not(suffix: str):
+    with pytest.raises(UsageError, match=f"^{suffix} files are lossless: only .jpg .jpeg .webp take a quality"):
+        write_image(COLOUR, suffix, quality=90)
 
 
 def test_writing_refuses():

@@ -297,7 +297,7 @@ def test_command(picture, clock, monkeypatch):
     made_of, encoded, told = [], [], []
 
     class FakeEncoder:
-        def __init__(self, model, device):
+        def __init__(self, model, device, threads):
             made_of.append(model)
 
         def encode(self, image, quality, rank, effort, smoothing):

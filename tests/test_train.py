@@ -1,5 +1,7 @@
 """Training on a few small photographs: a pack comes out that works, the same one every time, also after a stop."""
 
+import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,10 +17,11 @@ import lrcodec.encoder
 from lrcodec import cli, container, decode, entropy, grid, zoo
 from lrcodec.container import GREY, RGB
 from lrcodec.decoder import Decoder
-from lrcodec.encoder import Encoder
+from lrcodec.encoder import Encoder, codebooks, export
+from lrcodec.encoder import train as training
 from lrcodec.encoder.config import PRESETS, Config, paper
 from lrcodec.encoder.train import train
-from lrcodec.errors import FormatError, UnsupportedError, UsageError
+from lrcodec.errors import FormatError, LrqError, UnsupportedError, UsageError
 from lrcodec.metrics import psnr
 
 TINY = PRESETS["tiny"]
@@ -263,7 +267,7 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
     copy.mkdir()
     for file in pack.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    assert decode(data, models=[copy]).shape == photo.shape
+    assert Decoder([copy]).decode(data).shape == photo.shape
     weights = copy / "encoder.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(UnsupportedError, match="no usable encoder"):
@@ -271,7 +275,7 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
     graph = copy / "decoder-rgb-smooth.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
     with pytest.raises(UnsupportedError):
-        decode(data, models=[copy])
+        Decoder([copy]).decode(data)
     (copy / "tables.npz").write_bytes(b"PK")
     with pytest.raises(UnsupportedError):
         zoo.find(copy).load()
@@ -317,3 +321,80 @@ def test_shared_codebook_for_a_side_that_patches_do_not_divide(made, grey_images
     out = made(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
     data = Encoder(out, device="cpu").encode(grey_images[0])
     np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, zoo.find(out).load().tables))
+
+
+def as_large_as_can_be(book, p, rank):
+    factors = (
+        np.full((len(book), rank, p), 127, np.int8),
+        np.full((len(book), rank, book.shape[1] // p), 32767, np.int16),
+    )
+    return factors
+
+
+def too_steep(smoothing):
+    w1, b1, w2, b2 = training_smoothing(smoothing)
+    return w1, b1, w2 + 2000, b2
+
+
+training_smoothing = training._integer_smoothing
+
+
+def checkpoints(pack: Path, work: Path, *missing: str) -> Path:
+    """A work folder with those of a pack's training, but for some: the training goes on where they are missing."""
+    return Path(shutil.copytree(pack.with_name("work"), work, ignore=shutil.ignore_patterns(*missing)))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "wrong", "missing", "message"),
+    [
+        (codebooks, "factorise", as_large_as_can_be, ["networks.*", "tables.*"], "codewords of scale .*other images"),
+        (training, "_integer_smoothing", too_steep, ["tables.*"], "second convolution .*fewer --steps"),
+    ],
+)
+def test_inexact_weights_are_refused_as_soon_as_they_are_known(
+    module, name, wrong, missing, message, pack, images, tmp_path, monkeypatch
+):
+    out, work = tmp_path / "out", checkpoints(pack, tmp_path / "work", *missing)
+    monkeypatch.setattr(module, name, wrong)
+    with pytest.raises(LrqError, match=rf"^[^\n]*{message}[^\n]*$") as caught:
+        train(images, out, config=TINY, work=work, progress=lambda share, line: None)
+    assert type(caught.value) is LrqError and "not exact" in str(caught.value)
+    assert not out.exists() and not any([*work.glob(name)] for name in missing)
+
+
+def test_weights_that_are_no_numbers_are_refused(pack, images, tmp_path, monkeypatch):
+    out, work = tmp_path / "out", checkpoints(pack, tmp_path / "work", "networks.*", "tables.*", "optimiser.pt")
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, _: parameters[0].data.fill_(math.nan))
+    with pytest.raises(LrqError, match="weights of the transformer are no numbers"):
+        train(images, out, config=TINY, work=work, progress=lambda share, line: None)
+    assert not (work / "optimiser.pt").exists() and not out.exists()
+
+
+def brighter_grey(smoothing):
+    w1, b1, w2, b2 = export_grey_smoothing(smoothing)
+    return w1, b1, w2, b2 + 100
+
+
+export_grey_smoothing = export.grey_smoothing
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("build_graph", lambda *arguments: b"no graph", "broken graph"),
+        ("ENLARGE_TAPS", export.ENLARGE_TAPS[::-1], r"other pixels than in training \(grey, without smoothing\)"),
+        ("grey_smoothing", brighter_grey, r"other pixels than in training \(grey, with smoothing\)"),
+    ],
+)
+def test_a_pack_that_does_not_work_never_takes_its_name(name, wrong, message, pack, images, tmp_path, monkeypatch):
+    out, work = Path(shutil.copytree(pack, tmp_path / "mine")), checkpoints(pack, tmp_path / "work")
+    (out / "card.md").write_text("the older pack")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, name, wrong)
+        with pytest.raises(LrqError, match=rf"stays in {work / 'unchecked'}: .*{message}"):
+            train(images, out, config=TINY, work=work, progress=lambda share, line: None)
+    assert (out / "card.md").read_text() == "the older pack"
+    assert (work / "unchecked" / "tables.npz").exists()
+    train(images, out, config=TINY, work=work, progress=lambda share, line: None)
+    assert zoo.find(out).fingerprint == zoo.find(pack).fingerprint and "Trained on" in (out / "card.md").read_text()
+    assert not (work / "unchecked").exists()

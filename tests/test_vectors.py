@@ -56,7 +56,7 @@ def decoder() -> lrcodec.Decoder:
 @pytest.fixture
 def shared_decoder(decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands use the decoder of all these tests: loading its models takes longer than all else."""
-    monkeypatch.setattr("lrcodec.decoder.Decoder", lambda models, max_pixels: decoder)
+    monkeypatch.setattr("lrcodec.decoder.Decoder", lambda *arguments: decoder)
 
 
 def test_there_are_enough():
@@ -99,7 +99,7 @@ def test_reference_decoder(folder: Path):
 
 @every_vector
 def test_pillow(folder: Path, decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lrcodec.plugin._decoder", lambda: decoder)
+    monkeypatch.setattr("lrcodec.decoder.shared", lambda: decoder)
     with Image.open(folder / "image.lrq") as image, Image.open(folder / "reference.png") as want:
         assert (image.format, image.mode, image.size) == ("LRQ", want.mode, want.size)
         np.testing.assert_array_equal(np.asarray(image), np.asarray(want), strict=True)

@@ -1,9 +1,10 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Encoder:
     def encode(
         self,
         image: np.ndarray,
-        quality: int = 50,
+        quality: float = 50,
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
@@ -94,8 +95,9 @@ class Encoder:
 
         image: uint8 (height, width) grey or (height, width, 3) RGB; or, with alpha as the last channel,
         (height, width, 2) or (height, width, 4); sides 1..65535. Alpha is kept without loss.
-        quality: 0..100. rank: 1 to the model's, None for the model's default. iterations: cap on the depth of
-        every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see `EFFORTS`.
+        quality: 0..100, also fractions. rank: 1 to the model's, None for the model's default. iterations: cap on the
+        depth of every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see
+        `EFFORTS`.
         smoothing: False leaves it out; a model without ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         metadata: what the file carries beside the pixels.
@@ -106,7 +108,7 @@ class Encoder:
     def encode_batch(
         self,
         images: Sequence[np.ndarray],
-        quality: int = 50,
+        quality: float = 50,
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
@@ -126,21 +128,27 @@ class Encoder:
             alike.setdefault(header, []).append(number)
             alpha = [Chunk(container.ALPHA, pack_alpha(image[..., -1]))] if header.alpha else []
             extras.append(pack_metadata(given) + alpha)
+        # Where the band changes, the two of them code about as well: always the one that takes fewer bytes.
+        bands = sorted(set(self.config.bands_around(quality / 100)[:2]))
         for header, numbers in alike.items():
+            headers = [replace(header, band=band) for band in bands]
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
-                with memory_errors(), _threads(self.threads):
-                    strips = self._strips(stack, header, self.lam(quality), EFFORTS[effort], use_transformer)
-                    payloads = zip(*[entropy.encode(planes, self.pack, header) for planes in strips], strict=True)
-                for number, own in zip(batch, payloads, strict=True):
-                    indices = [Chunk(container.INDICES, payload) for payload in own]
-                    out[number] = container.pack(header, extras[number] + indices)
+                with memory_errors(), torch_threads(self.threads):
+                    strips = self._strips(stack, header, quality, EFFORTS[effort], use_transformer)
+                    coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
+                for at, number in enumerate(batch):
+                    files = []
+                    for one, payloads in zip(headers, zip(*coded, strict=True), strict=True):
+                        indices = [Chunk(container.INDICES, payload[at]) for payload in payloads]
+                        files.append(container.pack(one, extras[number] + indices))
+                    out[number] = min(files, key=len)
         return out
 
     def _strips(
-        self, stack: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
     ) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
@@ -154,19 +162,19 @@ class Encoder:
         for at in range(0, len(bounds), together):
             some = bounds[at : at + together]
             first, last = max(0, some[0][0] - margin), min(header.height, some[-1][1] + margin)
-            planes = self._search(stack[:, first:last], header, lam, beams, use_transformer)
+            planes = self._search(stack[:, first:last], header, quality, beams, use_transformer)
             for top, bottom in some:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
                     for scale, plane in zip(scales, planes, strict=True)
                 ]
 
-    def lam(self, quality: int) -> float:
+    def lam(self, quality: float) -> float:
         """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
         return self.config.lam(quality / 100)
 
     def _header(
-        self, image: np.ndarray, quality: int, rank: int | None, iterations: int | None, effort: int, smoothing: bool
+        self, image: np.ndarray, quality: float, rank: int | None, iterations: int | None, effort: int, smoothing: bool
     ) -> Header:
         if getattr(image, "dtype", None) != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (2,), (3,), (4,)):
             raise UsageError(f"images are uint8 (height, width[, 2 to 4]), not {_kind(image)}")
@@ -185,15 +193,16 @@ class Encoder:
             ("iterations", iterations, 1, 32),
             ("effort", effort, 0, max(EFFORTS)),
         ):
-            if not low <= value <= high:
-                raise UsageError(f"{name} must be {low} to {high}, not {value}")
+            kind = Real if name == "quality" else Integral
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                raise UsageError(f"{name} must be {low} to {high}, not {value!r}")
         return Header(
             width=image.shape[1],
             height=image.shape[0],
             colour=colour,
             rank=rank,
             iterations=min(iterations, deepest),
-            band=self.config.band(quality / 100),
+            band=self.config.bands_around(quality / 100)[0],
             smoothing=int(smoothing and self.config.smoothing > 0),
             model=self.pack.fingerprint,
             alpha=int(channels in (2, 4)),
@@ -201,9 +210,10 @@ class Encoder:
 
     @torch.no_grad()
     def _search(
-        self, stack: np.ndarray, header: Header, lam: float, beams: tuple[int, ...], use_transformer: bool
+        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
     ) -> list[np.ndarray]:
-        """Index planes of images uint8 (n, h, w[, 3]) of one shape."""
+        """Index planes of images uint8 (n, h, w[, 3]) of one shape, which suit the band of `header` and the next."""
+        lam = self.lam(quality)
         planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
         padded = pad(planes, self.transformer.multiple)
         channels = planes.shape[1]
@@ -216,28 +226,36 @@ class Encoder:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
         size = stack.shape[1], stack.shape[2]
-        indices = quantizer(latents, size, lam, self.plain_bits[header.band], beams[0])
+        indices = quantizer(latents, size, lam, self._blend(quality, self.plain_bits.__getitem__), beams[0])
         for beam in beams[1:]:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
-            indices = quantizer(latents, size, lam, self._context_bits(header), beam, labels)
+            indices = quantizer(latents, size, lam, self._blend(quality, self._context_bits), beam, labels)
         return indices
 
-    def _context_bits(self, header: Header) -> list[Bits]:
-        """The bits of the tables that the file will be coded with, by the labels of `entropy.contexts`."""
-        if header.band not in self._bits:
-            parts = [tables.bits for tables in entropy.tables(self.pack, header)]
+    def _blend(self, quality: float, bits: Callable[[int], list[Bits]]) -> list[Bits]:
+        """What `bits` gives for the rate bands around a quality, by how near they are: choices do not jump."""
+        low, high, share = self.config.bands_around(quality / 100)
+        return [
+            Bits(a.depths.lerp(b.depths, share), [x.lerp(y, share) for x, y in zip(a.indices, b.indices, strict=True)])
+            for a, b in zip(bits(low), bits(high), strict=True)
+        ]
+
+    def _context_bits(self, band: int) -> list[Bits]:
+        """The bits of a rate band's tables, by the labels of `entropy.contexts`, which all bands share."""
+        if band not in self._bits:
+            parts = [tables.bits for tables in entropy.tables(self.pack, band)]
             # The phase is the lowest bit of a depth's label.
-            self._bits[header.band] = _to(
+            self._bits[band] = _to(
                 self.device,
                 [
                     Bits(torch.from_numpy(depths).transpose(0, 1).flatten(0, 1), [torch.from_numpy(b) for b in indices])
                     for depths, indices in parts
                 ],
             )
-        return self._bits[header.band]
+        return self._bits[band]
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
         key = header.rank, header.iterations, channels
@@ -263,7 +281,7 @@ def memory_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
     """PyTorch has so many threads within, 0: as before."""
     before = torch.get_num_threads()
     if count:

@@ -1,5 +1,6 @@
 """What a pack is trained with. Every field is a choice that its comment explains."""
 
+import math
 from dataclasses import dataclass, replace
 
 from ..grid import Scale
@@ -73,6 +74,13 @@ class Config:
     def band(self, share: float) -> int:
         """Rate band at a share of the quality range."""
         return min(int(share * self.bands), self.bands - 1)
+
+    def bands_around(self, share: float) -> tuple[int, int, float]:
+        """The rate bands whose middles are next to a share of the quality range, the same one twice beyond the outer
+        ones, and how far it is from the first of the middles to the second: 0..1.
+        """
+        at = min(max(share * self.bands - 0.5, 0), self.bands - 1)
+        return math.floor(at), math.ceil(at), at % 1
 
     def middle(self, band: int) -> float:
         """Share of the quality range at the middle of a rate band."""

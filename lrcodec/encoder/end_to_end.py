@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import LrqError
 from .codebooks import Progress
 from .config import Config
 from .pyramid import block_means, from_patches, guess_from, to_patches, to_pixels, to_planes
@@ -67,6 +68,7 @@ def optimise(
     """Train the networks in place; goes on from `checkpoint` if it exists, and keeps it up to date.
 
     codebook: trained as well, instead of the quantizer's, where all iterations share it.
+    Raises LrqError if a weight is no number any more.
     """
     # Crops are whole windows that at least half of the images can give.
     middle = sorted(min(image.shape[:2]) for image in images)[len(images) // 2]
@@ -99,6 +101,7 @@ def optimise(
         optimiser.step()
         schedule.step()
         if (step + 1) % max(1, min(250, config.steps)) == 0:
+            _check_finite(networks)
             with torch.no_grad():
                 gain = [
                     (loss_of(held_planes, at, latents=True)[1] / loss_of(held_planes, at, latents=False)[1]).item()
@@ -121,6 +124,17 @@ def optimise(
     progress(1.0, f"latents moved by {strength} of what training proposed")
     if smoothing.hidden:
         _refit(smoothing, loss_of, lambda random: _batch(usable, side, config, random), config, seed)
+        _check_finite(networks)
+
+
+def _check_finite(networks: dict[str, nn.Module]) -> None:
+    """Raise LrqError if a weight is no finite number: what follows would be of no use."""
+    for name, network in networks.items():
+        if not all(parameter.isfinite().all() for parameter in network.parameters()):
+            raise LrqError(
+                f"the weights of the {name} are no numbers any more: train with another --seed or --preset, "
+                "and another --work"
+            )
 
 
 def _refit(

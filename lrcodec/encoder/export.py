@@ -1,13 +1,14 @@
 """Builds the decoder's ONNX graphs (SPEC.md, "Reconstruction") and proves that float32 keeps them exact.
 
 Every tensor holds integers over a power of two, and no partial sum of numerators reaches 2^24, so float
-addition is exact in any order; `check_exact` asserts the bound for the tables at hand.
+addition is exact in any order; `check_exact` refuses tables that could pass the bound.
 """
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..errors import LrqError
 from ..fixed import COLOUR_BITS, ENLARGE_BITS, EXACT, FACTOR_BITS, PLANE_BITS, PLANE_LIMIT, WEIGHT_BITS
 from ..grid import Scale
 
@@ -194,11 +195,12 @@ def check_exact(
     factors: dict[int, tuple[np.ndarray, np.ndarray]],
     smoothing: tuple[np.ndarray, ...] | None,
 ) -> None:
-    """Raise ValueError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
+    """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
 
     Those of chroma and pixels do for any model.
 
-    factors: for each scale u int8 (rows, R, p) and v int16 (rows, R, C * p).
+    factors: for each scale u int8 (rows, R, p) and v int16 (rows, R, C * p). smoothing: as in `build_graph`; None while
+    it is not known yet.
     """
     sums = {}
     for scale in scales:
@@ -207,12 +209,16 @@ def check_exact(
         gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
         enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
         largest = [product[start : start + k].max() for start, k in zip(scale.starts, scale.codewords, strict=True)]
-        sums[f"scale {scale.scale}"] = sum(largest) + enlarged
+        sums[f"the codewords of scale {scale.scale}"] = sum(largest) + enlarged
     if smoothing is not None:
         w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)
         for name, weights, biases, start in (("first", w1, b1, 0), ("second", w2, b2, PLANE_LIMIT)):
             whole = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
-            sums[f"{name} convolution"] = whole.max(initial=0)
-    too_large = {name: value for name, value in sums.items() if value >= EXACT}
-    if too_large:
-        raise ValueError(f"not exact in float32: {too_large}")
+            sums[f"the weights of the {name} convolution"] = whole.max(initial=0)
+    name, largest_sum = max(sums.items(), key=lambda item: item[1])
+    if largest_sum >= EXACT:
+        way = "another --preset or other images" if "codewords" in name else "another --seed or fewer --steps"
+        raise LrqError(
+            f"{name} are not exact in the decoder's arithmetic: their sums could reach {largest_sum:,.0f}, "
+            f"{largest_sum / EXACT:.2f} times the limit of {EXACT:,}; train with {way}, and another --work"
+        )

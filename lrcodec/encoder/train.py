@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +23,12 @@ import torch
 from safetensors.torch import load_file, save, save_file
 
 from .. import entropy, zoo
-from ..errors import UsageError
+from ..errors import LrqError, UsageError
 from ..files import write_file
 from ..fixed import PLANE_BITS, WEIGHT_BITS
 from ..grid import Scale
-from . import codebooks, export, tables
+from . import codebooks, export, memory_errors, tables
+from .check import check_pack
 from .codebooks import Progress
 from .config import Config
 from .end_to_end import Codebook, optimise
@@ -63,7 +65,8 @@ def train(
     images: uint8 (h, w) or (h, w, 3); if all are grey, so is the model. work: folder for checkpoints; a run with the
     same work folder goes on where the last one stopped. progress is told the share that is done and a line about it,
     many times. command: what the card says that the pack was made with. Sets torch's matmul precision and seed for
-    the process. Raises UsageError.
+    the process. Raises UsageError; LrqError if the weights are not exact in the decoder's arithmetic, or if the pack
+    does not do what it was trained to: then it stays in the work folder; MemoryError, also where PyTorch has another.
     """
     if out.exists() and not (out.is_dir() and ((out / "tables.npz").exists() or not any(out.iterdir()))):
         raise UsageError(f"{out} exists and is not a model pack")
@@ -74,18 +77,26 @@ def train(
     prepared = _prepare(images, config, seed)
     _claim(work, {"config": asdict(config), "seed": seed, "images": _digest(prepared)})
     run = _Run(config, prepared, work, seed, progress)
-    run.start_codebooks()
-    run.refine_codebooks()
-    run.fit_networks()
+    new = work / "unchecked"
+    if new.exists():
+        shutil.rmtree(new)  # of a run that was interrupted, or whose pack was refused
+    with memory_errors():
+        run.start_codebooks()
+        run.refine_codebooks()
+        run.fit_networks()
+        run.write_pack(new)
+        _write_card(new, out.name, config, run, command)
+        try:
+            check_pack(new, run.images[len(run.images) // 2], run.smoothing)
+        except LrqError as error:
+            raise LrqError(f"the pack is finished but does not work, so it stays in {new}: {error}") from error
     # Whole or not at all: the pack takes its name once it is complete, and an older one leaves it in one step.
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lrq-", dir=out.parent) as temporary:
-        new = Path(temporary, "new")
-        run.write_pack(new)
-        _write_card(new, out.name, config, run, command)
+        moved = shutil.move(new, Path(temporary, "new"))  # from another file system, perhaps
         if out.exists():
             os.replace(out, Path(temporary, "old"))
-        os.replace(new, out)
+        os.replace(moved, out)
     progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
 
 
@@ -271,6 +282,8 @@ class _Run:
             self.books[scale.scale] = [made[f"book{scale.scale}_{i}"] for i in range(len(scale.codewords))]
         self.band_bits = [unpack_bits(made, config.scales, band) for band in range(config.bands)]
         self._factorise()
+        if not config.shared:  # one that is shared is trained further
+            self._check_exact(None)
 
     def _refine(self) -> dict[str, torch.Tensor]:
         config, scales = self.config, self.config.scales
@@ -382,15 +395,20 @@ class _Run:
             ordered = book[codebooks.balanced_clusters(book, clusters(len(book)))]
             self.books[scale.scale] = [ordered] * len(scale.codewords)
             self._factorise()
+        self.smoothing_weights = _integer_smoothing(self.smoothing)
+        self._check_exact(self.smoothing_weights)
+
+    def _check_exact(self, smoothing: tuple[np.ndarray, ...] | None) -> None:
+        """Raise LrqError as soon as it is known that the decoder could not be exact, not at the end."""
+        factors = {s.scale: (self.factors[f"u{s.scale}"], self.factors[f"v{s.scale}"]) for s in self.config.scales}
+        export.check_exact(self.config.scales, self.channels, factors, smoothing)
 
     # Stage 4
 
     def write_pack(self, out: Path) -> None:
         """Tables of every rate band, the decoder's graphs, and the encoder's weights."""
         config, scales = self.config, self.config.scales
-        smoothing = _integer_smoothing(self.smoothing)
-        factors = {s.scale: (self.factors[f"u{s.scale}"], self.factors[f"v{s.scale}"]) for s in scales}
-        export.check_exact(scales, self.channels, factors, smoothing)
+        smoothing = self.smoothing_weights
         arrays: dict[str, np.ndarray] = {
             "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
             "channels": np.array(self.channels, np.int32),
