@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from .decoder import Decoder
     from .pixels import Picture
 
+ENCODED_TOGETHER, DECODED_TOGETHER = 2**18, 2**20
+"""Pixels of small images in a batch: about a second's work, and as fast as more at once."""
 SEARCH = f"Takes up to {targets.MAX_ENCODES} encodes."
 
 
@@ -322,7 +324,7 @@ def encode(
         size = _size(len(data), header.width, header.height)
         return Written(len(data), reached + size, always=batch.single or bool(reached), remark=reason)
 
-    batch.run(read, load, write)
+    batch.run(read, load, write, ENCODED_TOGETHER)
     for line in unfit.notes(batch.remarks, batch.count):
         batch.say(line)
     batch.end()
@@ -449,7 +451,7 @@ def decode(
         size = _write_image(target, kind, image, output_quality)
         return Written(size, _size(size, image.width, image.height))
 
-    batch.run(read, load, write)
+    batch.run(read, load, write, DECODED_TOGETHER)
     batch.end()
 
 
