@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -29,9 +29,8 @@ from .files import (
     title,
 )
 
-GROUP_FILES, GROUP_PIXELS = 256, 2**18
-"""Small files are converted in groups within both limits, a larger one alone: more at once gains little, and an
-interruption loses it."""
+GROUP_FILES = 256
+"""Small files are converted in groups of at most so many, which bounds the memory for what they carry beside pixels."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,7 +93,8 @@ def name_outputs(sources: Sequence[Source], out_dir: Path | None, suffix: str) -
     So names depend on which files are converted together, not on their order or on what exists. Files that share a
     name even so fail. A name that ends in the suffix takes no second one.
     """
-    own = [os.path.realpath(source.path) for source in sources]
+    place = cache(os.path.realpath)
+    own = [place(source.path) for source in sources]
 
     def name(source: Source, stem: str) -> Path:
         folder = out_dir / source.below if out_dir else source.path.parent
@@ -102,9 +102,9 @@ def name_outputs(sources: Sequence[Source], out_dir: Path | None, suffix: str) -
 
     def shared(paths: list[Path]) -> list[bool]:
         """Whether others have this output. What is its own output counts for nothing: it is not converted."""
-        places = [os.path.realpath(path) for path in paths]
-        count = Counter(place for place, source in zip(places, own, strict=True) if place != source)
-        return [count[place] > 1 for place in places]
+        places = [place(path) for path in paths]
+        count = Counter(at for at, source in zip(places, own, strict=True) if at != source)
+        return [count[at] > 1 for at in places]
 
     names = [name(source, source.path.stem) for source in sources]
     names = [
@@ -144,7 +144,7 @@ class Batch:
 
         Raises UsageError if the options do not fit together, or if a terminal would have to take or give a file.
         """
-        folders = any(source != STANDARD and source.is_dir() for source in sources)
+        folders = any(map(_is_folder, sources))
         self.single = len(sources) == 1 and not folders
         if STANDARD in sources:
             if len(sources) > 1:
@@ -199,18 +199,20 @@ class Batch:
         read: Callable[[bytes], Loaded[Item]],
         load: Callable[[], Callable[[list[Item]], Sequence[Result]]],
         write: Callable[[Path, Result], Written],
+        together: int,
     ) -> None:
         """Convert every file. `end` must follow.
 
         read: what a source holds. load: makes the function that converts a group, once there is something to convert.
-        write: writes a result; results may be lazy, and fail only then.
+        write: writes a result; results may be lazy, and fail only then. together: pixels of a group of small files; a
+        larger file is converted alone. An interruption loses no more than a group.
         """
         convert = None
-        for group in self._groups(read):
+        for group in self._groups(read, together):
             names = [title(task.source) for task in group]
             pixels = sum(task.loaded.pixels for task in group)
             what = names[0] if len(group) == 1 else f"{len(group):,} files"
-            self.show(f"{what}, {pixels / 1e6:.1f} megapixels")
+            self.show(f"{what}, {pixels:,} pixels")
             convert = convert or load()
             began = time.perf_counter()
             results = _convert(convert, [task.loaded.item for task in group], names)
@@ -242,21 +244,21 @@ class Batch:
         done = len(self.sizes) + self.skipped + len(self.failures)
         if text and done:
             left = (time.perf_counter() - self.start) / done * (self.count - done)
-            text = f"{text}; {done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left"
+            text = f"{done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left: {text}"
         if not self.quiet:
             show(text)
 
-    def _groups(self, read: Callable[[bytes], Loaded[Item]]) -> Iterator[list[Task[Item]]]:
+    def _groups(self, read: Callable[[bytes], Loaded[Item]], together: int) -> Iterator[list[Task[Item]]]:
         """What is to be converted, together where it is small."""
         group: list[Task[Item]] = []
         pixels = 0
         for task in self._tasks(read):
-            if group and pixels + task.loaded.pixels > GROUP_PIXELS:
+            if group and pixels + task.loaded.pixels > together:
                 yield group
                 group, pixels = [], 0
             group.append(task)
             pixels += task.loaded.pixels
-            if len(group) == GROUP_FILES or pixels >= GROUP_PIXELS:
+            if len(group) == GROUP_FILES or pixels >= together:
                 yield group
                 group, pixels = [], 0
         if group:
@@ -326,7 +328,11 @@ def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Fa
 
 
 def _look(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
-    return find(source, recursive, wanted) if source != STANDARD and source.is_dir() else [Source(source)]
+    return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
+
+
+def _is_folder(source: Path) -> bool:
+    return source != STANDARD and os.path.isdir(source)
 
 
 def _convert(

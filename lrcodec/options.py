@@ -22,7 +22,9 @@ class FileName(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path. Of a file named `-` it is absolute, since Path makes `-` of `./-`."""
+        """The path. Of a file named `-` it is absolute, since Path makes `-` of `./-`. Raises click.BadParameter."""
+        if not str(value):
+            self.fail("a file has a name that is not empty.", param, ctx)
         path = Path(value)
         return Path.cwd() / path if path == STANDARD and str(value) != "-" else path
 

@@ -1,58 +1,89 @@
-"""Looks for the quality that meets a target, by bisection. Encodes and measures through functions, knows no model."""
+"""Looks for the quality that meets a target, by false position. Encodes through functions, knows no model."""
 
-from bisect import bisect_left, bisect_right
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .errors import UsageError
 
-QUALITIES = range(101)
-MAX_ENCODES = len(QUALITIES).bit_length()
-"""Bisection tells so many qualities, and that none will do, apart in at most so many steps: 7."""
+MAX_ENCODES = 8
+"""Five are enough as a rule: over the quality, PSNR and the logarithm of the size are nearly straight lines."""
+NEAR_SIZE = 0.01
+"""A file is near enough to a target once it leaves less than this share of the size unused, ..."""
+NEAR_PSNR = 0.05
+"""... or has at most so many dB too many."""
 
 
 class Coded(NamedTuple):
-    """A file, the quality 0..100 that it was encoded with, and its PSNR in dB."""
+    """A file, the quality 0..100 that it was encoded with, in hundredths, and its PSNR in dB."""
 
-    quality: int
+    quality: float
     data: bytes
     psnr: float
 
 
-def for_size(encode: Callable[[int], bytes], psnr: Callable[[bytes], float], size: int) -> Coded:
-    """The file of the highest quality that takes at most `size` bytes, after at most `MAX_ENCODES` encodes.
+def for_size(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], size: int) -> Coded:
+    """A file of at most `size` bytes, as a rule by less than `NEAR_SIZE`, after at most `MAX_ENCODES` encodes.
 
-    encode: the file of a quality. psnr: of a file, in dB. Where size does not grow with quality, a higher one may have
-    fitted as well, but what is returned is never larger than `size`. Raises UsageError if quality 0 is.
+    encode: the file of a quality. psnr: of a file, in dB. It is the best that was found: a higher quality may fit too
+    where size grows in steps, or does not grow. Raises UsageError if quality 0 takes more bytes.
     """
-    files: dict[int, bytes] = {}
+    files: dict[float, bytes] = {}
 
-    def size_of(quality: int) -> int:
+    def measure(quality: float) -> float:
         files[quality] = encode(quality)
-        return len(files[quality])
+        return math.log(len(files[quality]))
 
-    fitting = bisect_right(QUALITIES, size, key=size_of)
-    if not fitting:
+    _search(measure, math.log(size * (1 - NEAR_SIZE)), math.log(size))
+    best = max((quality for quality, data in files.items() if len(data) <= size), default=None)
+    if best is None:
         least = len(files[0])
         raise UsageError(f"no file of {size:,} bytes: quality 0 takes {least:,}, which is {least - size:,} too many")
-    data = files[fitting - 1]
-    return Coded(fitting - 1, data, psnr(data))
+    return Coded(best, files[best], psnr(files[best]))
 
 
-def for_psnr(encode: Callable[[int], bytes], psnr: Callable[[bytes], float], level: float) -> Coded:
-    """The file of the lowest quality that reaches `level` dB, after at most `MAX_ENCODES` encodes.
+def for_psnr(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], level: float) -> Coded:
+    """A file of at least `level` dB, as a rule by less than `NEAR_PSNR`, after at most `MAX_ENCODES` encodes.
 
-    encode: the file of a quality. psnr: of a file, in dB. Where PSNR does not grow with quality, a lower one may have
-    been enough as well, but what is returned is never below `level`. Raises UsageError if quality 100 is.
+    encode: the file of a quality. psnr: of a file, in dB. It is that of the lowest quality that was found to be enough:
+    a lower one may be too where PSNR grows in steps, or does not grow. Raises UsageError if quality 100 has less.
     """
-    tried: dict[int, Coded] = {}
+    tried: dict[float, Coded] = {}
 
-    def psnr_of(quality: int) -> float:
+    def measure(quality: float) -> float:
         data = encode(quality)
         tried[quality] = Coded(quality, data, psnr(data))
         return tried[quality].psnr
 
-    quality = bisect_left(QUALITIES, level, key=psnr_of)
-    if quality not in tried:
+    _search(measure, level, level + NEAR_PSNR)
+    enough = [coded for coded in tried.values() if coded.psnr >= level]
+    if not enough:
         raise UsageError(f"no file of {level:g} dB PSNR: quality 100 reaches {tried[100].psnr:.2f} dB")
-    return tried[quality]
+    return min(enough)
+
+
+def _search(measure: Callable[[float], float], low: float, high: float) -> None:
+    """Measure qualities until one has low..high, quality 0 has more, 100 has less, or `MAX_ENCODES` were measured.
+
+    measure: something that should grow with the quality; 0 is measured first, then 100 if 0 has too little.
+    """
+    aim = (low + high) / 2
+    below, above, last = 0.0, 100.0, 0.0
+    if (under := measure(below)) >= low or (over := measure(above)) <= high:
+        return
+    under, over = under - aim, over - aim
+    for _ in range(MAX_ENCODES - 2):
+        quality = round(below + (above - below) * under / (under - over), 2)
+        if not below < quality < above:
+            quality = round((below + above) / 2, 2)
+        if not below < quality < above or low <= (value := measure(quality)) <= high:
+            return
+        # The Illinois rule: an end that stays while the other moves twice counts half, or it might stay for good.
+        excess = value - aim
+        if excess < 0:
+            below, under = quality, excess
+            over /= 2 if last < 0 else 1
+        else:
+            above, over = quality, excess
+            under /= 2 if last > 0 else 1
+        last = excess

@@ -13,7 +13,7 @@ from click.testing import Result
 from commands import fails, lrq
 from PIL import Image
 
-from lrcodec import batch, files
+from lrcodec import batch, cli, files
 from lrcodec.batch import Batch, Loaded, Source, Written, find, name_outputs
 from lrcodec.container import pack, unpack
 from lrcodec.errors import FormatError
@@ -202,10 +202,9 @@ def test_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return items
 
     monkeypatch.setattr(batch, "GROUP_FILES", 3)
-    monkeypatch.setattr(batch, "GROUP_PIXELS", 6)
     made = Batch(sources, None, ".out", bool, out_dir=tmp_path / "out")
     made.run(
-        lambda data: Loaded(data, len(data)), lambda: convert, lambda path, data: Written(path.write_bytes(data), "")
+        lambda data: Loaded(data, len(data)), lambda: convert, lambda path, data: Written(path.write_bytes(data), ""), 6
     )
     made.end()
     assert groups == [[1, 1, 1], [1, 5], [1], [9], [1]]
@@ -375,22 +374,25 @@ def test_one_file_that_is_skipped(pictures: list[Path]):
     assert target.read_bytes() == b"precious"
 
 
-def test_large_files_are_written_as_they_are_finished(tmp_path: Path):
-    """Before the next is so much as converted."""
-    sources = [tmp_path / f"{i}.in" for i in range(3)]
-    for source in sources:
-        source.write_bytes(bytes(2))
+@pytest.mark.parametrize(("together", "expected"), [(24 * 32, [0, 1, 2, 3]), (2**18, [0])])
+def test_an_interruption_loses_no_more_than_a_group(
+    together: int, expected: list[int], pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    from lrcodec.encoder import Encoder
 
-    def convert(items: list[bytes]) -> list[bytes]:
-        written.append(len([*tmp_path.glob("*.out")]))
-        return items
+    intact, written = Encoder.encode_batch, []
 
-    written: list[int] = []
-    made = Batch(sources, None, ".out", bool)
-    made.run(
-        lambda data: Loaded(data, 2**17 + 1), lambda: convert, lambda path, data: Written(path.write_bytes(data), "")
-    )
-    assert written == [0, 1, 2]
+    def encode_batch(self: Encoder, images: list[np.ndarray], *arguments: object, **options: object) -> list[bytes]:
+        written.append(len([*pictures[0].parent.glob("*.lrq")]))
+        if len(written) == len(expected):
+            raise KeyboardInterrupt
+        return intact(self, images, *arguments, **options)
+
+    monkeypatch.setattr(Encoder, "encode_batch", encode_batch)
+    monkeypatch.setattr(cli, "ENCODED_TOGETHER", together)
+    result = lrq("encode", *pictures, "--effort", 0)
+    assert (result.exit_code, lines(result), written) == (130, ["lrq: error: interrupted"], expected)
+    assert len([*pictures[0].parent.glob("*.lrq")]) == expected[-1]
 
 
 # ---- what is told
@@ -410,12 +412,15 @@ def test_what_is_done_shows_on_a_terminal_only(pictures: list[Path], monkeypatch
         monkeypatch.setattr(batch, "GROUP_FILES", 1)
         made = Batch(pictures[:2], None, ".out", bool, quiet=quiet)
         made.run(
-            lambda data: Loaded(data, 1234567), lambda: lambda items: items, lambda path, data: Written(len(data), "")
+            lambda data: Loaded(data, 1234567),
+            lambda: lambda items: items,
+            lambda path, data: Written(len(data), ""),
+            9,
         )
         shown = stream.getvalue().split("\r\033[K")
         if stream.isatty() and not quiet:
-            assert shown[1] == f"{pictures[0]}, 1.2 megapixels" and shown[-1] == ""
-            assert re.fullmatch(r".*/b.png, 1.2 megapixels; 1 of 2 files done, [\d:]+ left", shown[2])
+            assert shown[1] == f"{pictures[0]}, 1,234,567 pixels" and shown[-1] == ""
+            assert re.fullmatch(r"1 of 2 files done, [\d:]+ left: .*/b.png, 1,234,567 pixels", shown[2])
         else:
             assert shown == [""]
 
@@ -424,7 +429,7 @@ def test_a_search_shows_its_encodes(pictures: list[Path], monkeypatch: pytest.Mo
     shown: list[str] = []
     monkeypatch.setattr(Batch, "show", lambda self, text="": shown.append(text))
     assert lrq("encode", pictures[0], "--effort", 0, "--target-size", "1M").exit_code == 0
-    assert shown[0] == f"{pictures[0]}, 0.0 megapixels"
+    assert shown[0] == f"{pictures[0]}, 768 pixels"
     assert shown[1].startswith("encode 1 of at most ") and ": quality " in shown[1]
     assert " bytes)" in shown[2]
 

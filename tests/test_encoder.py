@@ -3,15 +3,17 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
 
-from lrcodec import decode, probe
+from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
+from lrcodec.encoder.config import PRESETS
 from lrcodec.encoder.export import colour_matrix
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
@@ -40,6 +42,44 @@ def test_quality_is_monotone(encoder, picture):
     sizes, psnrs = [len(f) for f in files], [psnr(picture, decode(f)) for f in files]
     assert sizes == sorted(sizes) and psnrs == sorted(psnrs)
     assert sizes[-1] > 4 * sizes[0] and psnrs[-1] > psnrs[0] + 5
+
+
+@pytest.mark.parametrize("effort", [0, 1])
+def test_sizes_do_not_jump_where_the_rate_band_changes(encoder, picture, effort):
+    for quality in [16, 33] if effort else [8, 16, 33, 41, 49, 66, 83]:
+        small, between, large = (
+            len(encoder.encode(picture, q, effort=effort)) for q in (quality, quality + 0.5, quality + 1)
+        )
+        assert small < between < large < 1.06 * small
+
+
+def test_sizes_of_small_images_do_not_jump_either():
+    """Summed over some: of one alone, a byte is much."""
+    from skimage import data
+
+    tiles = [np.ascontiguousarray(data.astronaut()[:64, x : x + 64]) for x in range(0, 512, 64)]
+    encoder = Encoder("faces64", device="cpu")
+    for quality in (16, 33, 49, 66):
+        small, large = (sum(map(len, encoder.encode_batch(tiles, q, effort=0))) for q in (quality, quality + 1))
+        assert small < large < 1.06 * small
+
+
+def test_the_file_has_the_rate_band_that_codes_it_in_fewer_bytes(encoder, picture):
+    """Near the middle of a band that is this one, halfway to the next either of the two."""
+    bands = [probe(encoder.encode(picture, quality, effort=0)).band for quality in (0, 5, 25, 42, 58, 75, 95, 100)]
+    assert bands == [0, 0, 1, 2, 3, 4, 5, 5]
+    data = encoder.encode(picture, 33.4, effort=0)
+    header, planes = Decoder().indices(data)
+    sizes = [len(entropy.encode(planes, encoder.pack, replace(header, band=band))[0]) for band in (1, 2)]
+    assert min(sizes) == sizes[header.band - 1] < max(sizes)
+
+
+@pytest.mark.parametrize(
+    ("share", "around"),
+    [(0, (0, 0, 0)), (0.125, (0, 0, 0)), (0.25, (0, 1, 0.5)), (0.4375, (1, 2, 0.25)), (1, (3, 3, 0))],
+)
+def test_rate_bands_around_a_quality(share, around):
+    assert replace(PRESETS["tiny"], bands=4).bands_around(share) == around
 
 
 def test_more_effort_gives_lower_cost(encoder, picture):

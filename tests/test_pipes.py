@@ -360,6 +360,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory, photo_file: Path) -> Path:
         "--nonsense",
         "encode",
         "encode --quality",
+        "encode folder",
+        "encode folder -r",
+        "encode junk.png -r",
+        "encode junk.png -o new.lrq -f",
+        "encode junk.png -v --quiet",
+        "encode junk.png cut.lrq",
+        "decode cut.lrq junk.png",
+        "decode folder --region 1,2,3,4",
         "encode junk.png -q",
         "encode junk.png -q high",
         "encode junk.png -q 100.5",
@@ -414,6 +422,7 @@ WORDS = [
     *("encode", "decode", "info", "compare", "models", "add", "remove"),
     *("-", "--", "", "junk.png", "empty", "cut.lrq", "folder", "missing", "./-", "x/y", "\u00e9", "a\nb"),
     *("-o", "--out-dir", "-f", "-q", "--rank", "--effort", "--model", "--target-size", "--target-psnr", "--preview"),
+    *("--skip-existing", "-r", "-v", "--quiet", "out.lrq"),
     *("--format", "--region", "--max-pixels", "--json", "--amplify", "--iterations", "--device", "--no-smoothing"),
     *("0", "1", "-1", "50", "101", "nan", "inf", "1e9", "20k", "png", "out.png", "1,2,3,4", "cpu", "photo"),
 ]
@@ -440,6 +449,12 @@ def test_random_arguments_end_in_one_line_a_failure(
     else:
         assert command == "models" and result.stdout.startswith("photo ")
     assert sorted(desk.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "info", "compare"])
+def test_an_empty_name_is_no_folder(command: str, desk: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(desk)
+    assert "not empty" in fails(2, command, "", "")
 
 
 def test_no_arguments_show_the_help():

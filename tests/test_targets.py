@@ -1,8 +1,10 @@
 """Qualities that meet a target: of any encoder by the rules of targets.py, and of the command on real images."""
 
+import math
 import re
 import shutil
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,73 +20,94 @@ from lrcodec.errors import UsageError
 from lrcodec.metrics import psnr
 from lrcodec.options import byte_count
 
-LEVELS = st.lists(st.integers(1, 3000), min_size=101, max_size=101)
+LEVELS = st.lists(st.integers(9, 3000), min_size=101, max_size=101)
+GROWTH = st.lists(st.floats(0.01, 0.06), min_size=100, max_size=100)
+"""Of the size, from each quality to the next."""
 
 
 class Sizes:
-    """An encoder whose file of quality q is q in a byte and zeros, `sizes[q]` bytes in all; PSNR is that over 10."""
+    """An encoder whose file of quality q starts with q, and has the size of whole qualities, with lines between them.
 
-    def __init__(self, sizes: list[int]):
-        self.sizes, self.calls = sizes, 0
+    PSNR is a tenth of the size.
+    """
 
-    def encode(self, quality: int) -> bytes:
-        self.calls += 1
-        return bytes([quality]).ljust(self.sizes[quality], b"\0")
+    def __init__(self, sizes: Sequence[float]):
+        self.sizes, self.asked = sizes, []
+
+    def size(self, quality: float) -> int:
+        return int(np.interp(quality, range(101), self.sizes))
+
+    def encode(self, quality: float) -> bytes:
+        assert quality == round(quality, 2) and 0 <= quality <= 100
+        self.asked.append(quality)
+        return struct.pack("d", quality).ljust(self.size(quality), b"\0")
 
     def psnr(self, data: bytes) -> float:
-        return self.sizes[data[0]] / 10
+        return self.size(struct.unpack("d", data[:8])[0]) / 10
 
 
 def test_the_number_of_encodes_that_is_documented():
-    assert targets.MAX_ENCODES == 7
+    assert targets.MAX_ENCODES == 8
     for option in ("--target-size", "--target-psnr"):
-        assert re.search(rf"{option} .*?up to\s+7\s+encodes", lrq("encode", "--help").stdout, re.DOTALL)
+        assert re.search(rf"{option} .*?up to\s+8\s+encodes", lrq("encode", "--help").stdout, re.DOTALL)
 
 
-@given(LEVELS.map(sorted), st.integers(1, 3100))
-def test_the_best_quality_that_fits(sizes: list[int], size: int):
-    coder = Sizes(sizes)
-    fitting = [quality for quality in range(101) if sizes[quality] <= size]
-    if fitting:
-        found = targets.for_size(coder.encode, coder.psnr, size)
-        assert found == (fitting[-1], coder.encode(fitting[-1]), sizes[fitting[-1]] / 10)
-    else:
-        with pytest.raises(UsageError, match=f"quality 0 takes {sizes[0]:,}, which is {sizes[0] - size:,} too many"):
-            targets.for_size(coder.encode, coder.psnr, size)
-    assert coder.calls <= targets.MAX_ENCODES + bool(fitting)
+@given(GROWTH, st.floats(0, 1))
+def test_a_size_is_missed_by_less_than_one_per_cent(growth: list[float], where: float):
+    sizes = 2000 * np.exp(np.cumsum([0, *growth]))
+    coder, size = Sizes(sizes), int(sizes[0] ** (1 - where) * sizes[100] ** where)
+    found = targets.for_size(coder.encode, coder.psnr, size)
+    assert 0.99 * size <= len(found.data) <= size
+    assert found == (found.quality, coder.encode(found.quality), coder.size(found.quality) / 10)
+    assert len(coder.asked) <= targets.MAX_ENCODES + 1 and len(set(coder.asked)) == len(coder.asked) - 1
 
 
-@given(LEVELS.map(sorted), st.integers(1, 3100))
-def test_the_lowest_quality_that_is_enough(sizes: list[int], level: int):
-    coder = Sizes(sizes)
-    enough = [quality for quality in range(101) if sizes[quality] >= level]
-    if enough:
-        found = targets.for_psnr(coder.encode, coder.psnr, level / 10)
-        assert found == (enough[0], coder.encode(enough[0]), sizes[enough[0]] / 10)
-    else:
-        with pytest.raises(UsageError, match=f"no file of .* dB PSNR: quality 100 reaches {sizes[100] / 10:.2f} dB"):
-            targets.for_psnr(coder.encode, coder.psnr, level / 10)
-    assert coder.calls <= targets.MAX_ENCODES + bool(enough)
+@given(GROWTH, st.floats(0, 1))
+def test_a_psnr_is_missed_by_less_than_a_twentieth(growth: list[float], where: float):
+    """PSNR of 20 to 45 dB, which grows where the size does."""
+    levels = 10 * (20 + 25 * np.cumsum([0, *growth]) / sum(growth))
+    coder, level = Sizes(levels), 20 + 25 * where
+    coder.size = lambda quality: np.interp(quality, range(101), levels)
+    coder.encode = lambda quality: coder.asked.append(quality) or struct.pack("d", quality)
+    found = targets.for_psnr(coder.encode, coder.psnr, level)
+    assert level <= found.psnr <= level + 0.05
+    assert struct.unpack("d", found.data)[0] == found.quality and coder.psnr(found.data) == found.psnr
+    assert len(set(coder.asked)) == len(coder.asked) <= targets.MAX_ENCODES
 
 
 @given(LEVELS, st.integers(1, 3100))
 def test_a_target_is_met_whatever_the_order_of_the_files(sizes: list[int], target: int):
-    """Or refused, and then rightly so for quality 0, or 100."""
+    """By the best that was tried; or refused, and then rightly so for quality 0, or 100."""
+    coder = Sizes(sizes)
     try:
-        assert len(targets.for_size(Sizes(sizes).encode, lambda data: 0, target).data) <= target
-    except UsageError:
-        assert sizes[0] > target
+        found = targets.for_size(coder.encode, coder.psnr, target)
+        assert found.quality == max(q for q in coder.asked if coder.size(q) <= target)
+        assert len(found.data) == coder.size(found.quality)
+    except UsageError as error:
+        message = f"quality 0 takes {sizes[0]:,}, which is {sizes[0] - target:,} too many"
+        assert sizes[0] > target and message in str(error)
+    assert len(coder.asked) <= targets.MAX_ENCODES
+    coder = Sizes(sizes)
     try:
-        found = targets.for_psnr(Sizes(sizes).encode, Sizes(sizes).psnr, target / 10)
-        assert found.psnr >= target / 10 and sizes[found.quality] / 10 == found.psnr
-    except UsageError:
-        assert sizes[100] < target
+        found = targets.for_psnr(coder.encode, coder.psnr, target / 10)
+        assert found.quality == min(q for q in coder.asked if coder.size(q) >= target)
+        assert found.psnr == coder.size(found.quality) / 10
+    except UsageError as error:
+        assert sizes[100] < target and f"quality 100 reaches {sizes[100] / 10:.2f} dB" in str(error)
+    assert len(coder.asked) <= targets.MAX_ENCODES
+
+
+@pytest.mark.parametrize(("psnr_at", "level"), [(lambda q: math.inf if q > 60 else 30, 40), (lambda q: q, 55.55)])
+def test_psnr_without_bounds_and_in_steps(psnr_at: Callable[[float], float], level: float):
+    """Of an image that some quality codes without an error."""
+    found = targets.for_psnr(lambda q: struct.pack("d", q), lambda data: psnr_at(struct.unpack("d", data)[0]), level)
+    assert level <= found.psnr == psnr_at(found.quality)
 
 
 # ---- the command
 
 
-Encode = Callable[[int], bytes]
+Encode = Callable[[float], bytes]
 
 
 @pytest.fixture(scope="session")
@@ -104,11 +127,11 @@ def picture(tmp_path: Path, photo: np.ndarray) -> Path:
     return path
 
 
-def reached(line: str) -> tuple[int, float, int]:
+def reached(line: str) -> tuple[float, float, int]:
     """Quality, PSNR in dB and bytes, as the command says them."""
-    match = re.search(r": quality (\d+), ([\d.]+) dB PSNR, ([\d,]+) bytes, 97 x 61 pixels, ", line)
+    match = re.search(r": quality ([\d.]+), ([\d.]+) dB PSNR, ([\d,]+) bytes, 97 x 61 pixels, ", line)
     assert match, line
-    return int(match[1]), float(match[2]), int(match[3].replace(",", ""))
+    return float(match[1]), float(match[2]), int(match[3].replace(",", ""))
 
 
 def test_target_size(picture: Path, photo: np.ndarray, encode: Encode):
@@ -118,7 +141,7 @@ def test_target_size(picture: Path, photo: np.ndarray, encode: Encode):
     assert (result.exit_code, result.stdout) == (0, "")
     quality, level, count = reached(result.stderr)
     data = target.read_bytes()
-    assert len(data) == count <= size < len(encode(quality + 1))
+    assert 0.99 * size <= len(data) == count <= size
     assert data == encode(quality)
     assert level == round(psnr(photo, lrcodec.decode(data)), 2)
 
@@ -132,25 +155,24 @@ def test_target_psnr(picture: Path, photo: np.ndarray, encode: Encode):
     quality, achieved, count = reached(result.stderr)
     data = target.read_bytes()
     assert data == encode(quality) and len(data) == count
-    assert psnr(photo, lrcodec.decode(encode(quality - 1))) < level <= psnr(photo, lrcodec.decode(data))
+    assert level <= psnr(photo, lrcodec.decode(data)) <= level + 0.2  # few patches: it grows in steps
     assert achieved == round(psnr(photo, lrcodec.decode(data)), 2)
 
 
-def test_the_encoder_is_asked_at_most_seven_times(picture: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ends_of_the_range_are_tried_first(picture: Path, monkeypatch: pytest.MonkeyPatch):
     from lrcodec.encoder import Encoder
 
     qualities = []
     intact = Encoder.encode_batch
 
-    def encode_batch(self: Encoder, images: list[np.ndarray], quality: int, **others: object) -> list[bytes]:
+    def encode_batch(self: Encoder, images: list[np.ndarray], quality: float, **others: object) -> list[bytes]:
         qualities.append(quality)
         return intact(self, images, quality, **others)
 
     monkeypatch.setattr(Encoder, "encode_batch", encode_batch)
     for option in ("--target-size=1M", "--target-psnr=1"):
         assert lrq("encode", picture, "--effort", 0, "-f", option).exit_code == 0
-        assert len(set(qualities)) == len(qualities) <= 7
-        assert qualities[-1] == (100 if "size" in option else 0)
+        assert qualities == ([0, 100] if "size" in option else [0])
         qualities.clear()
 
 

@@ -50,7 +50,7 @@ def test_standard_input(folder: Path):
 
 def test_a_batch_counts_them(folder: Path):
     sources = ["photo.png", "text.bmp", "text.png", "poor.jpg"]
-    assert notes(*sources, "--out-dir", "out", "-q", 75) == [
+    assert notes(*sources, "--out-dir", "out", "-q", 100) == [
         f"note: 2 of 4 files (text.bmp, text.png): {DRAWN}",
         f"note: 1 of 4 files (poor.jpg): {LARGER}",
     ]
