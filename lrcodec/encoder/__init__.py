@@ -238,6 +238,8 @@ class Encoder:
     def _blend(self, quality: float, bits: Callable[[int], list[Bits]]) -> list[Bits]:
         """What `bits` gives for the rate bands around a quality, by how near they are: choices do not jump."""
         low, high, share = self.config.bands_around(quality / 100)
+        if low == high:
+            return bits(low)  # between infinite bits, of what a shared codebook never does, lies no number
         return [
             Bits(a.depths.lerp(b.depths, share), [x.lerp(y, share) for x, y in zip(a.indices, b.indices, strict=True)])
             for a, b in zip(bits(low), bits(high), strict=True)
