@@ -19,6 +19,7 @@ from . import zoo
 from .errors import LrqError, UsageError, extra
 from .files import STANDARD, printable, write_file
 from .options import FILE, MODEL, THREADS, Number
+from .runtime import no_list_of_fonts
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
 SETS = ("celeba64", "cifar10", "mnist")
@@ -246,6 +247,7 @@ def _range(text: str) -> tuple[float, float]:
 @click.option("--limit", type=click.IntRange(1), help="Suite: images of each split. Default: all.")
 @click.option("--pictures", metavar="FILE", type=FILE, help="Suite: write test images side by side as a PNG.")
 @click.pass_context
+@no_list_of_fonts()
 def bench(
     context: click.Context,
     paths: tuple[Path, ...],

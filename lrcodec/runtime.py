@@ -4,6 +4,9 @@ This is imported before any of them. A codec tells nobody anything, and several 
 """
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .errors import UsageError
 
@@ -22,3 +25,20 @@ def thread_count(threads: int) -> int:
     if threads < 0:
         raise UsageError(f"threads must be 0 or more, not {threads}")
     return threads or cores()
+
+
+@contextmanager
+def no_list_of_fonts() -> Iterator[None]:
+    """Within, Matplotlib keeps its list of fonts in a folder that is removed at the end, not in one of the user's.
+
+    A user who has chosen a folder, by the variable MPLCONFIGDIR, keeps it.
+    """
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="lrq-") as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MPLCONFIGDIR"]
