@@ -239,9 +239,13 @@ class Encoder:
         """What `bits` gives for the rate bands around a quality, by how near they are: choices do not jump."""
         low, high, share = self.config.bands_around(quality / 100)
         if low == high:
-            return bits(low)  # between infinite bits, of what a shared codebook never does, lies no number
+            return bits(low)
+
+        def mean(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return (1 - share) * a + share * b  # not lerp: of two infinite bits it makes nan
+
         return [
-            Bits(a.depths.lerp(b.depths, share), [x.lerp(y, share) for x, y in zip(a.indices, b.indices, strict=True)])
+            Bits(mean(a.depths, b.depths), [mean(x, y) for x, y in zip(a.indices, b.indices, strict=True)])
             for a, b in zip(bits(low), bits(high), strict=True)
         ]
 
