@@ -1,11 +1,9 @@
 """The commands that manage, train and measure models: `lrq models`, `train` and `bench`. See cli.py."""
 
-import errno
 import math
 import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -17,7 +15,7 @@ from click.core import ParameterSource
 
 from . import zoo
 from .errors import LrqError, UsageError, extra
-from .files import STANDARD, printable, write_file
+from .files import check_outputs, printable, write_file
 from .options import FILE, MODEL, THREADS, Number
 from .runtime import no_list_of_fonts
 
@@ -121,7 +119,7 @@ def train(
     config = settings[preset] if steps is None else replace(settings[preset], steps=steps)
     work = work or Path(f"{output}.work")
     files = find_images(paths)
-    _check_outputs({"-o": output, "--work": work}, paths, folders=True)
+    check_outputs([output, work], paths, folders=True)
     for path in (work, *files):  # an older pack is replaced, with all that is in its folder
         if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(output)):
             raise UsageError(f"{path} lies in {output}, which the new pack replaces: name another folder with -o")
@@ -286,15 +284,15 @@ def bench(
     _check_mode(context, "suite" if suite else "speed" if speed else "curves")
     if speed and len(ranks) > 1:
         raise UsageError("--speed goes with one --rank")
-    outputs = {"--json": json_file, "--plot": plot_file, "--html": html_file, "--pictures": pictures}
+    outputs = [json_file, plot_file, html_file, pictures]
     if suite:
-        _check_outputs(outputs, data.glob("*/*"))
-        _check_outputs({"--work": work}, [data], folders=True)
+        check_outputs(outputs, data.glob("*/*"))
+        check_outputs([work], [data], folders=True)
         _bench_suite(data, work, sets, limit, json_file, plot_file, pictures)
         return
     images = measuring.find_images(paths)
     pack = zoo.find(model)
-    _check_outputs(outputs, [*images, *pack.path.glob("*")])
+    check_outputs(outputs, [*images, *pack.path.glob("*")])
     for _ in measuring.read_images(images):
         pass  # one that is of no use must show now, not after hours of measuring the others
     if not speed:
@@ -358,41 +356,6 @@ def _check_mode(context: click.Context, mode: str) -> None:
             option = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.human_readable_name
             where = f"without --{modes[0]}" if mode == "curves" else f"with --{mode}"
             raise UsageError(f"{option} has no effect {where}")
-
-
-def _check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path], folders: bool = False) -> None:
-    """Raise UsageError or OSError before the work for outputs that cannot, or must not, be written after it.
-
-    outputs: by the option that names them; files or, with `folders`, folders that are made where they are missing.
-    inputs: what no output may replace. Nor may two outputs be one.
-    """
-    taken = dict.fromkeys(inputs, "an input")
-    for option, path in outputs.items():
-        if path in (None, STANDARD):
-            continue
-        if what := next((what for other, what in taken.items() if _same(path, other)), None):
-            raise UsageError(f"{option} {path} would replace {what}: name another")
-        taken[path] = f"what {option} writes"
-        if path.exists() and path.is_dir() != folders:
-            number = errno.ENOTDIR if folders else errno.EISDIR
-            raise OSError(number, os.strerror(number), str(path))
-        if path.exists() and not folders and not path.is_file():
-            continue  # a pipe or a device
-        place = Path(os.path.realpath(path)) if folders else Path(os.path.realpath(path)).parent
-        while folders and not place.exists():
-            place = place.parent
-        try:
-            with tempfile.TemporaryFile(dir=place):
-                pass
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one file or folder, links of either kind included, or would be once it is made."""
-    if one.exists() and other.exists():
-        return one.samefile(other)
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _require(*packages: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -164,17 +165,26 @@ def check_place(path: Path, make_folders: bool = False) -> None:
         return
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
-    writable = path  # a pipe or a device; of a file it is the folder, where a new one replaces it
-    if path.is_file() or not path.exists():
-        writable = (Path(os.path.realpath(path)) if path.is_symlink() else path).parent
-        while make_folders and not writable.exists() and writable != writable.parent:
-            writable = writable.parent
-        if not writable.exists():
-            raise FileNotFoundError(errno.ENOENT, "no such folder", str(writable))
-        if not writable.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(writable))
-    if not os.access(writable, os.W_OK):
-        raise PermissionError(errno.EACCES, "may not be written", str(writable))
+    if path.exists() and not path.is_file():  # a pipe or a device
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "may not be written", str(path))
+        return
+    _check_folder((Path(os.path.realpath(path)) if path.is_symlink() else path).parent, make_folders)
+
+
+def _check_folder(folder: Path, make: bool) -> None:
+    """Raise OSError if no file can be written into this folder, which may be missing where it can be made."""
+    while make and not folder.exists():
+        folder = folder.parent
+    if not folder.exists():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(folder))
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is no folder", str(folder))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def identity(path: Path) -> object:
@@ -196,3 +206,20 @@ def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
         if STANDARD not in (output, path) and identity(path) == own:
             name = "" if str(path) == str(output) else f" ({path})"
             raise UsageError(f"{output} would replace a file of this command{name}: name another output")
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path], folders: bool = False) -> None:
+    """Raise UsageError or OSError before the work for outputs that must not, or cannot, be written after it.
+
+    outputs: files or, with `folders`, folders that are made where they are missing. No two may be one. None: not asked
+    for. inputs: what no output may replace.
+    """
+    taken = [*inputs]
+    for path in outputs:
+        if path and path != STANDARD:
+            refuse_input(path, taken)
+            if folders:
+                _check_folder(path, make=True)
+            else:
+                check_place(path)
+            taken.append(path)
