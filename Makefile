@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: demo test lint
+.PHONY: demo test lint man
 
 demo: .venv/.installed
 	@.venv/bin/python tests/demo.py
@@ -12,6 +12,9 @@ lint: .venv/.installed
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
+
+man: .venv/.installed
+	@.venv/bin/click-man lrq --target man --man-date 2026-11-25
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -m venv .venv

@@ -32,7 +32,10 @@ from .files import (
     title,
     write_file,
 )
+from .help import Group
 from .options import (
+    DEVICE,
+    EFFORT,
     FILE,
     FORCE,
     MAX_PIXELS,
@@ -95,7 +98,7 @@ class Strips(NamedTuple):
     metadata: Metadata
 
 
-class Lrq(click.Group):
+class Lrq(Group):
     """A group whose commands end in one line and the error's exit code, never in a traceback."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -177,7 +180,7 @@ def main() -> None:
 @RECURSIVE
 @VERBOSE
 @QUIET
-@click.option("-q", "--quality", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
+@click.option("-q", "--quality", metavar="Q", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
     metavar="BYTES",
@@ -190,24 +193,22 @@ def main() -> None:
     type=Number(0, min_open=True),
     help="Instead of -q: at least this PSNR, by less than 0.05 dB as a rule. " + SEARCH,
 )
-@click.option("--rank", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
-@click.option("--iterations", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none.")
-@MODEL
+@click.option("--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option(
-    "--effort",
-    type=click.IntRange(0, 2),
-    default=1,
-    show_default=True,
-    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
+    "--iterations", metavar="N", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none."
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@MODEL
+@EFFORT
+@DEVICE
 @THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
 @click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
 @click.option(
     "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
 )
-@click.option("--frame", type=click.IntRange(1), help="Of an animation or a document of several pages; 1: the first.")
+@click.option(
+    "--frame", type=click.IntRange(1), metavar="N", help="Of an animation or a document of several pages; 1: the first."
+)
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
 )
@@ -235,7 +236,7 @@ def encode(
     frame: int | None,
     preview: Path | None,
 ) -> None:
-    """Encode the image files IN, or those in the folders IN; - is standard input or output.
+    """Encode image files, or those in folders. - is standard input or output.
 
     `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
 
@@ -375,13 +376,15 @@ def _search(
 @click.option(
     "--format",
     "suffix",
+    metavar="FORMAT",
     type=image_suffix,
     help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
 )
 @click.option(
     "--output-quality",
+    metavar="N",
     type=click.IntRange(0, 100),
-    help="Of .jpg, else 95, or of .webp, which is lossless without; as Pillow counts.",
+    help="As Pillow counts. Default: 95 for .jpg; .webp is lossless without.",
 )
 @OUT_DIR
 @FORCE
@@ -411,7 +414,7 @@ def decode(
     threads: int,
     region: Region | None,
 ) -> None:
-    """Decode the .lrq files IN, or those in the folders IN; - is standard input or output.
+    """Decode .lrq files, or those in folders. - is standard input or output.
 
     `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
 
@@ -486,7 +489,7 @@ def _decode(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
 @click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(file: Path, as_json: bool) -> None:
-    """Check FILE for damage and show its header and chunks; - is standard input."""
+    """Check a .lrq file for damage, and show what it holds. - is standard input."""
     data = read_file(file)
     with naming(title(file)):
         header, chunks = container.unpack(data)
@@ -525,7 +528,9 @@ def compare(
     max_pixels: int,
     models: tuple[str, ...],
 ) -> None:
-    """Print PSNR, MS-SSIM and bits per pixel of each FILE against the image REFERENCE.
+    """Print PSNR, MS-SSIM and bits per pixel of images.
+
+    Each FILE is measured against the image REFERENCE.
 
     All may be .lrq files or other images, one of them - for standard input. Alpha is left out.
     """

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 from . import zoo
 from .errors import LrqError, UsageError, extra
 from .files import check_outputs, printable, write_file
-from .options import FILE, MODEL, THREADS, Number
+from .help import Command
+from .options import DEVICE, EFFORT, FILE, MODEL, THREADS, Number
 from .runtime import no_list_of_fonts
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
@@ -50,13 +51,13 @@ MODES = {
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the model packs that are shipped or installed, install one, or remove one."""
+    """List, install or remove model packs."""
     if context.invoked_subcommand is None:
         for pack in zoo.packs():
             _show(pack)
 
 
-@models.command()
+@models.command(cls=Command)
 @click.argument("pack", type=FILE)
 @click.option("--name", help="Name of the model. Default: the folder's.")
 @click.option("-f", "--force", is_flag=True, help="Replace an installed model of that name.")
@@ -69,7 +70,7 @@ def add(pack: Path, name: str | None, force: bool) -> None:
     _show(zoo.install(pack, name, force))
 
 
-@models.command()
+@models.command(cls=Command)
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove the installed model NAME. Files that were encoded with it can no longer be decoded."""
@@ -82,7 +83,7 @@ def _show(pack: zoo.Entry) -> None:
     click.echo(f"{pack.name:<12} {text}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("paths", metavar="IMAGES or FOLDERS", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", metavar="PACK", type=FILE, required=True, help="Folder of the new model pack.")
 @click.option(
@@ -181,7 +182,7 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("paths", metavar="[IMAGES or FOLDERS]", type=FILE, nargs=-1)
 @click.option(
     "--rank",
@@ -198,9 +199,9 @@ def _range(text: str) -> tuple[float, float]:
     multiple=True,
     help="Quality of the files, also fractions. Default: 0, 10, ... 100; with --speed 50.",
 )
-@click.option("--effort", type=click.IntRange(0, 2), default=1, show_default=True, help="As of lrq encode.")
+@EFFORT
 @MODEL
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@DEVICE
 @THREADS
 @click.option("--no-transformer", is_flag=True, help="Search from block means instead of the transformer's latents.")
 @click.option(
@@ -271,7 +272,9 @@ def bench(
     limit: int | None,
     pictures: Path | None,
 ) -> None:
-    """Measure rate, distortion and speed beside JPEG, WebP, AVIF, JPEG XL and JPEG 2000.
+    """Measure rate, distortion and speed beside other codecs.
+
+    They are JPEG, WebP, AVIF, JPEG XL and JPEG 2000.
 
     Without arguments, on the photographs that scikit-image ships. --rank and -q may be given several times.
     With --speed: time warm decodes on one thread and on two, and whole processes.

@@ -55,13 +55,30 @@ QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 
 MAX_PIXELS = click.option(
     "--max-pixels",
+    metavar="N",
     type=click.IntRange(1),
     default=container.MAX_PIXELS,
     show_default=True,
     help="Refuse larger .lrq images.",
 )
+EFFORT = click.option(
+    "--effort",
+    metavar="N",
+    type=click.IntRange(0, 2),
+    default=1,
+    show_default=True,
+    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
+)
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the encoder computes; auto: on a GPU with CUDA, if there is one.",
+)
 THREADS = click.option(
     "--threads",
+    metavar="N",
     type=click.IntRange(0),
     default=0,
     show_default=True,

@@ -1,0 +1,52 @@
+"""How `--help` is laid out: commands and options under headings, each option where one looks for it."""
+
+import click
+
+COMMANDS = {
+    "Images": ("encode", "decode", "info", "compare"),
+    "Models": ("models", "train"),
+    "Measuring": ("bench",),
+}
+OPTIONS = {
+    "Input": ("--frame", "--to-8bit", "--strip", "--recursive", "--region", "--max-pixels", "--tile", "--grey"),
+    "Output": (
+        *("--output", "--out-dir", "--format", "--output-quality", "--force", "--skip-existing", "--preview"),
+        *("--amplify", "--json", "--plot", "--html"),
+    ),
+    "Quality and size": (
+        *("--quality", "--target-size", "--target-psnr", "--effort"),
+        *("--rank", "--iterations", "--no-smoothing", "--no-transformer"),
+    ),
+    "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work"),
+    "Measurements": ("--anchor", "--bpp", "--per-image", "--speed", "--large"),
+    "The paper's experiments": ("--suite", "--data", "--set", "--limit", "--pictures"),
+    "Machine": ("--device", "--threads"),
+    "Messages": ("--verbose", "--quiet", "--version", "--help"),
+}
+"""Heading -> options, by their long names, of all commands."""
+
+
+class Command(click.Command):
+    """A command whose help lists its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        for name, names in OPTIONS.items():
+            records = [option.get_help_record(ctx) for option in options if {*option.opts} & {*names}]
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl([record for record in records if record])
+
+
+class Group(click.Group):
+    """A group whose help lists its commands under headings."""
+
+    command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for name, commands in COMMANDS.items():
+            with formatter.section(name):
+                formatter.write_dl([(own, self.commands[own].get_short_help_str(width)) for own in commands])
