@@ -548,9 +548,10 @@ def test_bench(picture: Path):
     assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 79.5" in page
 
 
-@pytest.mark.parametrize("option", [["--speed"], ["--suite", "paper"]])
-def test_bench_writes_a_page_of_curves_only(picture: Path, option: list[str]):
-    assert "--html" in fails(2, "bench", picture, *option, "--html", picture.with_suffix(".html"))
+@pytest.mark.parametrize("option", [["picture.png", "--speed"], ["--suite", "paper"]])
+def test_bench_writes_a_page_of_curves_only(picture: Path, option: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(picture.parent)
+    assert "--html" in fails(2, "bench", *option, "--html", picture.with_suffix(".html"))
     assert not picture.with_suffix(".html").exists()
 
 

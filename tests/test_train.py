@@ -135,7 +135,7 @@ def test_the_search_pays_what_the_file_costs(name, request, photo):
     header, planes = Decoder([folder]).indices(data)
     total = 0.0
     for plane, labels, bits in zip(
-        planes, entropy.contexts(planes, encoder.pack, header), encoder._context_bits(header), strict=True
+        planes, entropy.contexts(planes, encoder.pack, header), encoder._context_bits(header.band), strict=True
     ):
         total += bits.depths.numpy()[labels.depths, np.count_nonzero(plane, axis=3)].sum()
         for i, own in enumerate(bits.indices):
