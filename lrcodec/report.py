@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 
 from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, curves, levels, means
 from .errors import extra
+from .runtime import cores
 from .speed import REFERENCE, ROUNDS, Large, Process, Speed, Time, medians
 
 # Heading, field of Row (of Time), format of a number.
@@ -219,7 +219,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "machine": platform.machine(),
         "processor": platform.processor(),
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
     }
 
 
