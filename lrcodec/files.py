@@ -155,8 +155,11 @@ def _write_standard(pieces: Iterable[bytes]) -> int:
 
 
 def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"] = "wb") -> int:
-    with path.open(mode) as file:
-        return sum(map(file.write, pieces))
+    try:
+        with path.open(mode) as file:
+            return sum(map(file.write, pieces))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
 
 
 def check_place(path: Path, make_folders: bool = False) -> None:

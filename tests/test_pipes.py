@@ -284,6 +284,11 @@ def test_a_slow_reader_gets_everything(format: str, unbuffered: str, large_file:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_a_full_device_is_named(photo_file: Path):
+    assert fails(1, "decode", photo_file, "-o", "/dev/full", "--format", "png").startswith("lrq: error: /dev/full: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
 @pytest.mark.parametrize("command", ['decode "$1" -o -', 'info "$1"'])
 def test_a_full_disk_is_1(command: str, photo_file: Path):
     result = process(f"lrq {command} > /dev/full", photo_file)

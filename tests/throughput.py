@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 
+import lrcodec
 from lrcodec import datasets, zoo
 from lrcodec.bench import find_images
 from lrcodec.decoder import Decoder
@@ -27,7 +28,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = list(datasets.read(find_images(arguments.images), arguments.tile))
-    encoder, decoder = Encoder(arguments.model, "cpu"), Decoder([zoo.find(arguments.model).path], threads=1)
+    pack = zoo.find(arguments.model).path
+    encoder, decoder = Encoder(arguments.model, "cpu"), Decoder([pack], threads=1)
     for effort in (0, 1):
         start = time.perf_counter()
         files = encoder.encode_batch(images, arguments.quality, effort=effort)
@@ -38,6 +40,7 @@ def main() -> None:
     for what, run in (
         ("batch", lambda: decoder.decode_batch(files)),
         ("one by one", lambda: [decoder.decode(file) for file in files[:200]]),
+        ("by lrcodec.decode", lambda: [lrcodec.decode(file, models=[pack], threads=1) for file in files[:200]]),
     ):
         run()
         seconds = []
