@@ -159,7 +159,9 @@ def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"]
         with path.open(mode) as file:
             return sum(map(file.write, pieces))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_place(path: Path, make_folders: bool = False) -> None:
