@@ -1,5 +1,5 @@
 """Run the command line from a checkout: `python cli.py encode photo.png`."""
 
-from lrcodec.cli import main
+from lrcodec.cli.main import main
 
 main()

@@ -20,11 +20,13 @@ import numpy as np
 from PIL import Image
 
 import lrcodec
-from lrcodec import container, entropy, grid, zoo
-from lrcodec.container import Chunk, Header
+from lrcodec import entropy
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
-from lrcodec.extras import AXES, MAX_METADATA, Metadata, pack_alpha
-from lrcodec.zoo import Pack
+from lrcodec.format import container, grid
+from lrcodec.format.container import Chunk, Header
+from lrcodec.format.extras import AXES, MAX_METADATA, Metadata, pack_alpha
+from lrcodec.packs import zoo
+from lrcodec.packs.zoo import Pack
 
 HERE = Path(__file__).parent
 VECTORS, CORRUPT = HERE / "vectors", HERE / "corrupt"

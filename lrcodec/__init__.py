@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import runtime as runtime
-from .container import MAX_PIXELS, BytesLike, Header, unpack, unpack_header
 from .errors import EncoderMissingError, FormatError, LimitError, LrqError, UnsupportedError, UsageError, extra
-from .extras import Metadata, unpack_metadata
+from .format.container import MAX_PIXELS, BytesLike, Header, unpack, unpack_header
+from .format.extras import Metadata, unpack_metadata
 
 if TYPE_CHECKING:
     from .decoder import Decoder as Decoder

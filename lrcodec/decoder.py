@@ -17,14 +17,16 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime as ort
 
-from . import container, entropy, grid, zoo
-from .container import BytesLike, Header
+from . import entropy
 from .errors import FormatError, UnsupportedError, UsageError
-from .extras import AlphaReader
-from .fixed import FACTOR_BITS, PLANE_BITS
-from .grid import Scale
+from .format import container, grid
+from .format.container import BytesLike, Header
+from .format.extras import AlphaReader
+from .format.fixed import FACTOR_BITS, PLANE_BITS
+from .format.grid import Scale
+from .packs import zoo
+from .packs.zoo import Pack
 from .runtime import thread_count
-from .zoo import Pack
 
 ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
 

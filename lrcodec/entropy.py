@@ -13,10 +13,10 @@ from typing import NamedTuple
 import constriction
 import numpy as np
 
-from .container import Header
 from .errors import FormatError
-from .grid import Scale
-from .zoo import Pack
+from .format.container import Header
+from .format.grid import Scale
+from .packs.zoo import Pack
 
 TOTAL = 2**24
 COST_STEP = 8

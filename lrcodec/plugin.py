@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, cast
 import numpy as np
 from PIL import Image, ImageFile
 
-from .container import SIGNATURE, scan, unpack
 from .errors import LrqError, UsageError
-from .extras import TAGS, Metadata, unpack_metadata
+from .format.container import SIGNATURE, scan, unpack
+from .format.extras import TAGS, Metadata, unpack_metadata
 
 if TYPE_CHECKING:
     from .encoder import Encoder

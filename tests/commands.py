@@ -2,7 +2,7 @@
 
 from click.testing import CliRunner, Result
 
-from lrcodec import cli
+from lrcodec.cli import main as cli
 
 
 def lrq(*arguments: object, stdin: bytes = b"") -> Result:

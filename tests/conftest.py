@@ -50,9 +50,9 @@ def random_pack(request: pytest.FixtureRequest):
     """
     import io
 
-    from lrcodec.encoder.export import build_graph, check_exact, grey_smoothing
-    from lrcodec.grid import Scale
-    from lrcodec.zoo import Pack
+    from lrcodec.format.grid import Scale
+    from lrcodec.packs.zoo import Pack
+    from lrcodec.training.export import build_graph, check_exact, grey_smoothing
 
     random = np.random.default_rng(7)
     luma_only, shared = request.param == "luma", request.param == "shared"

@@ -17,7 +17,7 @@ import numpy as np
 from skimage import data
 
 from lrcodec.files import write_file
-from lrcodec.pixels import write_strips
+from lrcodec.image_io import write_strips
 
 
 def picture(side: int) -> Iterator[np.ndarray]:
@@ -36,7 +36,7 @@ def picture(side: int) -> Iterator[np.ndarray]:
 def measure(*arguments: str | Path) -> None:
     """Run lrq in a process of its own, and print what it took."""
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "lrcodec.cli", *map(str, arguments)])
+    child = subprocess.Popen([sys.executable, "-m", "lrcodec", *map(str, arguments)])
     _, status, usage = os.wait4(child.pid, 0)  # the usage of this child alone, unlike RUSAGE_CHILDREN
     if status:
         sys.exit(os.waitstatus_to_exitcode(status))

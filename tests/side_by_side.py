@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("image")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    lrq = [sys.executable, "-m", "lrcodec.cli"]
+    lrq = [sys.executable, "-m", "lrcodec"]
     print(f"{cores()} processors")
     with tempfile.TemporaryDirectory() as folder:
         coded, decoded = ([Path(folder, f"{n}{suffix}") for n in range(max(COUNTS))] for suffix in (".lrq", ".png"))

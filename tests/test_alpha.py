@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrcodec
-from lrcodec import entropy, grid, zoo
-from lrcodec.container import ALPHA, GREY, INDICES, RGB, Chunk, Header, pack, unpack
+from lrcodec import entropy
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, LimitError, UsageError
-from lrcodec.extras import MAX_METADATA, AlphaReader, Metadata, pack_alpha, pack_metadata, unpack_metadata
+from lrcodec.format import grid
+from lrcodec.format.container import ALPHA, GREY, INDICES, RGB, Chunk, Header, pack, unpack
+from lrcodec.format.extras import MAX_METADATA, AlphaReader, Metadata, pack_alpha, pack_metadata, unpack_metadata
+from lrcodec.packs import zoo
 
 METADATA = Metadata(b"profile" * 9, b"MM\0*exif", b"<x:xmpmeta/>")
 

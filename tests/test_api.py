@@ -13,8 +13,9 @@ from commands import fails
 from PIL import Image
 
 import lrcodec
-from lrcodec import errors, zoo
+from lrcodec import errors
 from lrcodec.decoder import shared
+from lrcodec.packs import zoo
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,13 @@ from click.testing import Result
 from commands import fails, lrq
 from PIL import Image
 
-from lrcodec import batch, cli, files
-from lrcodec.batch import Batch, Loaded, Source, Written, find, name_outputs
-from lrcodec.container import pack, unpack
+from lrcodec import files
+from lrcodec.cli import batch
+from lrcodec.cli import main as cli
+from lrcodec.cli.batch import Batch, Loaded, Source, Written, find, name_outputs
 from lrcodec.errors import FormatError
 from lrcodec.files import Failure
+from lrcodec.format.container import pack, unpack
 
 pytestmark = pytest.mark.usefixtures("user_folder")
 
@@ -63,7 +65,7 @@ def test_many_files_equal_one_by_one(pictures: list[Path], tmp_path: Path):
 
 
 def test_many_files_load_the_model_once(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
-    from lrcodec import zoo
+    from lrcodec.packs import zoo
 
     loaded = []
     load = zoo.Entry.load
@@ -388,7 +390,7 @@ def test_an_interruption_loses_no_more_than_a_group(
         return intact(self, images, *arguments, **options)
 
     monkeypatch.setattr(Encoder, "encode_batch", encode_batch)
-    monkeypatch.setattr(cli, "ENCODED_TOGETHER", together)
+    monkeypatch.setattr("lrcodec.cli.encode.TOGETHER", together)
     result = lrq("encode", *pictures, "--effort", 0)
     assert (result.exit_code, lines(result), written) == (130, ["lrq: error: interrupted"], expected)
     assert len([*pictures[0].parent.glob("*.lrq")]) == expected[-1]
@@ -519,7 +521,7 @@ def test_places_that_cannot_be_written_are_found_first(
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder where not even root may write")
 def test_folders_that_may_not_be_written(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lrcodec.pixels.read_picture", lambda *arguments: pytest.fail("works"))
+    monkeypatch.setattr("lrcodec.image_io.read_picture", lambda *arguments: pytest.fail("works"))
     for options in (["-o", "/proc/new"], ["--out-dir", "/proc/x/y"]):
         assert "lrq: error: /proc: " in fails(1, "encode", pictures[0], *options)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec import datasets
-from lrcodec.bench import (
+from lrcodec import image_files
+from lrcodec.errors import UsageError
+from lrcodec.image_files import SKIMAGE_PHOTOGRAPHS, find_images
+from lrcodec.measure.bench import (
     CLASSIC,
-    SKIMAGE_PHOTOGRAPHS,
     Result,
     Row,
     bd_rates,
@@ -19,14 +20,12 @@ from lrcodec.bench import (
     classic_encode,
     curves,
     cut,
-    find_images,
     means,
     ms_ssim_db,
     read_images,
     row_count,
 )
-from lrcodec.errors import UsageError
-from lrcodec.report import plot, table, to_json
+from lrcodec.measure.report import plot, table, to_json
 
 QUALITIES = (20, 40, 60, 80)
 
@@ -269,7 +268,7 @@ def test_images_are_upright_as_in_training(tmp_path):
     path, exif = tmp_path / "turned.jpg", Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     Image.fromarray(photograph(20, 40)).save(path, exif=exif)
-    ((_, measured),), (trained,) = read_images([path]), datasets.read([path])
+    ((_, measured),), (trained,) = read_images([path]), image_files.read([path])
     assert measured.shape == (40, 20, 3)
     np.testing.assert_array_equal(measured, trained)
 

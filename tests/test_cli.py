@@ -17,10 +17,10 @@ from PIL.PngImagePlugin import PngInfo
 
 import lrcodec
 from lrcodec import files
-from lrcodec.container import FIELDS, RGB, Chunk, Header, pack, unpack
 from lrcodec.errors import LrqError
-from lrcodec.metrics import psnr
-from lrcodec.pixels import read_picture
+from lrcodec.format.container import FIELDS, RGB, Chunk, Header, pack, unpack
+from lrcodec.image_io import read_picture
+from lrcodec.measure.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("user_folder")
@@ -161,7 +161,7 @@ def test_limits_are_5(sample: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("missing", ["torch", "safetensors"])
 def test_missing_encoder_is_6(missing: str, picture: Path):
-    code = f"import sys; sys.modules[{missing!r}] = None; from lrcodec.cli import main; main()"
+    code = f"import sys; sys.modules[{missing!r}] = None; from lrcodec.cli.main import main; main()"
     for arguments in (["encode", picture], ["bench", picture], ["train", picture.parent, "-o", picture.parent / "new"]):
         result = python(code, *arguments)
         assert (result.returncode, result.stdout) == (6, "")
@@ -184,14 +184,14 @@ def test_interruption_is_130(sample: Path, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "sample"], ["models"]], ids=["help", "info", "models"])
 def test_light_commands_import_nothing_heavy(arguments: list[str], sample: Path):
     code = (
-        "import sys; from lrcodec.cli import main; main(standalone_mode=False); "
+        "import sys; from lrcodec.cli.main import main; main(standalone_mode=False); "
         "sys.exit(bool({'torch', 'onnxruntime', 'skimage', 'matplotlib'} & set(sys.modules)))"
     )
     assert python(code, *(str(sample) if word == "sample" else word for word in arguments)).returncode == 0
 
 
 def test_decoding_without_torch(photo_file: Path, photo: np.ndarray, tmp_path: Path):
-    code = "import sys; sys.modules['torch'] = None; from lrcodec.cli import main; main()"
+    code = "import sys; sys.modules['torch'] = None; from lrcodec.cli.main import main; main()"
     result = python(code, "decode", photo_file, "-o", tmp_path / "out.png")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     with Image.open(tmp_path / "out.png") as image:
@@ -516,7 +516,7 @@ def test_removing_what_is_not_installed(new_model: Path, user_folder: Path):
 
 
 def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from lrcodec import zoo
+    from lrcodec.packs import zoo
 
     assert zoo.user_folder() == Path(os.environ["LRCODEC_MODELS"])
     monkeypatch.setenv("LRCODEC_MODELS", "")

@@ -20,8 +20,12 @@ from commands import fails, lrq
 from PIL import Image
 
 import lrcodec
-from lrcodec import bench, cli, cli_models, speed, suite, zoo
-from lrcodec.encoder import train as training
+from lrcodec.cli import main as cli
+from lrcodec.cli import models as cli_models
+from lrcodec.measure import bench, speed
+from lrcodec.packs import zoo
+from lrcodec.paper import suite
+from lrcodec.training import train as training
 
 
 @pytest.fixture
@@ -267,7 +271,7 @@ def test_completion_of_models(command: str, user_folder: Path):
 
 def test_completion_of_presets_without_torch():
     assert ("plain", "line-art") in completions("train", "--preset", "")
-    code = "import sys; sys.modules['torch'] = None; from lrcodec.cli import main; main(prog_name='lrq')"
+    code = "import sys; sys.modules['torch'] = None; from lrcodec.cli.main import main; main(prog_name='lrq')"
     words = {"_LRQ_COMPLETE": "bash_complete", "COMP_WORDS": "lrq train --preset s", "COMP_CWORD": "3"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=os.environ | words, capture_output=True, text=True, timeout=120)

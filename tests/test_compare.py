@@ -13,8 +13,8 @@ from commands import fails, lrq
 from PIL import Image
 
 import lrcodec
-from lrcodec import compare
-from lrcodec.metrics import colours, ms_ssim, psnr
+from lrcodec.measure import compare
+from lrcodec.measure.metrics import colours, ms_ssim, psnr
 
 ROOT = Path(__file__).parent.parent
 
@@ -166,7 +166,7 @@ def test_the_picture_replaces_no_input(folder: Path):
 
 def test_neither_encoder_nor_bench_is_needed(folder: Path):
     missing = ["torch", "safetensors", "skimage", "scipy", "matplotlib", "bjontegaard"]
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from lrcodec.cli import main; main()"
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from lrcodec.cli.main import main; main()"
     command = [sys.executable, "-c", code, "compare", folder / "large.png", folder / "large.lrq"]
     result = subprocess.run([*command, "-o", folder / "out.png"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stderr) == (0, "")

@@ -10,8 +10,8 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrcodec.container import FIELDS, GREY, OPTIONS, RGB, Chunk, Header, pack, scan, unpack, unpack_header
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
+from lrcodec.format.container import FIELDS, GREY, OPTIONS, RGB, Chunk, Header, pack, scan, unpack, unpack_header
 
 HEADER = Header(width=640, height=480, colour=RGB, rank=2, iterations=8, band=3, smoothing=1, model=b"\x01" * 8)
 SPEC = Path(__file__).parent.parent / "SPEC.md"

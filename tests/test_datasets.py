@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lrcodec import datasets
+from lrcodec import image_files
 from lrcodec.errors import UsageError
+from lrcodec.paper import datasets
 
 
 def images(count: int, height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -29,13 +30,13 @@ def mosaic(tiles: np.ndarray, columns: int) -> np.ndarray:
 )
 def test_tiles_of_a_mosaic(rows, columns, height, width, channels):
     tiles = images(rows * columns, height, width, channels)
-    np.testing.assert_array_equal(datasets.tiles(mosaic(tiles, columns), height, width), tiles, strict=True)
+    np.testing.assert_array_equal(image_files.tiles(mosaic(tiles, columns), height, width), tiles, strict=True)
 
 
 @pytest.mark.parametrize("size", [(5, 4), (4, 5), (12, 4)])
 def test_tiles_must_be_whole(size):
     with pytest.raises(UsageError, match="no whole tiles"):
-        datasets.tiles(np.zeros((8, 8, 3), np.uint8), *size)
+        image_files.tiles(np.zeros((8, 8, 3), np.uint8), *size)
 
 
 def test_read(tmp_path):
@@ -43,12 +44,12 @@ def test_read(tmp_path):
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     Image.fromarray(mosaic(colour, 3)).save(paths[0])
     Image.fromarray(mosaic(grey, 2)).save(paths[1])
-    for got, want in zip(datasets.read(paths), (mosaic(colour, 3), mosaic(grey, 2)), strict=True):
+    for got, want in zip(image_files.read(paths), (mosaic(colour, 3), mosaic(grey, 2)), strict=True):
         np.testing.assert_array_equal(got, want, strict=True)
-    for got, want in zip(datasets.read(paths, "5x4"), [*colour, *grey], strict=True):
+    for got, want in zip(image_files.read(paths, "5x4"), [*colour, *grey], strict=True):
         np.testing.assert_array_equal(got, want, strict=True)
-    assert len(list(datasets.read(paths, "5X2"))) == 16
-    assert [image.ndim for image in datasets.read(paths, "5x4", grey=True)] == [2] * 8
+    assert len(list(image_files.read(paths, "5X2"))) == 16
+    assert [image.ndim for image in image_files.read(paths, "5x4", grey=True)] == [2] * 8
 
 
 def test_empty_tiles_at_the_end_are_left_out(tmp_path):
@@ -56,23 +57,23 @@ def test_empty_tiles_at_the_end_are_left_out(tmp_path):
     used[2] = 9  # an empty tile in the middle is an image
     empty = np.broadcast_to(np.array([200, 100, 50], np.uint8), (2, 4, 5, 3))
     Image.fromarray(mosaic(np.concatenate([used, empty]), 3)).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(np.stack(list(datasets.read([tmp_path / "a.png"], "5x4"))), used)
+    np.testing.assert_array_equal(np.stack(list(image_files.read([tmp_path / "a.png"], "5x4"))), used)
 
 
 @pytest.mark.parametrize("tile", ["5", "5x", "x4", "5x4x3", "0x4", "-5x4", "5.0x4", "axb", "5 x 4"])
 def test_tiles_are_given_as_width_and_height(tile, tmp_path):
     Image.fromarray(images(1, 4, 5, 3)[0]).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="WIDTHxHEIGHT"):
-        list(datasets.read([tmp_path / "a.png"], tile))
+        list(image_files.read([tmp_path / "a.png"], tile))
 
 
 def test_read_names_the_file_that_is_wrong(tmp_path):
     Image.fromarray(images(1, 4, 5, 3)[0]).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match=r"a\.png: .*4x5"):
-        list(datasets.read([tmp_path / "a.png"], "4x5"))
+        list(image_files.read([tmp_path / "a.png"], "4x5"))
     (tmp_path / "b.png").write_bytes(b"hello")
     with pytest.raises(UsageError, match=r"b\.png: not an image"):
-        list(datasets.read([tmp_path / "a.png", tmp_path / "b.png"]))
+        list(image_files.read([tmp_path / "a.png", tmp_path / "b.png"]))
 
 
 @pytest.mark.parametrize("name", datasets.SIZES)

@@ -18,11 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from lrcodec import container, decoder, entropy, grid, zoo
-from lrcodec.container import GREY, RGB, Chunk, Header
-from lrcodec.encoder import export
+from lrcodec import decoder, entropy
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, UsageError
-from lrcodec.grid import Scale
+from lrcodec.format import container, grid
+from lrcodec.format.container import GREY, RGB, Chunk, Header
+from lrcodec.format.grid import Scale
+from lrcodec.packs import zoo
+from lrcodec.training import export
 
 LEVELS = [
     ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -391,7 +393,7 @@ def test_decoding_needs_no_torch(photo_file: Path):
     """With torch made unimportable the command still decodes."""
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from lrcodec.cli import main\n"
+        "from lrcodec.cli.main import main\n"
         f"main(['decode', {str(photo_file)!r}, '-o', {str(photo_file.with_name('no-torch.png'))!r}])"
     )
     env = {k: v for k, v in os.environ.items() if k != "PYTHONSTARTUP"}

@@ -13,16 +13,16 @@ import torch
 from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
-from lrcodec.encoder.config import PRESETS
-from lrcodec.encoder.export import colour_matrix
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
 from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
-from lrcodec.encoder.train import _integer_smoothing
 from lrcodec.encoder.transformer import LEVELS, Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
-from lrcodec.grid import Scale
-from lrcodec.metrics import psnr
+from lrcodec.format.fixed import colour_matrix
+from lrcodec.format.grid import Scale
+from lrcodec.measure.metrics import psnr
+from lrcodec.training.presets import PRESETS
+from lrcodec.training.train import _integer_smoothing
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec.container import pack, unpack
+from lrcodec.format.container import pack, unpack
 
 ROOT = Path(__file__).parent.parent
 TABLE = (ROOT / "README.md").read_text(encoding="utf-8").split("### Exit codes", 1)[1]
 CODES = {int(code) for code in re.findall(r"^\| (\d+) \|", TABLE.split("\n#", 1)[0], re.MULTILINE)}
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from lrcodec.cli import main; main()"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from lrcodec.cli.main import main; main()"
 
 # Code -> the interpreter's arguments before those of lrq, those of lrq, and what the message says.
 COMMANDS: dict[int, tuple[list[str], list[str], str]] = {
@@ -84,7 +84,7 @@ def test_interrupted_while_a_module_is_loaded(command: str, module: str, photo_f
         "try:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "except KeyboardInterrupt:\n    raise ImportError('initialization failed') from None\n"
     )
-    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lrcodec.cli import main; main()"
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lrcodec.cli.main import main; main()"
     file, out = (source, tmp_path / "out.lrq") if command == "encode" else (photo_file, tmp_path / "out.png")
     arguments = [sys.executable, "-c", start, command, str(file), "-o", str(out)]
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120)

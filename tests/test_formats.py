@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrcodec.container import GREY, RGB, SIGNATURE, Chunk, Header, pack
+from lrcodec.format.container import GREY, RGB, SIGNATURE, Chunk, Header, pack
 
 FORMATS = Path(__file__).parent.parent / "formats"
 MIME = "{http://www.freedesktop.org/standards/shared-mime-info}"

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrcodec import grid
-from lrcodec.grid import Scale, check_scales
+from lrcodec.format import grid
+from lrcodec.format.grid import Scale, check_scales
 
 SIDES = st.integers(1, 65535)
 

@@ -12,7 +12,8 @@ from click_man.core import write_man_pages
 from commands import lrq
 
 import lrcodec
-from lrcodec import cli, help
+from lrcodec.cli import help
+from lrcodec.cli import main as cli
 
 PAGES = Path(__file__).parent.parent / "man"
 

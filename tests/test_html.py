@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec import html
-from lrcodec.bench import OWN, Result, Row, bd_rates, bench, classic_encode, means
-from lrcodec.html import Gallery, page
+from lrcodec.measure import html
+from lrcodec.measure.bench import OWN, Result, Row, bd_rates, bench, classic_encode, means
+from lrcodec.measure.html import Gallery, page
 
 NAMES = ['a & "b" <script>alert(1)</script>.png', "grey.png", "tiny.png"]
 QUALITIES, RANKS, ANCHORS = (10, 40, 60, 80), (1, 2), ("jpeg", "webp")

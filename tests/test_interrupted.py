@@ -10,14 +10,14 @@ import pytest
 
 from lrcodec.decoder import Decoder
 from lrcodec.files import write_file
-from lrcodec.pixels import write_image
+from lrcodec.image_io import write_image
 
 ROOT = Path(__file__).parent.parent
 # Runs lrq in a process that sends itself a signal before or after a call that writes.
 PROGRAM = """
 import os, sys
 from lrcodec import files
-from lrcodec.cli import main
+from lrcodec.cli.main import main
 name, number, after = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "after"
 module = os if name == "replace" else files
 call = getattr(module, name)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lrcodec import grid
-from lrcodec.container import MAX_PIXELS, Chunk, pack, unpack
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, LimitError
+from lrcodec.format import grid
+from lrcodec.format.container import MAX_PIXELS, Chunk, pack, unpack
 
 MEBIBYTE = 2**20
 

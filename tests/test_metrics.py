@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lrcodec.errors import EncoderMissingError, UsageError
-from lrcodec.metrics import MS_SSIM_MIN_SIDE, bd_rate, ms_ssim, mse, psnr, psnr_overlap
+from lrcodec.measure.metrics import MS_SSIM_MIN_SIDE, bd_rate, ms_ssim, mse, psnr, psnr_overlap
 
 RATES, LEVELS = [0.1, 0.2, 0.4, 0.8], [26.0, 29.0, 32.5, 35.0]
 

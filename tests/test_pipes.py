@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lrcodec import container, files, grid
+from lrcodec import files
+from lrcodec.cli.options import image_suffix
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
-from lrcodec.options import image_suffix
+from lrcodec.format import container, grid
 
 ROOT = Path(__file__).parent.parent
 LRQ = [sys.executable, str(ROOT / "cli.py")]

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from lrcodec.errors import LimitError, UsageError
-from lrcodec.extras import Metadata
-from lrcodec.pixels import WITH_QUALITY, WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
+from lrcodec.format.extras import Metadata
+from lrcodec.image_io import WITH_QUALITY, WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 import lrcodec
 from lrcodec import plugin
-from lrcodec.container import Chunk, Header, pack, unpack
+from lrcodec.format.container import Chunk, Header, pack, unpack
 
 EXIF = Image.Exif()
 EXIF[0x0112], EXIF[0x010F] = 6, "camera"

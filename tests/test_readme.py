@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lrcodec.cli import main
-from lrcodec.metrics import psnr
+from lrcodec.cli.main import main
+from lrcodec.measure.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

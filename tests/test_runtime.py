@@ -162,7 +162,7 @@ def test_threads_must_be_a_number(command: str, source: Path):
 
 RUNS_OUT = """
 import resource, sys
-from lrcodec.cli import main
+from lrcodec.cli.main import main
 import lrcodec.encoder
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 250 * 2**20,) * 2)

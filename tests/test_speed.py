@@ -9,11 +9,25 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from lrcodec import cli, speed
-from lrcodec.container import INDICES, RGB, Chunk, Header, pack
+from lrcodec.cli import main as cli
 from lrcodec.errors import LrqError
-from lrcodec.report import speed_json, speed_table
-from lrcodec.speed import CHILD, PLAIN, STEPS, Call, Large, Process, Speed, Time, measure, medians, mirrored, nearest
+from lrcodec.format.container import INDICES, RGB, Chunk, Header, pack
+from lrcodec.measure import speed
+from lrcodec.measure.report import speed_json, speed_table
+from lrcodec.measure.speed import (
+    CHILD,
+    PLAIN,
+    STEPS,
+    Call,
+    Large,
+    Process,
+    Speed,
+    Time,
+    measure,
+    medians,
+    mirrored,
+    nearest,
+)
 
 IMAGE = np.zeros((50, 100, 3), np.uint8)
 FILE = pack(Header(64, 48, RGB, 0, 1, 1, 0, bytes(8)), [Chunk(INDICES, b"x")])

@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lrcodec import entropy, grid, zoo
-from lrcodec.cli import Region
-from lrcodec.container import GREY, INDICES, RGB, Chunk, Header, pack
+from lrcodec import entropy
+from lrcodec.cli.options import Region
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, UsageError
 from lrcodec.files import write_file
-from lrcodec.pixels import WRITERS, read_image, write_image, write_strips
+from lrcodec.format import grid
+from lrcodec.format.container import GREY, INDICES, RGB, Chunk, Header, pack
+from lrcodec.image_io import WRITERS, read_image, write_image, write_strips
+from lrcodec.packs import zoo
 
 WIDTH = 97
 

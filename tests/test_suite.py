@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec import bench, cli_models, datasets, suite, zoo
+from lrcodec.cli import models as cli_models
 from lrcodec.errors import UsageError
-from lrcodec.suite import Point, bytes_at, cheapest_not_worse
+from lrcodec.measure import bench
+from lrcodec.packs import zoo
+from lrcodec.paper import datasets, suite
+from lrcodec.paper.suite import Point, bytes_at, cheapest_not_worse
+from lrcodec.training import presets
 
 
 def point(model: str, size: float, mse: float, macs: float | None = None, **fields) -> Point:
@@ -68,7 +72,7 @@ def test_missing_images_are_named(tmp_path):
 def test_whole_suite(tmp_path, monkeypatch):
     from skimage import data
 
-    from lrcodec.encoder import config
+    from lrcodec.training import presets as config
 
     photo = data.chelsea()[:128, :256]
     for split in ("train", "test"):
@@ -108,7 +112,7 @@ def test_whole_suite(tmp_path, monkeypatch):
 
 
 def test_baseline_macs_are_those_of_its_convolutions():
-    from lrcodec.encoder.baseline import Vqvae
+    from lrcodec.paper.baseline import Vqvae
 
     # Per latent cell: 3x3 64-128, two times 3x3 128-32 and 1x1 32-128, then 4x4 128-64 on 4 and 4x4 64-3 on 16 pixels.
     cell = 9 * 64 * 128 + 2 * (9 * 128 * 32 + 32 * 128) + 16 * 128 * 64 + 4 * 16 * 64 * 3
@@ -116,10 +120,9 @@ def test_baseline_macs_are_those_of_its_convolutions():
 
 
 def test_choices_of_the_command_line_are_what_can_be_measured():
-    from lrcodec.encoder import config
 
     assert set(cli_models.ANCHORS) == set(bench.CLASSIC)
-    assert cli_models.PRESETS == tuple(config.PRESETS)
+    assert cli_models.PRESETS == tuple(presets.PRESETS)
     assert set(cli_models.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import targets
+from lrcodec.cli.options import byte_count
 from lrcodec.errors import UsageError
-from lrcodec.metrics import psnr
-from lrcodec.options import byte_count
+from lrcodec.measure.metrics import psnr
 
 LEVELS = st.lists(st.integers(9, 3000), min_size=101, max_size=101)
 GROWTH = st.lists(st.floats(0.01, 0.06), min_size=100, max_size=100)

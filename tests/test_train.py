@@ -14,15 +14,20 @@ from click.testing import CliRunner
 from PIL import Image
 
 import lrcodec.encoder
-from lrcodec import cli, container, decode, entropy, grid, zoo
-from lrcodec.container import GREY, RGB
+from lrcodec import decode, entropy
+from lrcodec.cli import main as cli
 from lrcodec.decoder import Decoder
-from lrcodec.encoder import Encoder, codebooks, export
-from lrcodec.encoder import train as training
-from lrcodec.encoder.config import PRESETS, Config, paper
-from lrcodec.encoder.train import train
+from lrcodec.encoder import Encoder
+from lrcodec.encoder.config import Config
 from lrcodec.errors import FormatError, LrqError, UnsupportedError, UsageError
-from lrcodec.metrics import psnr
+from lrcodec.format import container, grid
+from lrcodec.format.container import GREY, RGB
+from lrcodec.measure.metrics import psnr
+from lrcodec.packs import zoo
+from lrcodec.training import codebooks, export
+from lrcodec.training import train as training
+from lrcodec.training.presets import PRESETS, paper
+from lrcodec.training.train import train
 
 TINY = PRESETS["tiny"]
 LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)

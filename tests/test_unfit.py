@@ -7,8 +7,8 @@ import pytest
 from commands import lrq
 from PIL import Image, ImageDraw
 
-from lrcodec import unfit
-from lrcodec.unfit import DRAWN, LARGER
+from lrcodec.cli import unfit
+from lrcodec.cli.unfit import DRAWN, LARGER
 
 pytestmark = pytest.mark.usefixtures("user_folder")
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 import lrcodec
 import lrcodec.plugin  # registers with Pillow
-from lrcodec import errors, zoo
-from lrcodec.cli import main
+from lrcodec import errors
+from lrcodec.cli.main import main
+from lrcodec.packs import zoo
 
 ROOT = Path(__file__).parent.parent
 FORMATS = ROOT / "formats"

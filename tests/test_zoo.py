@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from lrcodec import container, decoder, entropy, grid, tablefile, zoo
-from lrcodec.container import Chunk, Header
+from lrcodec import decoder, entropy
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.errors import FormatError, UnsupportedError
-from lrcodec.zoo import Entry, Pack
+from lrcodec.format import container, grid
+from lrcodec.format.container import Chunk, Header
+from lrcodec.packs import tablefile, zoo
+from lrcodec.packs.zoo import Entry, Pack
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mnist"
@@ -441,7 +443,7 @@ def test_files_that_are_none(folder: Path):
 def test_a_card_cannot_control_the_terminal(folder: Path):
     from click.testing import CliRunner
 
-    from lrcodec.cli import main
+    from lrcodec.cli.main import main
 
     (folder / zoo.CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\n" + b"x" * 2**20)
     result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "own"])

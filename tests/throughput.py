@@ -11,10 +11,10 @@ from statistics import median
 import torch
 
 import lrcodec
-from lrcodec import datasets, zoo
-from lrcodec.bench import find_images
+from lrcodec import image_files
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
+from lrcodec.packs import zoo
 
 RUNS = 7
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--quality", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    images = list(datasets.read(find_images(arguments.images), arguments.tile))
+    images = list(image_files.read(image_files.find_images(arguments.images), arguments.tile))
     pack = zoo.find(arguments.model).path
     encoder, decoder = Encoder(arguments.model, "cpu"), Decoder([pack], threads=1)
     for effort in (0, 1):

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from .. import container, entropy, grid, zoo
-from ..container import GREY, RGB, Chunk, Header
+from .. import entropy
 from ..errors import LimitError, LrqError, UnsupportedError, UsageError
-from ..extras import NO_METADATA, Metadata, pack_alpha, pack_metadata
-from ..grid import Scale
+from ..format import container, grid
+from ..format.container import GREY, RGB, Chunk, Header
+from ..format.extras import NO_METADATA, Metadata, pack_alpha, pack_metadata
+from ..format.grid import Scale
+from ..packs import zoo
 from .config import Config
 from .pyramid import block_means, pad, to_planes
 from .quantizer import Quantizer, unpack_bits

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..fixed import COLOUR_BITS, ENLARGE_BITS
-from ..grid import Scale
-from .export import CHROMA_TAPS, ENLARGE_TAPS, colour_matrix
+from ..format.fixed import CHROMA_TAPS, COLOUR_BITS, ENLARGE_BITS, ENLARGE_TAPS, colour_matrix
+from ..format.grid import Scale
 
 
 def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..fixed import FACTOR_BITS
-from ..grid import Scale
+from ..format.fixed import FACTOR_BITS
+from ..format.grid import Scale
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
 from .search import Bits, Labels, beam_search, reconstruct
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..grid import Scale
+from ..format.grid import Scale
 from .config import Config
 from .pyramid import block_means, interpolate, shrink, to_pixels
 

@@ -16,9 +16,10 @@ with atheris.instrument_imports(include=["lrcodec"]):
     import seeds
     from mutations import repair
 
-    from lrcodec import container, entropy
+    from lrcodec import entropy
     from lrcodec.decoder import Decoder
     from lrcodec.errors import LrqError
+    from lrcodec.format import container
 
 DECODER = Decoder(threads=1, max_pixels=2**18)
 """Larger images would only take longer."""

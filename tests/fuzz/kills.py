@@ -33,7 +33,7 @@ Content = dict[str, bytes]
 
 def lrq(*arguments: str | Path) -> subprocess.Popen[str]:
     """Start the command."""
-    command = [sys.executable, "-m", "lrcodec.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "lrcodec", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

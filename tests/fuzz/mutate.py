@@ -27,11 +27,11 @@ import numpy as np
 import seeds
 from mutations import Mutant, Seed, mutate
 
-from lrcodec import container
-from lrcodec.container import ANCILLARY_BIT, Chunk, Header
 from lrcodec.decoder import Decoder
 from lrcodec.errors import LrqError
-from lrcodec.extras import unpack_metadata
+from lrcodec.format import container
+from lrcodec.format.container import ANCILLARY_BIT, Chunk, Header
+from lrcodec.format.extras import unpack_metadata
 
 SECONDS, MEBIBYTES = 2.0, 512
 REPORT = 500

@@ -10,8 +10,8 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from lrcodec import container
-from lrcodec.container import FIELDS, Chunk, Header
+from lrcodec.format import container
+from lrcodec.format.container import FIELDS, Chunk, Header
 
 
 class Seed(NamedTuple):

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from lrcodec import grid
-from lrcodec.extras import Metadata
+from lrcodec.format import grid
+from lrcodec.format.extras import Metadata
 
 STRIP_PIXELS = 2**13
 """Size of a strip while fuzzing, so that small images have several."""

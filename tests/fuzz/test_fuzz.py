@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from mutations import Seed, repair
 from test_decoder import file_of, header, reader_of
 
-from lrcodec import container, entropy
-from lrcodec.container import GREY, RGB
+from lrcodec import entropy
 from lrcodec.errors import FormatError, LrqError
+from lrcodec.format import container
+from lrcodec.format.container import GREY, RGB
 
 NUMBERS = st.integers(0, 2**64 - 1)
 

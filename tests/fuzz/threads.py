@@ -15,9 +15,11 @@ from threading import Barrier
 import numpy as np
 import seeds
 
-from lrcodec import container, entropy, grid, zoo
-from lrcodec.container import INDICES, Chunk, Header
+from lrcodec import entropy
 from lrcodec.decoder import Decoder
+from lrcodec.format import container, grid
+from lrcodec.format.container import INDICES, Chunk, Header
+from lrcodec.packs import zoo
 
 
 def make(count: int) -> list[bytes]:

@@ -1,0 +1,348 @@
+"""The files of one command: what their outputs are called, and how many are converted by one loaded model."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ..errors import UsageError
+from ..files import (
+    FAILURES,
+    STANDARD,
+    Failure,
+    check_place,
+    complain,
+    explain,
+    fail,
+    identity,
+    naming,
+    printable,
+    read_file,
+    refuse_input,
+    say,
+    show,
+    standard,
+    title,
+)
+
+GROUP_FILES = 256
+"""Small files are converted in groups of at most so many, which bounds the memory for what they carry beside pixels."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Source(NamedTuple):
+    """An input, and the folder of its output below --out-dir."""
+
+    path: Path
+    below: Path = Path()
+
+
+class Written(NamedTuple):
+    """What became of a file: its bytes, and a line to say. always: not with --verbose alone. remark: for the end."""
+
+    size: int
+    text: str
+    always: bool = False
+    remark: str = ""
+
+
+class Loaded(NamedTuple, Generic[Item]):
+    """What a source holds, and its number of pixels."""
+
+    item: Item
+    pixels: int
+
+
+class Task(NamedTuple, Generic[Item]):
+    """A source that was read, and its output."""
+
+    source: Path
+    target: Path
+    loaded: Loaded[Item]
+
+
+def find(folder: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
+    """The wanted files in a folder, sorted; those that are hidden, and folders behind links, are left out.
+
+    Raises OSError if a folder cannot be read, UsageError if there are no such files.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found: list[Source] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        below = Path(place).relative_to(folder)
+        paths = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        found += [Source(path, below) for path in paths if wanted(path) and path.is_file()]
+    if not found:
+        raise UsageError("no files to convert in this folder" + ("" if recursive else ", not counting those below it"))
+    return found
+
+
+def name_outputs(sources: Sequence[Source], out_dir: Path | None, suffix: str) -> list[Path | Failure]:
+    """The output of every source: `a.lrq` for `a.png`. Those that would share a name keep their suffix: `a.png.lrq`.
+
+    So names depend on which files are converted together, not on their order or on what exists. Files that share a
+    name even so fail. A name that ends in the suffix takes no second one.
+    """
+    place = cache(os.path.realpath)
+    own = [place(source.path) for source in sources]
+
+    def name(source: Source, stem: str) -> Path:
+        folder = out_dir / source.below if out_dir else source.path.parent
+        return folder / (stem if stem.lower().endswith(suffix) else stem + suffix)
+
+    def shared(paths: list[Path]) -> list[bool]:
+        """Whether others have this output. What is its own output counts for nothing: it is not converted."""
+        places = [place(path) for path in paths]
+        count = Counter(at for at, source in zip(places, own, strict=True) if at != source)
+        return [count[at] > 1 for at in places]
+
+    names = [name(source, source.path.stem) for source in sources]
+    names = [
+        name(source, source.path.name) if twice else path
+        for source, path, twice in zip(sources, names, shared(names), strict=True)
+    ]
+    return [
+        Failure(f"{source.path}: {path} is the output of another file too: rename one", UsageError.exit_code)
+        if twice
+        else path
+        for source, path, twice in zip(sources, names, shared(names), strict=True)
+    ]
+
+
+class Batch:
+    """The files of one command, converted in groups of bounded size by one loaded model.
+
+    A single file fails as a command does. Of many, each that fails takes one line, and the others go on.
+    Standard input is a single file; without a name its output is standard output.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        output: Path | None,
+        suffix: str,
+        wanted: Callable[[Path], bool],
+        *,
+        out_dir: Path | None = None,
+        force: bool = False,
+        skip_existing: bool = False,
+        recursive: bool = False,
+        verbose: bool = False,
+        quiet: bool = False,
+    ):
+        """sources: files, and folders whose `wanted` files are taken. suffix: of outputs that have no name yet.
+
+        Raises UsageError if the options do not fit together, or if a terminal would have to take or give a file.
+        """
+        folders = any(map(_is_folder, sources))
+        self.single = len(sources) == 1 and not folders
+        if STANDARD in sources:
+            if len(sources) > 1:
+                raise UsageError("- is an input on its own: standard input holds one file")
+            if out_dir:
+                raise UsageError("- has no name that its output in --out-dir could have: name that with -o")
+            output = output or STANDARD
+            standard("input")
+        if output == STANDARD:
+            standard("output")
+        if output and (out_dir or not self.single):
+            raise UsageError("-o names the output of a single input, without --out-dir")
+        if output and (force or skip_existing):
+            raise UsageError("-f and --skip-existing go with outputs that take their names from the inputs, without -o")
+        if force and skip_existing:
+            raise UsageError("only one of -f and --skip-existing can say what becomes of outputs that exist")
+        if recursive and not folders:
+            raise UsageError("-r goes with a folder as the input")
+        if verbose and quiet:
+            raise UsageError("only one of -v and --quiet can say how much is told")
+        if output:
+            refuse_input(output, sources)
+        self.named, self.out_dir, self.force, self.skip_existing = output is not None, out_dir, force, skip_existing
+        self.verbose, self.quiet = verbose, quiet
+        self.sizes: list[int] = []
+        """Bytes of the outputs that were written."""
+        self.remarks: list[tuple[Path, str]] = []
+        """Sources, and what was remarked of them."""
+        self.skipped = 0
+        self.failures: list[Failure] = []
+        inputs: list[Source] = []
+        for source in sources:
+            found = _try(title(source), _look, source, recursive, wanted)
+            if not isinstance(found, Failure):
+                inputs += found
+            elif len(sources) == 1:
+                fail(found)
+            else:
+                self._refuse(found)
+        outputs = [output] if output else name_outputs(inputs, out_dir, suffix)
+        self.files = list(zip([source.path for source in inputs], outputs, strict=True))
+        self.count = len(self.files) + len(self.failures)
+        self.start = time.perf_counter()
+
+    @property
+    def targets(self) -> list[Path]:
+        """Where outputs will be written."""
+        return [target for _, target in self.files if not isinstance(target, Failure)]
+
+    def run(
+        self,
+        read: Callable[[bytes], Loaded[Item]],
+        load: Callable[[], Callable[[list[Item]], Sequence[Result]]],
+        write: Callable[[Path, Result], Written],
+        together: int,
+    ) -> None:
+        """Convert every file. `end` must follow.
+
+        read: what a source holds. load: makes the function that converts a group, once there is something to convert.
+        write: writes a result; results may be lazy, and fail only then. together: pixels of a group of small files; a
+        larger file is converted alone. An interruption loses no more than a group.
+        """
+        convert = None
+        for group in self._groups(read, together):
+            names = [title(task.source) for task in group]
+            pixels = sum(task.loaded.pixels for task in group)
+            what = names[0] if len(group) == 1 else f"{len(group):,} files"
+            self.show(f"{what}, {pixels:,} pixels")
+            convert = convert or load()
+            began = time.perf_counter()
+            results = _convert(convert, [task.loaded.item for task in group], names)
+            each = (time.perf_counter() - began) / len(group)
+            for task, name, result in zip(group, names, results, strict=True):
+                began = time.perf_counter()
+                written = result if isinstance(result, Failure) else _try(name, self._write, write, task.target, result)
+                self._finish(task, written, each + time.perf_counter() - began)
+        self.show()
+
+    def end(self) -> None:
+        """Say what became of many files. Ends the program with the first failure's exit code if there was one."""
+        written, total, seconds = len(self.sizes), sum(self.sizes), time.perf_counter() - self.start
+        if self.skipped:
+            self.say(f"{self.skipped:,} of {self.count:,} files skipped: their outputs exist")
+        if written and not self.single:
+            speed = f"{total / written:,.1f} bytes a file, {written / seconds:,.1f} files a second"
+            self.say(f"{written:,} of {self.count:,} files written: {total:,} bytes, {speed}")
+        if self.failures:
+            fail(Failure(f"{len(self.failures):,} of {self.count:,} files failed", self.failures[0].code))
+
+    def say(self, line: str) -> None:
+        """Print a line on standard error, unless --quiet."""
+        if not self.quiet:
+            say(line)
+
+    def show(self, text: str = "") -> None:
+        """Show on a terminal what is being done, unless --quiet, and how far it is; without a text, nothing more."""
+        done = len(self.sizes) + self.skipped + len(self.failures)
+        if text and done:
+            left = (time.perf_counter() - self.start) / done * (self.count - done)
+            text = f"{done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left: {text}"
+        if not self.quiet:
+            show(text)
+
+    def _groups(self, read: Callable[[bytes], Loaded[Item]], together: int) -> Iterator[list[Task[Item]]]:
+        """What is to be converted, together where it is small."""
+        group: list[Task[Item]] = []
+        pixels = 0
+        for task in self._tasks(read):
+            if group and pixels + task.loaded.pixels > together:
+                yield group
+                group, pixels = [], 0
+            group.append(task)
+            pixels += task.loaded.pixels
+            if len(group) == GROUP_FILES or pixels >= together:
+                yield group
+                group, pixels = [], 0
+        if group:
+            yield group
+
+    def _tasks(self, read: Callable[[bytes], Loaded[Item]]) -> Iterator[Task[Item]]:
+        """What is to be converted. Sources that cannot be read are told at once."""
+        for source, target in self.files:
+            task = target if isinstance(target, Failure) else _try(title(source), self._read, read, source, target)
+            if isinstance(task, Failure):
+                self._refuse(task)
+            elif task is None:
+                self.skipped += 1
+            else:
+                yield task
+
+    def _read(self, read: Callable[[bytes], Loaded[Item]], source: Path, target: Path) -> Task[Item] | None:
+        """None: nothing is to be done. Raises UsageError if the target is a source, or may not be replaced."""
+        if not self.named and target.exists():
+            way = "name the output with -o" if self.single else "name a folder with --out-dir"
+            if identity(target) == identity(source):
+                raise UsageError(f"would be its own output: {way}")
+            if self.skip_existing:
+                return None
+            if identity(target) in self._identities:
+                raise UsageError(f"{target} is an input: {way}")
+            if not self.force:
+                raise UsageError(f"{target} exists: {way}, or add -f")
+        check_place(target, make_folders=self.out_dir is not None)
+        return Task(source, target, read(read_file(source)))
+
+    @cached_property
+    def _identities(self) -> set[object]:
+        return {identity(source) for source, _ in self.files}
+
+    def _write(self, write: Callable[[Path, Any], Written], target: Path, result: Any) -> Written:
+        if self.out_dir:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return write(target, result)
+
+    def _finish(self, task: Task, outcome: Written | Failure, seconds: float) -> None:
+        """Keep the account of a file: the size that was written, or the failure."""
+        if isinstance(outcome, Failure):
+            self._refuse(outcome)
+            return
+        self.sizes.append(outcome.size)
+        if outcome.remark:
+            self.remarks.append((task.source, outcome.remark))
+        if outcome.always or self.verbose:
+            took = f", {seconds:.2f} s" if self.verbose else ""
+            self.say(f"{printable(title(task.target, 'output'))}: {outcome.text}{took}")
+
+    def _refuse(self, failure: Failure) -> None:
+        if self.single:
+            fail(failure)
+        self.failures.append(failure)
+        complain(failure.message)
+
+
+def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Failure:
+    """What the call returns, or how it failed with the file of that name."""
+    try:
+        with naming(name):
+            return call(*arguments)
+    except FAILURES as error:
+        return explain(error)
+
+
+def _look(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
+    return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
+
+
+def _is_folder(source: Path) -> bool:
+    return source != STANDARD and os.path.isdir(source)
+
+
+def _convert(
+    convert: Callable[[list[Item]], Sequence[Result]], items: list[Item], names: Sequence[str]
+) -> list[Result | Failure]:
+    """`convert` of all items. If a batch fails, its halves are tried, so that in the end only bad items fail."""
+    outcome = _try(names[0], convert, items)
+    if not isinstance(outcome, Failure):
+        return [*outcome]
+    if len(items) == 1:
+        return [outcome]
+    middle = len(items) // 2
+    return _convert(convert, items[:middle], names[:middle]) + _convert(convert, items[middle:], names[middle:])

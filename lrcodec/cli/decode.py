@@ -1,0 +1,125 @@
+"""`lrq decode`."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ..files import STANDARD
+from ..format import container
+from .batch import Batch, Loaded, Written
+from .help import Command
+from .images import Job, Strips, decode_images, job_of, size_text, write_image
+from .options import (
+    FILE,
+    FORCE,
+    MAX_PIXELS,
+    MODELS,
+    OUT_DIR,
+    QUIET,
+    RECURSIVE,
+    SKIP,
+    SOURCES,
+    THREADS,
+    VERBOSE,
+    Region,
+    check_decoded,
+    image_suffix,
+    is_image,
+    is_lrq,
+    name_output,
+)
+
+TOGETHER = 2**20
+"""Pixels of small images in a batch: about a second's work, and as fast as more at once."""
+
+
+@click.command(cls=Command)
+@SOURCES
+@click.option(
+    "-o", "--output", metavar="OUT", type=FILE, help="The suffix gives the format. Default: IN with the suffix .png."
+)
+@click.option(
+    "--format",
+    "suffix",
+    metavar="FORMAT",
+    type=image_suffix,
+    help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
+)
+@click.option(
+    "--output-quality",
+    metavar="N",
+    type=click.IntRange(0, 100),
+    help="As Pillow counts. Default: 95 for .jpg; .webp is lossless without.",
+)
+@OUT_DIR
+@FORCE
+@SKIP
+@RECURSIVE
+@VERBOSE
+@QUIET
+@MAX_PIXELS
+@MODELS
+@THREADS
+@click.option(
+    "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
+)
+def decode(
+    sources: tuple[Path, ...],
+    output: Path | None,
+    suffix: str | None,
+    output_quality: int | None,
+    out_dir: Path | None,
+    force: bool,
+    skip_existing: bool,
+    recursive: bool,
+    verbose: bool,
+    quiet: bool,
+    max_pixels: int,
+    models: tuple[str, ...],
+    threads: int,
+    region: Region | None,
+) -> None:
+    """Decode .lrq files, or those in folders. - is standard input or output.
+
+    `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
+
+    Of several, those that fail do not stop the others; the exit code is that of the first failure.
+    """
+    from ..image_io import check_quality
+
+    if not out_dir:
+        sources, output = name_output(sources, output, is_image)
+    batch = Batch(
+        sources,
+        output,
+        suffix or ".png",
+        is_lrq,
+        out_dir=out_dir,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        verbose=verbose,
+        quiet=quiet,
+    )
+    if output:
+        check_decoded(output, suffix)
+    check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
+
+    def read(data: bytes) -> Loaded[Job]:
+        job, header = job_of(data, region), container.unpack_header(data)
+        return Loaded(job, header.width * header.height)
+
+    def load() -> Callable[[list[Job]], list[Strips]]:
+        from ..decoder import Decoder
+
+        return partial(decode_images, Decoder(models, max_pixels, threads))
+
+    def write(target: Path, image: Strips) -> Written:
+        kind = suffix or (".png" if target == STANDARD else target.suffix)
+        size = write_image(target, kind, image, output_quality)
+        return Written(size, size_text(size, image.width, image.height))
+
+    batch.run(read, load, write, TOGETHER)
+    batch.end()

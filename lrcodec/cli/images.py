@@ -1,0 +1,65 @@
+"""What the commands for images share: decoding in strips, and writing what was decoded."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..files import write_file
+from ..format import container, grid
+from ..format.extras import Metadata, unpack_metadata
+from .options import (
+    Region,
+)
+
+if TYPE_CHECKING:
+    from ..decoder import Decoder
+
+Job = tuple[bytes, Region | None]
+"""A file to decode, and the part of its image that is decoded strip by strip; None: the whole of a small image."""
+
+
+class Strips(NamedTuple):
+    """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
+
+    strips: Iterable[np.ndarray]
+    width: int
+    height: int
+    metadata: Metadata
+
+
+def job_of(data: bytes, region: Region | None = None) -> Job:
+    """How a file is to be decoded. Raises FormatError, UnsupportedError; UsageError for a region outside the image."""
+    header = container.unpack_header(data)
+    whole = Region(0, 0, header.width, header.height)
+    if region:
+        region.check(whole)
+    return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
+
+
+def write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
+    from ..image_io import write_strips
+
+    return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
+
+
+def decode_images(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
+    """Small images are decoded together, now; the others as their strips are asked for."""
+    small = iter(decoder.decode_batch([data for data, part in jobs if part is None]))
+    images: list[Strips] = []
+    for data, part in jobs:
+        header, chunks = container.unpack(data)
+        strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
+        size = part or header
+        images.append(Strips(strips, size.width, size.height, unpack_metadata(chunks)))
+    return images
+
+
+def bpp(count: int, width: int, height: int) -> float:
+    return 8 * count / (width * height)
+
+
+def size_text(count: int, width: int, height: int) -> str:
+    """What there is to say of a file of so many bytes."""
+    return f"{count:,} bytes, {width} x {height} pixels, {bpp(count, width, height):.3f} bits per pixel"

@@ -1,0 +1,261 @@
+"""The .lrq container: bytes <-> header and chunks. SPEC.md, "Container", is the normative text.
+
+`FIELDS` is the one description of the header: packing, unpacking, `lrq info` and the test of SPEC.md
+derive from it.
+
+>>> header = Header(width=64, height=48, colour=RGB, rank=2, iterations=8, band=1, smoothing=1, model=bytes(8))
+>>> data = pack(header, [Chunk(b"I", b"payload")])
+>>> unpack(data) == (header, [Chunk(b"I", b"payload")])
+True
+"""
+
+import os
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, Literal, NamedTuple
+
+from ..errors import FormatError, LimitError, UnsupportedError, UsageError
+
+SIGNATURE = b"\x8cLRQ"
+VERSION = 1
+GREY, RGB = 0, 1
+INDICES, ALPHA = b"I", b"A"
+ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
+CONTENTS = {INDICES: "indices", ALPHA: "alpha", ICC_PROFILE: "ICC profile", EXIF: "EXIF", XMP: "XMP"}
+"""The tags of the chunks that are known, and what they hold."""
+MAX_SIDE = 65535
+"""Pixels of a side, at most."""
+MAX_PIXELS = 2**28
+"""Larger images are refused by default: a limit of this program, not of the format."""
+ANCILLARY_BIT = 0x20
+CRC_BYTES = 4
+
+BytesLike = bytes | bytearray | memoryview
+"""What files are read from; in fact any object with the buffer protocol. TypeError for anything else."""
+
+
+class Field(NamedTuple):
+    """One header field.
+
+    `varint` is LEB128 in its shortest form, `bytes8` eight raw bytes. Fields of kind `bits` share the two bytes of
+    the options: each takes as many bits as high - low needs, and holds its value less `low`.
+    """
+
+    name: str
+    kind: Literal["varint", "bits", "bytes8"]
+    low: int
+    high: int
+    meaning: str
+
+    @property
+    def bits(self) -> int:
+        """How many bits of the options the field takes."""
+        return (self.high - self.low).bit_length() if self.kind == "bits" else 0
+
+
+FIELDS = (
+    Field("width", "varint", 1, MAX_SIDE, "image width in pixels"),
+    Field("height", "varint", 1, MAX_SIDE, "image height in pixels"),
+    Field("colour", "bits", 0, 1, "0 grey, 1 RGB"),
+    Field("smoothing", "bits", 0, 1, "1 if the smoothing pair runs"),
+    Field("rank", "bits", 1, 4, "columns of U and rows of V that are used"),
+    Field("iterations", "bits", 1, 32, "cap on the depth of every scale"),
+    Field("band", "bits", 0, 15, "rate band: which set of frequency tables"),
+    Field("alpha", "bits", 0, 1, "1 if the image has alpha"),
+    Field("model", "bytes8", 0, 0, "content fingerprint of the model"),
+)
+OPTIONS = tuple(field for field in FIELDS if field.kind == "bits")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header fields of SPEC.md; `model` is 8 bytes, all others integers within `FIELDS`' bounds."""
+
+    width: int
+    height: int
+    colour: int
+    smoothing: int
+    rank: int
+    iterations: int
+    band: int
+    model: bytes
+    alpha: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the pixels: (height, width) for grey, with a third axis of 2 for grey and alpha, 3 for RGB, 4 for RGBA."""
+        channels = (3 if self.colour == RGB else 1) + self.alpha
+        return (self.height, self.width) if channels == 1 else (self.height, self.width, channels)
+
+    def describe(self) -> dict[str, int | str]:
+        """Field names and printable values (the fingerprint as 16 hexadecimal digits)."""
+        values = {field.name: getattr(self, field.name) for field in FIELDS}
+        return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
+
+    def check_size(self, max_pixels: int) -> None:
+        """Raise LimitError if the image has more pixels, UsageError if not even one is allowed."""
+        if max_pixels < 1:
+            raise UsageError(f"max_pixels must be 1 or more, not {max_pixels}")
+        if self.width * self.height > max_pixels:
+            raise LimitError(f"{self.width} x {self.height} is more than {max_pixels} pixels")
+
+
+class Chunk(NamedTuple):
+    """One chunk: a one-letter ASCII tag (lower case: ancillary) and its payload."""
+
+    tag: bytes
+    payload: bytes
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+class _Reader:
+    """Reads forward through `data`; everything past the end is a FormatError."""
+
+    def __init__(self, data: BytesLike):
+        self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
+
+    def take(self, count: int, what: str) -> bytes:
+        if count > len(self.data) - self.at:
+            raise FormatError(f"file ends inside {what}")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self, what: str) -> int:
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1, what)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if byte == 0 and shift:
+                    raise FormatError(f"{what} is not in its shortest form")
+                return value
+        raise FormatError(f"{what} is too large")
+
+    def crc(self, start: int, what: str) -> None:
+        expected = zlib.crc32(self.data[start : self.at])
+        if struct.unpack("<I", self.take(CRC_BYTES, what))[0] != expected:
+            raise FormatError(f"{what} is damaged (CRC-32 does not match)")
+
+
+def pack(header: Header, chunks: list[Chunk]) -> bytes:
+    """The bytes of a file. Raises FormatError if a field is outside its bounds."""
+    values = {field.name: getattr(header, field.name) for field in FIELDS}
+    for field in FIELDS:
+        _check(field, values[field.name])
+    options = shift = 0
+    for field in OPTIONS:
+        options |= values[field.name] - field.low << shift
+        shift += field.bits
+    out = bytearray(SIGNATURE + bytes([VERSION]))
+    out += _varint(header.width) + _varint(header.height) + struct.pack("<H", options) + header.model
+    out += struct.pack("<I", zlib.crc32(out))
+    for tag, payload in chunks:
+        start = len(out)
+        out += tag + _varint(len(payload)) + payload
+        out += struct.pack("<I", zlib.crc32(out[start - CRC_BYTES :]))
+    return bytes(out)
+
+
+def unpack(data: BytesLike) -> tuple[Header, list[Chunk]]:
+    """Header and all chunks, every CRC-32 checked.
+
+    Unknown ancillary chunks are kept (the caller skips them). Raises FormatError for anything that is not
+    a whole, undamaged file, UnsupportedError for a newer version or an unknown critical chunk. What the payloads hold
+    is not looked at.
+    """
+    reader = _Reader(data)
+    header = _unpack_header(reader)
+    chunks: list[Chunk] = []
+    while reader.at < len(reader.data):
+        chunk = _chunk(reader)
+        tag = chunk.tag
+        if tag not in CONTENTS and not tag[0] & ANCILLARY_BIT:
+            raise UnsupportedError(f"critical chunk {tag.decode()} is not known to this version")
+        chunks.append(chunk)
+    counts = Counter(chunk.tag for chunk in chunks)
+    if not counts[INDICES]:
+        raise FormatError("the file holds no indices")
+    if counts[ALPHA] != header.alpha:
+        raise FormatError(f"{counts[ALPHA]} chunks of alpha instead of {header.alpha}")
+    for tag in (ICC_PROFILE, EXIF, XMP):
+        if counts[tag] > 1:
+            raise FormatError(f"the file holds more than one chunk of {CONTENTS[tag]}")
+    return header, chunks
+
+
+def unpack_header(data: BytesLike) -> Header:
+    """The header alone, from the first bytes of a file (64 are always enough)."""
+    return _unpack_header(_Reader(data))
+
+
+def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]:
+    """Header and the chunks of these tags from a seekable file, of which nothing else is read.
+
+    Raises as `unpack_header` does. Chunks end where damage shows or the file ends: `unpack` is there to complain.
+    """
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    file.seek(0)
+    reader = _Reader(file.read(64))
+    header, at = _unpack_header(reader), reader.at
+    chunks: list[Chunk] = []
+    with suppress(FormatError):
+        while at < size:
+            file.seek(at)
+            reader = _Reader(file.read(6))
+            tag = reader.take(1, "a chunk tag")
+            end = reader.varint("a chunk length") + reader.at + CRC_BYTES + at
+            if tag in tags and end <= size:
+                file.seek(at - CRC_BYTES)
+                reader = _Reader(file.read(CRC_BYTES + end - at))
+                reader.take(CRC_BYTES, "the CRC-32 before it")
+                chunks.append(_chunk(reader))
+            at = end
+    return header, chunks
+
+
+def _chunk(reader: _Reader) -> Chunk:
+    start = reader.at - CRC_BYTES  # the CRC-32 before it binds a chunk to its place
+    tag = reader.take(1, "a chunk tag")
+    if not tag.isalpha():
+        raise FormatError("a chunk tag is not a letter")
+    payload = reader.take(reader.varint("a chunk length"), "a chunk")
+    reader.crc(start, f"chunk {tag.decode()}")
+    return Chunk(tag, payload)
+
+
+def _unpack_header(reader: _Reader) -> Header:
+    if not reader.data.startswith(SIGNATURE):
+        raise FormatError("empty file" if not reader.data else "not an .lrq file")
+    reader.take(len(SIGNATURE), "the signature")
+    version = reader.take(1, "the header")[0]
+    values: dict[str, Any] = {name: reader.varint("the header") for name in ("width", "height")}
+    (options,) = struct.unpack("<H", reader.take(2, "the header"))
+    for field in OPTIONS:
+        values[field.name] = field.low + (options & (1 << field.bits) - 1)
+        options >>= field.bits
+    values["model"] = reader.take(8, "the header")
+    reader.crc(0, "the header")
+    # Only now: a damaged byte must not pass for a newer version.
+    if version != VERSION or options:
+        raise UnsupportedError(f"format version {version}, flags {options}: this program reads version {VERSION}")
+    for field in FIELDS:
+        _check(field, values[field.name])
+    return Header(**values)
+
+
+def _check(field: Field, value) -> None:
+    ok = len(value) == 8 if field.kind == "bytes8" else field.low <= value <= field.high
+    if not ok:
+        raise FormatError(f"header field {field.name} is out of range: {value!r}")

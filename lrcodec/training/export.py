@@ -1,0 +1,223 @@
+"""Builds the decoder's ONNX graphs (SPEC.md, "Reconstruction") and proves that float32 keeps them exact.
+
+Every tensor holds integers over a power of two, and no partial sum of numerators reaches 2^24, so float
+addition is exact in any order; `check_exact` refuses tables that could pass the bound.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..errors import LrqError
+from ..format.fixed import (
+    CHROMA_TAPS,
+    COLOUR_BITS,
+    ENLARGE_BITS,
+    ENLARGE_TAPS,
+    EXACT,
+    FACTOR_BITS,
+    PLANE_BITS,
+    PLANE_LIMIT,
+    WEIGHT_BITS,
+    colour_matrix,
+)
+from ..format.grid import Scale
+
+
+class _Graph:
+    """Collects nodes and constants; every method returns the name of what it made."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray] = {}
+
+    def const(self, name: str, value, dtype) -> str:
+        self.constants.setdefault(name, np.asarray(value, dtype))
+        return name
+
+    def f(self, value: float) -> str:
+        return self.const(f"f{value:g}", value, np.float32)
+
+    def ints(self, *values: int) -> str:
+        return self.const("i" + "_".join(map(str, values)), values, np.int64)
+
+    def op(self, kind: str, *inputs: str, name: str = "", **attributes) -> str:
+        name = name or f"{kind.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+
+def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.ndarray, ...] | None) -> bytes:
+    """The serialised decoder graph.
+
+    smoothing: None or integer arrays (w1 (H, I, 3, 3), b1 (H,), w2 (I, H, 3, 3), b2 (I,)): weights over
+        2^WEIGHT_BITS, biases in plane units; I as `Scale.smoothed` counts.
+
+    Inputs, for each scale s with sizes p (patch side), C channels and depth limit D:
+        u{s} float32 (rows, R, p), v{s} float32 (rows, R, C * p): the factors of all iterations, U times
+        2^(PLANE_BITS - FACTOR_BITS);
+        d{s}_{d} int64 (n, d): rows of the patches that have exactly d iterations, d = 1..D;
+        place{s} int64 (images, grid rows, grid columns): for each patch, 0 (stopped at once) or 1 + its position
+        in the concatenation of d{s}_1, d{s}_2, ...;
+        crop{s} int64 (1,), but for the coarsest: rows of the scale before it that lie above its own first row.
+    Output: pixels uint8 (images, 4 * channels, rows / 2, columns / 2), polyphase: channel 4 * c + phase, where phase
+    is 2 * (y % 2) + x % 2.
+    """
+    g = _Graph()
+    inputs = []
+    plane = ""
+    for i, scale in enumerate(scales):
+        own = scale.channels(channels)
+        stacked, scale_inputs = _patches(g, scale, own)
+        inputs += scale_inputs
+        if plane:
+            inputs.append(helper.make_tensor_value_info(f"crop{scale.scale}", TensorProto.INT64, [1]))
+            luma = plane if own == channels else g.op("Slice", plane, g.ints(0), g.ints(own), g.ints(1))
+            stacked = g.op("Add", _enlarge(g, luma, stacked, own, f"crop{scale.scale}"), stacked)
+        else:
+            stacked = g.op("Add", stacked, g.f(0.5))
+        stacked = _to_plane(g, stacked, f"plane{scale.scale}")
+        if i + 1 < len(scales):
+            plane = g.op("DepthToSpace", stacked, blocksize=2, mode="CRD")
+        elif own < channels:
+            chroma = g.op("Slice", plane, g.ints(own), g.ints(channels), g.ints(1))
+            stacked = g.op("Concat", stacked, _crop(g, chroma, stacked, "crop1"), axis=1)
+    if smoothing is not None:
+        stacked = _smooth(g, stacked, smoothing)
+    if own < channels:
+        luma, coarse = (g.op("Slice", stacked, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
+        stacked = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
+    _colour(g, stacked, channels)
+    graph = helper.make_graph(
+        g.nodes,
+        "lrcodec",
+        inputs,
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["images", 4 * channels, None, None])],
+        [numpy_helper.from_array(value, name) for name, value in g.constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="lrcodec", ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
+    """Sums of low-rank products of one scale, polyphase (images, 4 * C, h, w), over 2^PLANE_BITS."""
+    s, p, c = scale.scale, scale.patch, channels
+    u, v, place = f"u{s}", f"v{s}", f"place{s}"
+    inputs = [
+        helper.make_tensor_value_info(u, TensorProto.FLOAT, [f"rows{s}", "rank", p]),
+        helper.make_tensor_value_info(v, TensorProto.FLOAT, [f"rows{s}", "rank", c * p]),
+    ]
+    ranks = g.op("Concat", g.ints(1), g.op("Shape", u, start=1, end=2), g.ints(1), axis=0)
+    parts = [g.const(f"stopped{s}", np.zeros((1, p, c * p)), np.float32)]
+    for depth in range(1, len(scale.codewords) + 1):
+        rows = f"d{s}_{depth}"
+        inputs.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [f"n{s}_{depth}", depth]))
+        # All iterations of a patch in one product: their factors are concatenated along the rank.
+        left, right = (
+            g.op("Reshape", g.op("Gather", factors, rows, axis=0), g.op("Mul", g.ints(0, depth, width), ranks))
+            for factors, width in ((u, p), (v, c * p))
+        )
+        parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{s}_{depth}"))
+    inputs.append(helper.make_tensor_value_info(place, TensorProto.INT64, ["images", f"gh{s}", f"gw{s}"]))
+    tiles = g.op("Gather", g.op("Concat", *parts, axis=0), place, axis=0)
+    size, count, grid = g.op("Shape", place), g.op("Shape", place, end=1), g.op("Shape", place, start=1)
+    tiles = g.op("Reshape", tiles, g.op("Concat", size, g.ints(2, p // 2, c, 2, p // 2), axis=0))
+    tiles = g.op("Transpose", tiles, perm=[0, 5, 3, 6, 1, 4, 2, 7])
+    shape = g.op("Concat", count, g.ints(4 * c), g.op("Mul", grid, g.ints(p // 2)), axis=0)
+    return g.op("Reshape", tiles, shape), inputs
+
+
+def _enlarge(g: _Graph, plane: str, like: str, channels: int, crop: str) -> str:
+    """Twofold enlargement of (images, C, h, w) to the shape of `like`, polyphase; 1/2 added for rounding."""
+    taps = np.tile(ENLARGE_TAPS / 2.0**ENLARGE_BITS, (2 * channels, 1))
+    down = g.const(f"taps_y{channels}", taps[: 2 * channels, None, :, None], np.float32)
+    across = g.const(f"taps_x{channels}", taps[:, None, None, :], np.float32)
+    halves = [g.const(f"half{n}", [0.5] * n, np.float32) for n in (2 * channels, 4 * channels)]
+    padded = g.op("Pad", plane, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
+    # Every channel becomes two phases in y, and each of those two in x.
+    tall = g.op("Floor", g.op("Conv", padded, down, halves[0], group=channels, name=f"enlarge_y_{plane}"))
+    wide = g.op("Conv", tall, across, halves[1], group=2 * channels, name=f"enlarge_x_{plane}")
+    return _crop(g, wide, like, crop)
+
+
+def _to_plane(g: _Graph, sums: str, name: str) -> str:
+    """Sums, 1/2 added for rounding, to integers within the limits of planes."""
+    limit = float(PLANE_LIMIT)
+    return g.op("Clip", g.op("Floor", sums), g.f(-limit), g.f(limit), name=name)
+
+
+def _crop(g: _Graph, tensor: str, like: str, crop: str) -> str:
+    """From row `crop` on as many rows and columns as `like` has."""
+    start = g.op("Concat", crop, g.ints(0), axis=0)
+    return g.op("Slice", tensor, start, g.op("Add", start, g.op("Shape", like, start=2)), g.ints(2, 3))
+
+
+def grey_smoothing(smoothing: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The smoothing of a pack with three channels as grey images take it: that of luma alone."""
+    w1, b1, w2, b2 = smoothing
+    return w1[:, :4], b1, w2[:4], b2[:4]
+
+
+def _smooth(g: _Graph, planes: str, smoothing: tuple[np.ndarray, ...]) -> str:
+    """Planes (images, I, h, w) with what the two convolutions add."""
+    w1, b1, w2, b2 = smoothing
+    unit = 2.0**-WEIGHT_BITS
+    first, second = g.const("w1", w1 * unit, np.float32), g.const("w2", w2 * unit, np.float32)
+    hidden = g.op("Conv", planes, first, g.const("b1", b1 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth1")
+    hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
+    change = g.op("Conv", hidden, second, g.const("b2", b2 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth2")
+    return _to_plane(g, g.op("Add", planes, change), "smoothed")
+
+
+def _interpolate(g: _Graph, chroma: str) -> str:
+    """Chroma (images, 2, h, w) at full resolution, polyphase (images, 8, h, w)."""
+    taps = np.einsum("ia,jb->ijab", CHROMA_TAPS, CHROMA_TAPS).reshape(4, 1, 3, 3) / 16
+    weights = g.const("chroma_taps", np.tile(taps, (2, 1, 1, 1)), np.float32)
+    padded = g.op("Pad", chroma, g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
+    half = g.const("half8", [0.5] * 8, np.float32)
+    return g.op("Floor", g.op("Conv", padded, weights, half, group=2, name="enlarge_chroma"))
+
+
+def _colour(g: _Graph, planes: str, channels: int) -> None:
+    """Planes (images, 4 * C, h, w) to pixels."""
+    matrix = np.kron(colour_matrix(channels), np.eye(4))[:, :, None, None] * 2.0 ** -(COLOUR_BITS + PLANE_BITS)
+    weights, offset = g.const("colour", matrix, np.float32), g.const("offset", [128.5] * len(matrix), np.float32)
+    levels = g.op("Conv", planes, weights, offset, name="colour_conv")
+    # Nothing is negative here, so the cast rounds down.
+    g.op("Cast", g.op("Clip", levels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
+
+
+def check_exact(
+    scales: tuple[Scale, ...],
+    channels: int,
+    factors: dict[int, tuple[np.ndarray, np.ndarray]],
+    smoothing: tuple[np.ndarray, ...] | None,
+) -> None:
+    """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
+
+    Those of chroma and pixels do for any model.
+
+    factors: for each scale u int8 (rows, R, p) and v int16 (rows, R, C * p). smoothing: as in `build_graph`; None while
+    it is not known yet.
+    """
+    sums = {}
+    for scale in scales:
+        u, v = (np.abs(a.astype(np.float64)) for a in factors[scale.scale])
+        product = np.einsum("krp,krq->kpq", u, v).max(axis=(1, 2))
+        gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
+        enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
+        largest = [product[start : start + k].max() for start, k in zip(scale.starts, scale.codewords, strict=True)]
+        sums[f"the codewords of scale {scale.scale}"] = sum(largest) + enlarged
+    if smoothing is not None:
+        w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)
+        for name, weights, biases, start in (("first", w1, b1, 0), ("second", w2, b2, PLANE_LIMIT)):
+            whole = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
+            sums[f"the weights of the {name} convolution"] = whole.max(initial=0)
+    name, largest_sum = max(sums.items(), key=lambda item: item[1])
+    if largest_sum >= EXACT:
+        way = "another --preset or other images" if "codewords" in name else "another --seed or fewer --steps"
+        raise LrqError(
+            f"{name} are not exact in the decoder's arithmetic: their sums could reach {largest_sum:,.0f}, "
+            f"{largest_sum / EXACT:.2f} times the limit of {EXACT:,}; train with {way}, and another --work"
+        )

@@ -1,0 +1,124 @@
+"""Settings that packs are trained with: presets for kinds of images, and the form of the paper."""
+
+from dataclasses import replace
+
+from ..encoder.config import Config
+from ..format.grid import Scale
+
+
+def _scale(scale: int, patch: int, *codewords: tuple[int, int], luma_only: bool = False) -> Scale:
+    return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)), luma_only=luma_only)
+
+
+_SMALL = Config(
+    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6))),
+    start_lambda=600.0,
+    rounds=8,
+    round_pixels=8_000_000,
+    memory=4.0,
+    lambda_range=(7000.0, 60.0),
+    table_images=1500,
+    width=96,
+    blocks=3,
+    smoothing=4,
+    steps=200,
+    batch=32,
+)
+
+_SMALL_BEST = replace(
+    _SMALL,
+    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
+    default_rank=4,
+    rounds=60,
+    round_pixels=16_000_000,
+    memory=24.0,
+    table_images=8000,
+    steps=1200,
+    width=128,
+    blocks=4,
+)
+
+PRESETS = {
+    "photo": Config(
+        scales=(
+            _scale(16, 4, (256, 4)),
+            _scale(8, 4, (512, 4)),
+            _scale(4, 4, (1024, 5)),
+            _scale(2, 8, (4096, 3), (2048, 5)),
+            _scale(1, 8, (4096, 8), luma_only=True),
+        ),
+        default_rank=3,
+        rounds=140,
+        memory=30.0,
+        table_images=250,
+        coarse=1.25,
+    ),
+    # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
+    "small": _SMALL,
+    # The same with more of everything, for smaller files.
+    "small-best": _SMALL_BEST,
+    # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
+    "line-art": replace(
+        _SMALL_BEST,
+        scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 4, (1024, 6))),
+        start_lambda=100.0,
+        lambda_range=(40000.0, 10.0),
+        mirror=False,
+        steps=400,
+    ),
+    # Small enough to train in seconds: for tests and first steps.
+    "tiny": Config(
+        scales=(_scale(2, 8, (64, 2)), _scale(1, 8, (64, 3))),
+        start_rounds=1,
+        start_patches=20_000,
+        rounds=3,
+        memory=2.0,
+        bands=2,
+        classes=4,
+        width=32,
+        blocks=1,
+        heads=2,
+        window=4,
+        smoothing=4,
+        steps=20,
+        batch=2,
+        crop=64,
+    ),
+}
+
+
+def paper(
+    side: int,
+    patch: int = 8,
+    iterations: int = 4,
+    codewords: int = 512,
+    rank: int = 2,
+    smoothing: int = 16,
+    mirror: bool = True,
+) -> Config:
+    """The model of the paper for images of one size: one scale, one codebook shared by all iterations.
+
+    side: of an image in pixels. smoothing: hidden channels of the pair, 0 for none. mirror: whether to train on
+    mirrored images too. The others are the paper's knobs. Loss and optimiser are the paper's; the steps are far
+    fewer, for two CPU cores.
+    """
+    return Config(
+        scales=(Scale(1, patch, (codewords,) * iterations, shared=True),),
+        rank=rank,
+        default_rank=rank,
+        start_rounds=1,
+        start_patches=100_000,
+        rounds=0,
+        lambda_range=(400.0, 400.0),
+        bands=1,
+        table_images=2000,
+        mirror=mirror,
+        width=96,
+        blocks=3,
+        window=-(-side // patch),
+        smoothing=smoothing,
+        steps=400 if side >= 64 else 200,
+        batch=64 if side >= 64 else 128,
+        crop=side,
+        learning_rate=3e-4,
+    )

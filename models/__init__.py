@@ -1,1 +1,0 @@
-"""The trained model packs that ship with lrcodec; data only."""
