@@ -14,7 +14,6 @@ from PIL import Image
 
 from lrcodec import files
 from lrcodec.cli import batch
-from lrcodec.cli import main as cli
 from lrcodec.cli.batch import Batch, Loaded, Source, Written, find, name_outputs
 from lrcodec.errors import FormatError
 from lrcodec.files import Failure

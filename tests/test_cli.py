@@ -548,12 +548,5 @@ def test_bench(picture: Path):
     assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 79.5" in page
 
 
-@pytest.mark.parametrize("option", [["picture.png", "--speed"], ["--suite", "paper"]])
-def test_bench_writes_a_page_of_curves_only(picture: Path, option: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(picture.parent)
-    assert "--html" in fails(2, "bench", *option, "--html", picture.with_suffix(".html"))
-    assert not picture.with_suffix(".html").exists()
-
-
 def test_bench_without_images_is_2(tmp_path: Path):
     assert "no images" in fails(2, "bench", tmp_path)

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -21,7 +20,6 @@ from PIL import Image
 
 import lrcodec
 from lrcodec.cli import main as cli
-from lrcodec.cli import models as cli_models
 from lrcodec.measure import bench, speed
 from lrcodec.packs import zoo
 from lrcodec.paper import suite
@@ -48,7 +46,7 @@ def bomb(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [["bench"], ["bench", "--speed"], ["train", "-o", "OUT", "--preset", "tiny"]])
+@pytest.mark.parametrize("command", [["bench"], ["speed"], ["train", "-o", "OUT", "--preset", "tiny"]])
 def test_an_image_over_the_limit_is_5_and_named(command: list[str], picture: Path, tmp_path: Path):
     path, out = bomb(picture.with_name("z.png")), tmp_path / "out"
     arguments = [out if word == "OUT" else word for word in command]
@@ -59,12 +57,12 @@ def test_an_image_over_the_limit_is_5_and_named(command: list[str], picture: Pat
 @pytest.mark.parametrize(
     ("package", "options"),
     [
-        ("bjontegaard", []),
-        ("scipy", ["--bpp", "0.1:1"]),
-        ("matplotlib", ["--plot", "OUT"]),
-        ("matplotlib", ["--html", "OUT"]),
-        ("matplotlib", ["--suite", "paper", "--plot", "OUT"]),
-        ("matplotlib", ["--suite", "paper", "--pictures", "OUT"]),
+        ("bjontegaard", ["bench"]),
+        ("scipy", ["bench", "--bpp", "0.1:1"]),
+        ("matplotlib", ["bench", "--plot", "OUT"]),
+        ("matplotlib", ["bench", "--html", "OUT"]),
+        ("matplotlib", ["paper", "--plot", "OUT"]),
+        ("matplotlib", ["paper", "--pictures", "OUT"]),
     ],
 )
 def test_measuring_without_its_extra_is_6_before_it_starts(
@@ -76,8 +74,8 @@ def test_measuring_without_its_extra_is_6_before_it_starts(
     for module, name in ((bench, "bench"), (suite, "run")):
         monkeypatch.setattr(module, name, lambda *arguments, **options: pytest.fail("measures"))
     words = [tmp_path / "out" if word == "OUT" else word for word in options]
-    images = [] if "--suite" in options else [picture]
-    line = fails(6, "bench", *images, *words)
+    images = [picture] * (options[0] == "bench")
+    line = fails(6, *words, *images)
     assert package in line and 'pip install "lrcodec[bench]"' in line
     assert not (tmp_path / "out").exists()
 
@@ -85,51 +83,6 @@ def test_measuring_without_its_extra_is_6_before_it_starts(
 def test_the_default_images_need_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     assert 'pip install "lrcodec[bench]"' in fails(6, "bench")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--large", "24"], "--large has no effect without --speed"),
-        (["--limit", "9"], "--limit has no effect without --suite"),
-        (["--set", "mnist"], "--set has no effect without --suite"),
-        (["--data", "."], "--data has no effect without --suite"),
-        (["--work", "paper.work"], "--work has no effect without --suite"),
-        (["--pictures", "OUT"], "--pictures has no effect without --suite"),
-        (["--speed", "--bpp", "0.1:1"], "--bpp has no effect with --speed"),
-        (["--speed", "--plot", "OUT"], "--plot has no effect with --speed"),
-        (["--speed", "--html", "OUT"], "--html has no effect with --speed"),
-        (["--speed", "--no-transformer"], "--no-transformer has no effect with --speed"),
-        (["--speed", "--limit", "9"], "--limit has no effect with --speed"),
-        (["--suite", "paper", "--speed"], "--speed has no effect with --suite"),
-        (["--suite", "paper", "--html", "OUT"], "--html has no effect with --suite"),
-        (["--suite", "paper", "-q", "50"], "--quality has no effect with --suite"),
-        (["--suite", "paper", "--effort", "1"], "--effort has no effect with --suite"),
-        (["--suite", "paper", "--anchor", "jpeg"], "--anchor has no effect with --suite"),
-        (["--suite", "paper", "--model", "photo"], "--model has no effect with --suite"),
-        (["--suite", "paper", "--device", "cpu"], "--device has no effect with --suite"),
-        (["--suite", "paper", "--threads", "1"], "--threads has no effect with --suite"),
-        (["--suite", "paper", "--per-image"], "--per-image has no effect with --suite"),
-        (["--suite", "paper", "--rank", "1"], "--rank has no effect with --suite"),
-        (["--suite", "paper", "."], "[IMAGES or FOLDERS] has no effect with --suite"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_options_without_effect_are_refused(options: list[str], message: str, tmp_path: Path):
-    words = [tmp_path / "out" if word == "OUT" else word for word in options]
-    assert message in fails(2, "bench", *words)
-
-
-def test_modes_name_parameters_of_the_command():
-    assert set(cli_models.MODES) <= {parameter.name for parameter in cli_models.bench.params}
-
-
-@pytest.mark.parametrize("command", [cli_models.train, cli_models.bench], ids=lambda command: command.name)
-def test_every_option_tells_its_default(command: click.Command):
-    for option in command.params:
-        if isinstance(option, click.Option) and not (option.is_flag or option.required):
-            _, text = option.get_help_record(click.Context(command))
-            assert "default" in text.lower() or text.startswith(("Write ", "Suite: write ")), option.name
 
 
 @pytest.fixture
@@ -162,29 +115,25 @@ def test_no_output_of_bench_replaces_another_or_the_model(picture: Path, tmp_pat
     data = tmp_path / "mnist" / "test-00-1.png"
     data.parent.mkdir()
     shutil.copy(picture, data)
-    assert "would replace a file of this command" in fails(
-        2, "bench", "--suite", "paper", "--data", tmp_path, "--pictures", data
-    )
-    assert "would replace a file of this command" in fails(
-        2, "bench", "--suite", "paper", "--data", tmp_path, "--work", tmp_path
-    )
+    assert "would replace a file of this command" in fails(2, "paper", "--data", tmp_path, "--pictures", data)
+    assert "would replace a file of this command" in fails(2, "paper", "--data", tmp_path, "--work", tmp_path)
 
 
 @pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize(
     "mode",
-    [["--json"], ["--plot"], ["--html"], ["--speed", "--json"], ["--suite", "paper", "--pictures"]],
+    [["bench", "--json"], ["bench", "--plot"], ["bench", "--html"], ["speed", "--json"], ["paper", "--pictures"]],
     ids=" ".join,
 )
 def test_impossible_outputs_of_bench_are_1_before_the_work(mode: list[str], picture: Path, tmp_path: Path):
-    images = [] if "--suite" in mode else [picture]
+    images = [picture] * (mode[0] != "paper")
     for path, reason in (
         (tmp_path / "missing" / "out", f"{tmp_path / 'missing'}: no such folder"),
         (tmp_path, f"{tmp_path}: is a folder"),
         (picture / "out", f"{picture}: is no folder"),
         (Path("/proc/out"), "/proc: "),  # nobody may write there, not even root
     ):
-        assert f"lrq: error: {reason}" in fails(1, "bench", *images, *mode, path)
+        assert f"lrq: error: {reason}" in fails(1, *mode, path, *images)
     assert list(tmp_path.iterdir()) == [picture.parent]
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lrcodec.cli import models as cli_models
+from lrcodec.cli import bench as cli_bench
+from lrcodec.cli import paper as cli_paper
+from lrcodec.cli import train as cli_train
 from lrcodec.errors import UsageError
 from lrcodec.measure import bench
 from lrcodec.packs import zoo
@@ -121,9 +123,9 @@ def test_baseline_macs_are_those_of_its_convolutions():
 
 def test_choices_of_the_command_line_are_what_can_be_measured():
 
-    assert set(cli_models.ANCHORS) == set(bench.CLASSIC)
-    assert cli_models.PRESETS == tuple(presets.PRESETS)
-    assert set(cli_models.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
+    assert set(cli_bench.ANCHORS) == set(bench.CLASSIC)
+    assert cli_train.PRESETS == tuple(presets.PRESETS)
+    assert set(cli_paper.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
 
 
 ROOT = Path(__file__).parent.parent

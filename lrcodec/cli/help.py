@@ -5,21 +5,32 @@ import click
 COMMANDS = {
     "Images": ("encode", "decode", "info", "compare"),
     "Models": ("models", "train"),
-    "Measuring": ("bench",),
+    "Measuring": ("bench", "speed", "paper"),
 }
 OPTIONS = {
-    "Input": ("--frame", "--to-8bit", "--strip", "--recursive", "--region", "--max-pixels", "--tile", "--grey"),
+    "Input": (
+        "--frame",
+        "--to-8bit",
+        "--strip",
+        "--recursive",
+        "--region",
+        "--max-pixels",
+        "--tile",
+        "--grey",
+        "--data",
+        "--set",
+        "--limit",
+    ),
     "Output": (
         *("--output", "--out-dir", "--format", "--output-quality", "--force", "--skip-existing", "--preview"),
-        *("--amplify", "--json", "--plot", "--html"),
+        *("--amplify", "--json", "--plot", "--html", "--pictures"),
     ),
     "Quality and size": (
         *("--quality", "--target-size", "--target-psnr", "--effort"),
         *("--rank", "--iterations", "--no-smoothing", "--no-transformer"),
     ),
     "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work"),
-    "Measurements": ("--anchor", "--bpp", "--per-image", "--speed", "--large"),
-    "The paper's experiments": ("--suite", "--data", "--set", "--limit", "--pictures"),
+    "Measurements": ("--anchor", "--bpp", "--per-image", "--large"),
     "Machine": ("--device", "--threads"),
     "Messages": ("--verbose", "--quiet", "--version", "--help"),
 }

@@ -14,11 +14,14 @@ import click
 
 from ..errors import UsageError
 from ..files import FAILURES, Failure, explain, fail
+from .bench import bench, speed
 from .decode import decode
 from .encode import encode
 from .help import Group
 from .inspect import compare, info
-from .models import bench, models, train
+from .models import models
+from .paper import paper
+from .train import train
 
 
 class Lrq(Group):
@@ -94,5 +97,5 @@ def main() -> None:
     """
 
 
-for command in (encode, decode, info, compare, models, train, bench):
+for command in (encode, decode, info, compare, models, train, bench, speed, paper):
     main.add_command(command)

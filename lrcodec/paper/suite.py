@@ -1,4 +1,4 @@
-"""`lrq bench --suite paper`: the paper's experiments, beside its baseline, our packs and classic codecs.
+"""`lrq paper`: the paper's experiments, beside its baseline, our packs and classic codecs.
 
 Every point is a model at one setting, measured on all test images of a data set. Models of the paper's form and
 baselines are trained on the training images where the work folder does not hold them yet.
