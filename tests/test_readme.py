@@ -57,7 +57,9 @@ def test_exit_codes_are_those_of_the_help(row):
     assert f"{row[0]} {row[1]}" in help_text
 
 
-@pytest.mark.parametrize("name", ["README.md", "SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"]
+)
 def test_what_documents_refer_to_is_there(name):
     root = Path(__file__).parent.parent
     text = (root / name).read_text(encoding="utf-8")

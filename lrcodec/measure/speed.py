@@ -22,8 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import lrcodec
-
 from ..decoder import Decoder
 from ..errors import LrqError
 from ..format import container
@@ -341,7 +339,7 @@ def _python(*arguments: object) -> str:
     """What a new process of Python prints. Raises LrqError if it fails."""
     command = [sys.executable, *map(str, arguments)]
     # In the folder of the package it is found, installed or not.
-    done = subprocess.run(command, cwd=Path(lrcodec.__file__).parent.parent, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     if done.returncode:
         raise LrqError(f"a process that was to be timed failed: {done.stderr.strip()[-200:]}")
     return done.stdout

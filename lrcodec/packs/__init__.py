@@ -1,1 +1,1 @@
-"""."""
+"""Model packs: what they hold, and where they are found."""

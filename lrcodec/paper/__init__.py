@@ -1,1 +1,1 @@
-"""."""
+"""The experiments of the paper that the project starts from."""

@@ -1,1 +1,1 @@
-"""."""
+"""Makes model packs from images. Imports torch and onnx."""
