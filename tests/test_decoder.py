@@ -122,7 +122,7 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes)
     graph.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = dict(graph._inputs(2))
     for scale, plane in zip(pack.scales, planes, strict=True):
-        inputs |= decoder._by_depth(scale, plane)
+        inputs |= decoder.graph._by_depth(scale, plane)
     inputs |= {f"crop{scale.scale}": np.zeros(1, np.int64) for scale in pack.scales[1:]}
     counted = {"enlargement": 0.0, "smoothing": 0.0, "colour": 0.0}
     for node, made in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):

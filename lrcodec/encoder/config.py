@@ -11,7 +11,7 @@ class Config:
     """Settings of `lrq train`. lambdas are squared errors (8-bit levels, three channels) that one bit is worth."""
 
     # A scale whose codebook is shared by its iterations must be the only one: then its codebook is trained end to
-    # end as well, and at effort 0 every patch takes all iterations, at any quality (see end_to_end.py).
+    # end as well, and at effort 0 every patch takes all iterations, at any quality (see training/end_to_end.py).
     scales: tuple[Scale, ...]
     # Rank that the codewords are stored with; --rank takes any up to it.
     rank: int = 4

@@ -2,7 +2,7 @@
 
 Its latents live in the space of the codewords, so that vector quantization compares them with codewords
 directly. Where the last layer gives zeros the latents are the block means of the image; training moves
-them to what decodes best after quantization, enlargement and smoothing (see end_to_end.py).
+them to what decodes best after quantization, enlargement and smoothing (see training/end_to_end.py).
 """
 
 import math

@@ -1,6 +1,6 @@
 """Index planes -> pixels: look-ups, thin matrix products and optional smoothing, in ONNX Runtime on the CPU.
 
-The graph (built by encoder/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
+The graph (built by training/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
 hold integers over a power of two, small enough that every addition is exact. So the pixels are the same
 on every machine, and whether an image is drawn whole or strip by strip.
 """
@@ -8,141 +8,28 @@ on every machine, and whether an image is drawn whole or strip by strip.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime as ort
 
-from . import entropy
-from .errors import FormatError, UnsupportedError, UsageError
-from .format import container, grid
-from .format.container import BytesLike, Header
-from .format.extras import AlphaReader
-from .format.fixed import FACTOR_BITS, PLANE_BITS
-from .format.grid import Scale
-from .packs import zoo
-from .packs.zoo import Pack
-from .runtime import thread_count
-
-ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
+from .. import entropy
+from ..errors import FormatError, UsageError
+from ..format import container, grid
+from ..format.container import BytesLike, Header
+from ..format.extras import AlphaReader
+from ..packs import zoo
+from ..packs.zoo import Pack
+from ..runtime import thread_count
+from .graph import Graph as Graph
+from .graph import Macs as Macs
 
 MAX_STRIPS = 4
 """Strips that are drawn at a time, at most: memory is bounded, however many cores there are."""
 BATCH_PIXELS = 2**20
 """Files of the same header are decoded together up to this many pixels: more gains nothing, and memory is bounded."""
-
-
-@dataclass(frozen=True)
-class Macs:
-    """Executed multiply-accumulates per image pixel, by part of the decoder."""
-
-    low_rank: float
-    enlargement: float
-    smoothing: float
-    colour: float
-
-    @property
-    def total(self) -> float:
-        """Of all parts."""
-        return self.low_rank + self.enlargement + self.smoothing + self.colour
-
-
-class Graph:
-    """One ONNX graph of a pack, for one colour kind, with or without smoothing."""
-
-    def __init__(
-        self,
-        pack: Pack,
-        colour: int,
-        smoothing: bool,
-        threads: int = 0,
-        # Not ALL: it would pad the few channels of the convolutions to 16.
-        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    ):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = thread_count(threads)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
-        options.graph_optimization_level = optimization
-        options.log_severity_level = 4  # what goes wrong is raised, and takes one line
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        self.pack, self.smoothing = pack, smoothing
-        self.channels = 3 if colour == container.RGB else 1
-        self._factors: dict[int, dict[str, np.ndarray]] = {}
-        graph = pack.graph(colour, smoothing)
-        try:
-            self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
-            raise UnsupportedError(f"model {pack.name} has a broken graph: {error}") from None
-
-    def run(
-        self, planes: list[np.ndarray], rank: int, height: int, width: int, rows: tuple[int, int] | None = None
-    ) -> np.ndarray:
-        """Draw images, or the rows of pixels [top, bottom) of them.
-
-        planes: index planes (count, rows, columns, iterations) of every scale; of all rows that the image has, or of
-        those that `grid.window` names. Returns uint8 (count, height or bottom - top, width[, 3]).
-        """
-        top, bottom = rows or (0, height)
-        ranges = grid.window(self.pack.scales, height, top, bottom)
-        inputs = dict(self._inputs(rank))
-        above = 0
-        for i, (scale, plane, (first, _)) in enumerate(zip(self.pack.scales, planes, ranges, strict=True)):
-            inputs |= _by_depth(scale, plane)
-            start = first * scale.patch
-            if i:
-                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
-            above = start
-        finest = self.pack.scales[-1]
-        count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
-        polyphase = self._pixels(inputs)
-        if (polyphase.dtype, polyphase.shape) != (np.uint8, (count, 4 * self.channels, h, w)):
-            raise UnsupportedError(f"model {self.pack.name} has a broken graph: its pixels are of another size or type")
-        phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
-        pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
-        for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
-            pixels[:, :, y, :, x, c] = phases[:, c, y, x]
-        pixels = pixels.reshape(count, 2 * h, 2 * w, self.channels)[:, top - above : bottom - above, :width]
-        return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
-
-    def _pixels(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        try:
-            return self.session.run(["pixels"], inputs)[0]
-        except MemoryError:
-            raise
-        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
-            if "allocate memory" in str(error) or "bad_alloc" in str(error):
-                raise MemoryError from None
-            raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
-
-    def _inputs(self, rank: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} and v{s}, as float32. Made once."""
-        if rank not in self._factors:
-            unit = {"u": 2.0 ** (PLANE_BITS - FACTOR_BITS), "v": 1.0}
-            self._factors[rank] = {
-                name: factor.astype(np.float32) * np.float32(unit[name[0]])
-                for name, factor in self.pack.factors(rank, self.channels).items()
-            }
-        return self._factors[rank]
-
-    def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
-        """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""
-        low_rank, enlargement, rows, columns = 0.0, 0, 0, 0
-        for scale, plane in zip(self.pack.scales, planes, strict=True):
-            p, c = scale.patch, scale.channels(self.channels)
-            # On the coarser plane five taps down give two phases, four padding columns included; five across give four.
-            enlargement += c * 5 * rows * (2 * (columns + 4) + 4 * columns)
-            rows, columns = plane.shape[1] * p, plane.shape[2] * p
-            low_rank += np.count_nonzero(plane) / len(plane) * rank * p * p * c
-        blocks, pixels, finest = rows * columns // 4, height * width, self.pack.scales[-1]
-        smoothing = blocks * self.pack.smoothing_weights(self.channels) if self.smoothing else 0
-        # Chroma that the finest scale has not is interpolated with nine taps for each of four phases.
-        enlargement += blocks * 36 * (self.channels - finest.channels(self.channels))
-        colour = blocks * (4 * self.channels) ** 2
-        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, colour / pixels)
 
 
 class File(NamedTuple):
@@ -343,19 +230,3 @@ def shared(models: tuple[str | Path, ...] = (), threads: int = 0) -> Decoder:
 def _with_alpha(colours: np.ndarray, alpha: AlphaReader | None) -> np.ndarray:
     """Rows of pixels and, as their last channel, as many next rows of the alpha, if there is any."""
     return colours if alpha is None else np.dstack([colours, alpha.read(len(colours))])
-
-
-def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
-    """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
-    s, depths = scale.scale, len(scale.codewords)
-    flat = plane.reshape(-1, depths)
-    depth = np.count_nonzero(flat, axis=1)
-    order = np.argsort(depth, kind="stable")
-    ends = np.searchsorted(depth[order], np.arange(depths + 1), side="right")
-    place = np.zeros(len(flat), np.int64)
-    place[order[ends[0] :]] = np.arange(1, len(flat) - ends[0] + 1)
-    inputs = {f"place{s}": place.reshape(plane.shape[:3])}
-    starts = np.array(scale.starts) - 1  # index 1 is the first row of its iteration
-    for d in range(1, depths + 1):
-        inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
-    return inputs
