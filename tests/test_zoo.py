@@ -457,3 +457,14 @@ def test_grids_need_patches():
     for patch in (0, -2):
         with pytest.raises(ValueError):
             grid.check_scales((grid.Scale(1, patch, (2,)),))
+
+
+def test_packs_that_a_wheel_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Those for non-commercial use are listed, and not there."""
+    shipped = zoo.find("mnist").path
+    shutil.copytree(shipped, tmp_path / "models" / "mnist")
+    shutil.copy(shipped.parent / "models.toml", tmp_path / "models")
+    monkeypatch.setattr(zoo, "PACKAGE", tmp_path)
+    assert [pack.name for pack in zoo.packs()] == ["mnist"] and zoo.packs()[0].intact
+    with pytest.raises(UnsupportedError, match="unknown model faces64"):
+        zoo.find("faces64")
