@@ -235,3 +235,12 @@ def test_decoding_takes_models_by_name_as_encoding_does(picture: Path, user_fold
         decoded.unlink()
     assert lrcodec.decode(source.read_bytes(), models=["faces64"]).shape == (61, 97, 3)
     assert "unknown model nobody" in fails(4, "decode", source, "-o", decoded, "--model", "nobody")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_of_a_training(threads: int, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    counts = []
+    monkeypatch.setattr(training, "train", lambda *arguments, **options: counts.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    assert lrq("train", picture, "-o", tmp_path / "pack", "--preset", "tiny", "--threads", threads).exit_code == 0
+    assert (counts, torch.get_num_threads()) == ([threads], before)
