@@ -1,9 +1,10 @@
 """`lrq encode`."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -40,6 +41,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
+    from ..encoder import Encoder
     from ..image_io import Picture
 
 TOGETHER = 2**18
@@ -60,6 +62,96 @@ class Made(NamedTuple):
     data: bytes
     unfit: str
     reached: str = ""
+
+
+@dataclass
+class Encoding:
+    """How `lrq encode` makes files of images: what its options say, and the models once they are needed.
+
+    settings: of `Encoder.encode_batch`. quality: where there is no target, of which there is one at most.
+    """
+
+    model: str
+    device: str
+    threads: int
+    settings: dict[str, Any]
+    quality: float
+    target_size: int | None
+    target_psnr: float | None
+    batch: Batch
+    preview: Path | None
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """Loaded once."""
+        with extra("encode"):
+            from ..encoder import Encoder
+
+        return Encoder(self.model, self.device, self.threads)
+
+    @cached_property
+    def decoder(self) -> "Decoder":
+        """Of images of any size; loaded once."""
+        from ..decoder import Decoder
+
+        return Decoder([zoo.find(self.model).path], container.MAX_SIDE**2, self.threads)
+
+    def load(self) -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
+        """What makes files of a group of images: at once, or, where there is a target, each when it is asked for."""
+        self.encoder  # noqa: B018  what is wrong with it must show now
+        if self.target_size is None and self.target_psnr is None:
+            return self.encode
+        return lambda inputs: [partial(self.search, image) for image in inputs]
+
+    def encode(self, inputs: list[Input]) -> list[Made]:
+        """The files of images of one quality."""
+        files = self._files([image.picture for image in inputs], self.quality)
+        return list(map(Made, files, self._reasons(inputs, files, self.quality)))
+
+    def search(self, image: Input) -> Made:
+        """The file of an image that meets the target."""
+        from ..measure.metrics import colours, psnr
+
+        pixels, sizes = colours(image.picture.pixels), dict[float, int]()
+
+        def encode(quality: float) -> bytes:
+            last = "".join(f" ({tried:g} took {size:,} bytes)" for tried, size in [*sizes.items()][-1:])
+            self.batch.show(f"encode {len(sizes) + 1} of at most {targets.MAX_ENCODES}: quality {quality:g}{last}")
+            (data,) = self._files([image.picture], quality)
+            sizes[quality] = len(data)
+            return data
+
+        def measure(data: bytes) -> float:
+            return psnr(pixels, colours(self.decoder.decode(data)))
+
+        if self.target_size is not None:
+            coded = targets.for_size(encode, measure, self.target_size)
+        else:
+            assert self.target_psnr is not None
+            coded = targets.for_psnr(encode, measure, self.target_psnr)
+        (reason,) = self._reasons([image], [coded.data], coded.quality)
+        return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
+
+    def write(self, target: Path, made: Made | Callable[[], Made]) -> Written:
+        """Write a file, and the preview if one is asked for."""
+        data, reason, reached = made if isinstance(made, Made) else made()
+        write_file(target, data)
+        if self.preview:
+            write_image(self.preview, self.preview.suffix, decode_images(self.decoder, [job_of(data)])[0])
+        header = container.unpack_header(data)
+        size = size_text(len(data), header.width, header.height)
+        return Written(len(data), reached + size, always=self.batch.single or bool(reached), remark=reason)
+
+    def _files(self, pictures: list["Picture"], quality: float) -> list[bytes]:
+        pixels, metadata = zip(*pictures, strict=True)
+        return self.encoder.encode_batch(pixels, quality=quality, metadata=metadata, **self.settings)
+
+    def _reasons(self, inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
+        """Why each of the images should not be a file of this kind; "" if there is no reason, or nobody reads it."""
+        if self.batch.quiet:
+            return [""] * len(files)
+        pixels, sizes = [image.picture.pixels for image in inputs], [image.size for image in inputs]
+        return unfit.reasons(pixels, sizes, files, quality, lambda: self.decoder.decode_batch)
 
 
 @click.command(cls=Command)
@@ -133,8 +225,6 @@ def encode(
 
     Of several, those that fail do not stop the others; the exit code is that of the first failure.
     """
-    from ..image_io import read_picture
-
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
     if not out_dir:
@@ -158,102 +248,25 @@ def encode(
             raise UsageError("--preview goes with a single input")
         check_picture("--preview", preview, [*sources, *batch.targets])
         check_place(preview)
-
-    def read(data: bytes) -> Loaded[Input]:
-        picture = read_picture(data, to_8bit, strip, frame)
-        return Loaded(Input(picture, len(data)), picture.pixels.shape[0] * picture.pixels.shape[1])
-
-    def load() -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
-        with extra("encode"):
-            from ..encoder import Encoder
-
-        encoder = Encoder(model, device, threads)
-
-        def encode_batch(pictures: list["Picture"], quality: float) -> list[bytes]:
-            return encoder.encode_batch(
-                [picture.pixels for picture in pictures],
-                quality=quality,
-                rank=rank,
-                iterations=iterations,
-                effort=effort,
-                smoothing=not no_smoothing,
-                metadata=[picture.metadata for picture in pictures],
-            )
-
-        def reasons(inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
-            if batch.quiet:
-                return [""] * len(files)
-            images = [own.picture.pixels for own in inputs]
-            return unfit.reasons(images, [own.size for own in inputs], files, quality, lambda: decoder().decode_batch)
-
-        def encode_all(inputs: list[Input]) -> list[Made]:
-            level = 50 if quality is None else quality
-            files = encode_batch([own.picture for own in inputs], level)
-            return list(map(Made, files, reasons(inputs, files, level)))
-
-        def search(own: Input) -> Made:
-            shown = _shown(encode_batch, batch.show)
-            coded = _search(shown, decoder(), target_size, target_psnr, own.picture)
-            (reason,) = reasons([own], [coded.data], coded.quality)
-            return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
-
-        if target_size is None and target_psnr is None:
-            return encode_all
-        return lambda inputs: [partial(search, own) for own in inputs]
-
-    @cache
-    def decoder() -> "Decoder":
-        from ..decoder import Decoder
-
-        return Decoder([zoo.find(model).path], container.MAX_SIDE**2, threads)
-
-    def write(target: Path, made: Made | Callable[[], Made]) -> Written:
-        data, reason, reached = made if isinstance(made, Made) else made()
-        write_file(target, data)
-        if preview:
-            write_image(preview, preview.suffix, decode_images(decoder(), [job_of(data)])[0])
-        header = container.unpack_header(data)
-        size = size_text(len(data), header.width, header.height)
-        return Written(len(data), reached + size, always=batch.single or bool(reached), remark=reason)
-
-    batch.run(read, load, write, TOGETHER)
+    encoding = Encoding(
+        model,
+        device,
+        threads,
+        settings={"rank": rank, "iterations": iterations, "effort": effort, "smoothing": not no_smoothing},
+        quality=50 if quality is None else quality,
+        target_size=target_size,
+        target_psnr=target_psnr,
+        batch=batch,
+        preview=preview,
+    )
+    batch.run(partial(_read, to_8bit, strip, frame), encoding.load, encoding.write, TOGETHER)
     for line in unfit.notes(batch.remarks, batch.count):
         batch.say(line)
     batch.end()
 
 
-def _shown(encode_batch: Callable[..., list[bytes]], show: Callable[[str], None]) -> Callable[..., list[bytes]]:
-    """`encode_batch` for the search of one target, which shows every encode."""
-    count, last = 0, ""
+def _read(to_8bit: bool, strip: bool, frame: int | None, data: bytes) -> Loaded[Input]:
+    from ..image_io import read_picture
 
-    def encode(pictures: list["Picture"], quality: float) -> list[bytes]:
-        nonlocal count, last
-        count += 1
-        show(f"encode {count} of at most {targets.MAX_ENCODES}: quality {quality:g}{last}")
-        files = encode_batch(pictures, quality)
-        last = f" ({quality:g} took {len(files[0]):,} bytes)"
-        return files
-
-    return encode
-
-
-def _search(
-    encode_batch: Callable[..., list[bytes]],
-    decoder: "Decoder",
-    size: int | None,
-    level: float | None,
-    picture: "Picture",
-) -> targets.Coded:
-    """The file of a picture that meets the target: a size in bytes, or a PSNR in dB."""
-    from ..measure.metrics import colours, psnr
-
-    def encode(quality: float) -> bytes:
-        return encode_batch([picture], quality=quality)[0]
-
-    def measure(data: bytes) -> float:
-        return psnr(colours(picture.pixels), colours(decoder.decode(data)))
-
-    if size is not None:
-        return targets.for_size(encode, measure, size)
-    assert level is not None
-    return targets.for_psnr(encode, measure, level)
+    picture = read_picture(data, to_8bit, strip, frame)
+    return Loaded(Input(picture, len(data)), picture.pixels.shape[0] * picture.pixels.shape[1])
