@@ -14,7 +14,8 @@ from PIL import Image
 
 from lrcodec import files
 from lrcodec.cli import batch
-from lrcodec.cli.batch import Batch, Loaded, Source, Written, find, name_outputs
+from lrcodec.cli.batch import Batch, Loaded, Written
+from lrcodec.cli.names import Source, find, name_outputs
 from lrcodec.errors import FormatError
 from lrcodec.files import Failure
 from lrcodec.format.container import pack, unpack

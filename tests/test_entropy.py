@@ -10,18 +10,19 @@ from hypothesis import strategies as st
 from test_decoder import header
 
 from lrcodec import entropy
+from lrcodec.entropy import cost_tables, order
 from lrcodec.errors import FormatError, LrqError
 
 
 @given(st.lists(st.integers(0, 510), min_size=2, max_size=300))
 def test_frequencies_are_positive_and_sum_to_2_24(costs):
-    freq = entropy.frequencies(np.array(costs))
+    freq = cost_tables.frequencies(np.array(costs))
     assert freq.min() >= 1 and freq.sum() == 2**24
     assert freq.tolist() == reference.frequencies(costs)
 
 
 def test_eight_more_is_half_as_likely():
-    freq = entropy.frequencies(np.array([8, 16, 16], np.uint8))
+    freq = cost_tables.frequencies(np.array([8, 16, 16], np.uint8))
     assert freq.tolist() == [2**23, 2**22, 2**22]
 
 
@@ -94,15 +95,15 @@ def test_contexts_are_those_of_the_coder(random_pack, random_planes, monkeypatch
     pack, _ = random_pack
     head = header(130, 70)
     planes = random_planes(pack, head, 11, count=2)
-    used: list[tuple[entropy.Group, np.ndarray]] = []
-    classes = entropy.Tables.classes
+    used: list[tuple[order.Group, np.ndarray]] = []
+    classes = cost_tables.Tables.classes
 
-    def spy(self: entropy.Tables, group: entropy.Group) -> np.ndarray:
+    def spy(self: cost_tables.Tables, group: order.Group) -> np.ndarray:
         used.append((group, classes(self, group)))
         return used[-1][1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(entropy.Tables, "classes", spy)
+        patch.setattr(cost_tables.Tables, "classes", spy)
         payloads = entropy.encode(planes, pack, head)
         coded = len(used)
         entropy.decode(payloads, pack, head, 70)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import runtime
-from lrcodec.encoder import memory_errors, torch_threads
+from lrcodec.encoder.limits import memory_errors, torch_threads
 
 ROOT = Path(__file__).parent.parent
 LRQ = [sys.executable, str(ROOT / "cli.py")]

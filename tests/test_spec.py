@@ -19,6 +19,7 @@ from onnx import numpy_helper
 
 from lrcodec import decoder, entropy, errors
 from lrcodec.cli.main import main
+from lrcodec.entropy import cost_tables, order
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
 from lrcodec.format import container, extras, fixed, grid
 from lrcodec.format.container import Chunk, Header
@@ -342,18 +343,18 @@ def test_fingerprint_example():
 def test_contexts():
     first, second = re.split("The four features", section("Context classes"))
     for text, count, name in (
-        (first, entropy.DEPTH_FEATURES, "depth"),
-        (second, entropy.INDEX_FEATURES, "index"),
+        (first, order.DEPTH_FEATURES, "depth"),
+        (second, order.INDEX_FEATURES, "index"),
     ):
         assert [int(f) for f in re.findall(r"^(\d)\. ", text, flags=re.M)] == list(range(count))
-        cell = " + ".join(["level_0", *(f"{entropy.LEVELS**f} * level_{f}" for f in range(1, count))])
+        cell = " + ".join(["level_0", *(f"{cost_tables.LEVELS**f} * level_{f}" for f in range(1, count))])
         assert re.search(rf"the cell of an? {name} is `{re.escape(cell)}`", words("Context classes"), flags=re.I)
-    assert number(r"the number of its (\d+) edges", "Context classes") == entropy.LEVELS - 1
-    levels, edges = entropy.LEVELS, entropy.LEVELS - 1
-    assert f"`depth_edges{{s}}` | uint8 | (2, {entropy.DEPTH_FEATURES}, {edges})" in SPEC
-    assert f"`depth_classes{{s}}` | uint8 | (2, {levels**entropy.DEPTH_FEATURES})" in SPEC
-    assert f"`edges{{s}}` | uint8 | ({entropy.INDEX_FEATURES}, {edges})" in SPEC
-    assert f"`classes{{s}}` | uint8 | (D, {levels**entropy.INDEX_FEATURES})" in SPEC
+    assert number(r"the number of its (\d+) edges", "Context classes") == cost_tables.LEVELS - 1
+    levels, edges = cost_tables.LEVELS, cost_tables.LEVELS - 1
+    assert f"`depth_edges{{s}}` | uint8 | (2, {order.DEPTH_FEATURES}, {edges})" in SPEC
+    assert f"`depth_classes{{s}}` | uint8 | (2, {levels**order.DEPTH_FEATURES})" in SPEC
+    assert f"`edges{{s}}` | uint8 | ({order.INDEX_FEATURES}, {edges})" in SPEC
+    assert f"`classes{{s}}` | uint8 | (D, {levels**order.INDEX_FEATURES})" in SPEC
 
 
 def test_features_are_clipped(random_pack, random_planes):
@@ -362,14 +363,14 @@ def test_features_are_clipped(random_pack, random_planes):
     highest: dict[tuple[bool, int], int] = {}
     planes = random_planes(pack, replace(HEADER, width=200, height=100), 1)
 
-    def coder(group: entropy.Group) -> np.ndarray:
+    def coder(group: order.Group) -> np.ndarray:
         for f, feature in enumerate(group.features):
             key = group.iteration is None, f
             highest[key] = max(highest.get(key, 0), int(feature.max()))
-        return entropy.known(planes, group)
+        return order.known(planes, group)
 
     grids = [plane.shape[1:3] for plane in planes]
-    entropy.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], grids, 1, coder)
+    order.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], grids, 1, coder)
     # Parents and what is around them reach the limit, depths cannot.
     assert [highest[True, f] for f in (1, 2)] == [highest[False, f] for f in (2, 3)] == [limit] * 2
     assert highest[False, 0] == 3 and highest[True, 0] == highest[False, 1] <= 12
@@ -383,12 +384,12 @@ def test_order_of_phases_and_features():
     energies = [np.arange(10, 19, dtype=np.uint8), np.arange(100, 118, dtype=np.uint8)]
     seen = {}
 
-    def coder(group: entropy.Group) -> np.ndarray:
+    def coder(group: order.Group) -> np.ndarray:
         columns = [np.asarray(f).tolist() for f in group.features]
         seen[group.position, group.iteration, group.phase] = group.at.tolist(), *columns
-        return entropy.known([coarse, fine], group)
+        return order.known([coarse, fine], group)
 
-    entropy.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
+    order.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
     assert seen == {
         # depths: places, sum of the neighbours' depths in phase 1, row, column
         (0, None, 0): ([0, 3], [0, 0], [0, 1], [0, 1]),
@@ -424,18 +425,22 @@ def test_costs_of_indices(random_pack):
     assert own.frequencies(0, 0, 2).tolist() == reference.frequencies(costs)
     depths = pack.tables["depths1"][0, 1, 3]
     assert own.frequencies(None, 1, 3).tolist() == reference.frequencies(depths)
-    assert entropy.frequencies(np.array([0, highest])).tolist() == reference.frequencies([0, highest]) == [2**24 - 1, 1]
+    assert (
+        cost_tables.frequencies(np.array([0, highest])).tolist()
+        == reference.frequencies([0, highest])
+        == [2**24 - 1, 1]
+    )
 
 
 def test_frequencies():
     eighths, formulas = literals("Frequencies")
     values = integers(eighths)
-    assert values == entropy._EIGHTHS.tolist() == reference.EIGHTHS
+    assert values == cost_tables._EIGHTHS.tolist() == reference.EIGHTHS
     assert values == [round(2**24 * 2 ** (-j / 8)) for j in range(8)]
-    assert 2 ** int(re.findall(r"w_j \* \(2\^(\d+) - n\)", formulas)[0]) == entropy.TOTAL
+    assert 2 ** int(re.findall(r"w_j \* \(2\^(\d+) - n\)", formulas)[0]) == cost_tables.TOTAL
     assert number(r"whose sum is 2\^(\d+)\.", "Frequencies") == 24
     costs, freq = example_of_frequencies()
-    assert entropy.frequencies(np.array(costs, np.uint8)).tolist() == reference.frequencies(costs) == freq
+    assert cost_tables.frequencies(np.array(costs, np.uint8)).tolist() == reference.frequencies(costs) == freq
 
 
 def example_of_frequencies() -> tuple[list[int], list[int]]:
@@ -517,7 +522,7 @@ def test_range_coder_with_alphabets_of_all_sizes(count: int):
 
 def test_range_coder_reads_what_the_spec_says():
     """The same symbols, or the same refusal, from whatever bytes."""
-    assert 2 ** number(r"if quantile >= 2\^(\d+): the file is not valid", "Range coder") == entropy.TOTAL
+    assert 2 ** number(r"if quantile >= 2\^(\d+): the file is not valid", "Range coder") == cost_tables.TOTAL
     random = np.random.default_rng(0)
     refused = 0
     for _ in range(300):

@@ -44,7 +44,7 @@ def train(
     from .. import image_files
 
     with extra("encode"):
-        from ..encoder import torch_threads
+        from ..encoder.limits import torch_threads
         from ..training.presets import PRESETS as settings
         from ..training.train import train as run
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..format.extras import NO_METADATA, Metadata, pack_alpha, pack_metadata
 from ..format.grid import Scale
 from ..packs import zoo
 from .config import Config
+from .limits import memory_errors, torch_threads
 from .pyramid import block_means, pad, to_planes
 from .quantizer import Quantizer, unpack_bits
 from .search import Bits, Labels
@@ -273,32 +273,6 @@ class Encoder:
                 self.pack.scales, factors, header.iterations, self.device, self.config.coarse
             )
         return self._quantizers[key]
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Makes MemoryError of PyTorch's errors for memory that has run out, on the processor or the GPU."""
-    try:
-        yield
-    except RuntimeError as error:
-        # PyTorch has a kind of its own for the GPU alone.
-        texts = "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation"
-        if isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts):
-            raise MemoryError from None
-        raise
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """PyTorch has so many threads within, 0: as before."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        if count:
-            torch.set_num_threads(before)
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

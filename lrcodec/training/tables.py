@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..entropy import COST_STEP, DEPTH_FEATURES, INDEX_FEATURES, LEVELS
+from ..entropy.cost_tables import COST_STEP, LEVELS
+from ..entropy.order import DEPTH_FEATURES, INDEX_FEATURES
 
 MEMBERS_LEAN = 400
 """Uses of a cluster, in all bands, that the costs of its members in a band start from."""

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from .. import entropy
-from ..encoder import memory_errors
 from ..encoder.config import Config
+from ..encoder.limits import memory_errors
 from ..encoder.pyramid import block_means, guess_from, pad, to_patches, to_planes
 from ..encoder.quantizer import Quantizer, closed_loop, pack_bits, unpack_bits
 from ..encoder.search import Bits, beam_search, clusters
 from ..encoder.transformer import LEVELS, Smoothing, Transformer
+from ..entropy import order
 from ..errors import LrqError, UsageError
 from ..files import write_file
 from ..format.fixed import PLANE_BITS, WEIGHT_BITS
@@ -454,14 +454,14 @@ class _Run:
                 beam = 1 if config.shared else 2
                 indices = self._encode(stack, lam, self.band_bits[band], beam)
 
-                def collect(group: entropy.Group, indices=indices, band=band) -> np.ndarray:
-                    index = entropy.known(indices, group)
+                def collect(group: order.Group, indices=indices, band=band) -> np.ndarray:
+                    index = order.known(indices, group)
                     features = np.stack(group.features, 1).astype(np.uint8)
                     entries = groups[group.position].setdefault((group.iteration, group.phase), [])
                     entries.append((features, index, band))
                     return index
 
-                entropy.walk(scales, energies, [plane.shape[1:3] for plane in indices], len(stack), collect)
+                order.walk(scales, energies, [plane.shape[1:3] for plane in indices], len(stack), collect)
                 encoded.append(indices)
             own_bits = self.band_bits[band] if config.shared else self._bits_of(encoded)
             for key, value in pack_bits(own_bits, scales).items():

@@ -1,0 +1,144 @@
+"""Index planes <-> bytes: context classes, integer frequency tables and constriction's range coder.
+
+SPEC.md, "Entropy coding", is the normative text. Scale by scale, the depths of all patches come first, in two
+checkerboard phases, then their indices, one iteration after the other. The symbols of a group are coded class by
+class, so that one call codes all that share a table. Tables depend on context classes, which are computed in
+integers from depths and indices that are already coded.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import constriction
+import numpy as np
+
+from ..errors import FormatError
+from ..format.container import Header
+from ..packs.zoo import Pack
+from .cost_tables import tables
+from .order import Coder, Group, known, walk
+
+
+class _Run(NamedTuple):
+    """Symbols of one image and one context class: where they start and end in the order of the file."""
+
+    image: int
+    label: int
+    start: int
+    end: int
+
+
+def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, list[_Run]]:
+    """The order (n,) of a group's symbols in the file, and its runs: by image, by class, then as in the group.
+
+    patches: in the grid of an image.
+    """
+    # Of one image the classes alone, as bytes, are sorted several times faster.
+    keys = classes if group.at[-1] < patches else group.at // patches * 256 + classes
+    order = np.argsort(keys, kind="stable")
+    ordered = keys.take(order)
+    starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
+    labels = ordered[starts].tolist()
+    ends = [*starts[1:], len(order)]
+    return order, [
+        _Run(key // 256, key % 256, start, end) for key, start, end in zip(labels, starts, ends, strict=True)
+    ]
+
+
+def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
+    """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
+    queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
+    by_scale = tables(pack, header.band)
+
+    def coder(group: Group) -> np.ndarray:
+        own, symbols = by_scale[group.position], known(planes, group)
+        # Symbols count from 0: depths do, indices start at 1.
+        order, runs = _runs(group, own.classes(group), planes[group.position][0, ..., 0].size)
+        ordered = (symbols.take(order) - (group.iteration is not None)).astype(np.int32)
+        for image, label, start, end in runs:
+            queues[image].encode(ordered[start:end], own.model(group, label))
+        return symbols
+
+    _walk(pack, [plane.shape[1:3] for plane in planes], len(queues), coder)
+    return [_finish(queue) for queue in queues]
+
+
+def _finish(queue: constriction.stream.queue.RangeEncoder) -> bytes:
+    """The shortest bytes that decode to what the queue holds: SPEC.md, "Range coder"."""
+    words = queue.get_compressed()
+    shifts, (lower, width) = queue.pos()
+    # As integers over 2^(32 * shifts + 64): what constriction chose, and the lower end of what it chose from.
+    bits = 32 * (shifts + 2)
+    chosen = int.from_bytes(words.astype(">u4").tobytes(), "big") << bits - 32 * len(words)
+    lower = chosen - (chosen - lower) % 2**64
+    # The interval is less than 2^64 wide, so it holds one multiple of 2^64 at most: that one ends in zero bytes.
+    for kept in range(9):
+        unit = 1 << 64 - 8 * kept
+        shortest = -(-lower // unit) * unit
+        if shortest < lower + width:
+            return shortest.to_bytes(bits // 8, "big").rstrip(b"\0")
+    raise AssertionError("an interval always holds its own lower end")
+
+
+def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -> list[np.ndarray]:
+    """Index planes from the payloads of images, or strips, with the same header and height in pixels.
+
+    Raises FormatError if a payload does not fit.
+    """
+    queues = []
+    for payload in payloads:
+        words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
+        queues.append(constriction.stream.queue.RangeDecoder(words))
+    by_scale = tables(pack, header.band)
+    grids = [scale.grid(height, header.width) for scale in pack.scales]
+
+    def coder(group: Group) -> np.ndarray:
+        own, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
+        rows, columns = grids[group.position]
+        order, runs = _runs(group, own.classes(group), rows * columns)
+        parts = [queues[image].decode(own.model(group, label), end - start) for image, label, start, end in runs]
+        symbols[order] = np.concatenate(parts)
+        if group.iteration is not None:
+            return symbols + 1
+        if symbols.max() > header.iterations:
+            raise FormatError(
+                f"the indices are damaged: {symbols.max()} iterations where {header.iterations} is the cap"
+            )
+        return symbols
+
+    try:
+        return _walk(pack, grids, len(queues), coder)
+    except (ValueError, AssertionError) as error:
+        raise FormatError(f"the indices are damaged: {error}") from None
+
+
+class Classes(NamedTuple):
+    """Context classes in one scale of a batch: int16, of every patch's depth, (count, rows, columns), with the phase
+    as its lowest bit, and of every index, (count, rows, columns, iterations), coded or not."""
+
+    depths: np.ndarray
+    indices: np.ndarray
+
+
+def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Classes]:
+    """The context classes that `planes` make, in every scale."""
+    out = [Classes(np.zeros(plane.shape[:3], np.int16), np.zeros(plane.shape, np.int16)) for plane in planes]
+    by_scale = tables(pack, header.band)
+
+    def coder(group: Group) -> np.ndarray:
+        classes, own = by_scale[group.position].classes(group), out[group.position]
+        if group.iteration is None:
+            own.depths.reshape(-1)[group.at] = 2 * classes.astype(np.int16) + group.phase
+        else:
+            own.indices.reshape(-1, own.indices.shape[3])[group.at, group.iteration] = classes
+        return known(planes, group)
+
+    _walk(pack, [plane.shape[1:3] for plane in planes], len(planes[0]), coder, everywhere=True)
+    return out
+
+
+def _walk(
+    pack: Pack, grids: Sequence[tuple[int, int]], count: int, coder: Coder, everywhere: bool = False
+) -> list[np.ndarray]:
+    energies = [pack.tables[f"energy{scale.scale}"] for scale in pack.scales]
+    return walk(pack.scales, energies, grids, count, coder, everywhere)
