@@ -5,9 +5,7 @@ of such arrays, its rows from top to bottom.
 """
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -18,9 +16,7 @@ from PIL import Image, ImageFile, ImageOps
 from .errors import LimitError, LrqError, UsageError
 from .format.container import MAX_SIDE
 from .format.extras import EXIF_PREFIX, NO_METADATA, Metadata
-
-AVERAGE = 3
-"""PNG's filter type: bytes are differences to the mean of the bytes to their left and above."""
+from .strips import channels_of, png, ppm
 
 # Suffix of the output file -> Pillow's format name and the options it is saved with.
 WRITERS: dict[str, tuple[str, dict]] = {
@@ -227,23 +223,19 @@ def write_strips(
     check_quality(suffix, quality)
     strips = iter(strips)
     first = next(strips)
-    if _channels(first) in (2, 4) and suffix in WITHOUT_ALPHA:
+    if channels_of(first) in (2, 4) and suffix in WITHOUT_ALPHA:
         others = " ".join(other for other in WRITERS if other not in WITHOUT_ALPHA)
         raise UsageError(f"the image has alpha, and {suffix} files have none: use one of {others}")
     strips = chain([first], strips)
     if suffix == ".ppm":
-        return _ppm(strips, height)
-    return _png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata, quality)
+        return ppm(strips, height)
+    return png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata, quality)
 
 
 def check_quality(suffix: str, quality: int | None) -> None:
     """Raise UsageError for a quality of a format that has none."""
     if quality is not None and suffix.lower() not in WITH_QUALITY:
         raise UsageError(f"{suffix} files are lossless: only {' '.join(WITH_QUALITY)} take a quality")
-
-
-def _channels(array: np.ndarray) -> int:
-    return (*array.shape, 1)[2]
 
 
 def _whole(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata, quality: int | None) -> Iterator[bytes]:
@@ -274,46 +266,3 @@ def _save_options(metadata: Metadata, name: str) -> dict[str, Any]:
         if xmp := options.pop("xmp", None):
             options["tiffinfo"][XMP_TAG] = xmp
     return options
-
-
-def _ppm(strips: Iterable[np.ndarray], height: int) -> Iterator[bytes]:
-    """Netpbm's raw formats, PPM for RGB and PGM for grey."""
-    for number, strip in enumerate(strips):
-        if number == 0:
-            yield b"P%d %d %d 255\n" % (5 if strip.ndim == 2 else 6, strip.shape[1], height)
-        yield strip.tobytes()
-
-
-def _png(strips: Iterable[np.ndarray], height: int, metadata: Metadata) -> Iterator[bytes]:
-    """Portable Network Graphics, W3C Recommendation, third edition: 5 Datastream structure, 9 Filtering, 11 Chunks.
-
-    All rows have one filter type, Average: decoded images are within 3 % of Pillow's files, which has one for each row.
-    """
-    compressor = zlib.compressobj()
-    last: np.ndarray | None = None
-    for strip in strips:
-        rows, channels = strip.reshape(len(strip), -1), _channels(strip)
-        if last is None:
-            yield b"\x89PNG\r\n\x1a\n"
-            colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-            yield _chunk(b"IHDR", struct.pack(">IIBBBBB", strip.shape[1], height, 8, colour, 0, 0, 0))
-            if metadata.icc_profile:
-                yield _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile))
-            if metadata.exif:
-                yield _chunk(b"eXIf", metadata.exif)
-            if metadata.xmp:
-                yield _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp)
-            last = np.zeros_like(rows[0])
-        padded = np.pad(np.concatenate([last[None], rows]), ((0, 0), (channels, 0)))
-        left, above = padded[1:, :-channels], padded[:-1, channels:]
-        filtered = np.full((len(rows), 1 + rows.shape[1]), AVERAGE, np.uint8)
-        filtered[:, 1:] = rows - ((left & above) + ((left ^ above) >> 1))  # the mean, rounded down, in 8 bits
-        last = rows[-1]
-        yield _chunk(b"IDAT", compressor.compress(filtered.data))
-    yield _chunk(b"IDAT", compressor.flush())
-    yield _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a PNG file."""
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

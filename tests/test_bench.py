@@ -12,12 +12,10 @@ from lrcodec import image_files
 from lrcodec.errors import UsageError
 from lrcodec.image_files import SKIMAGE_PHOTOGRAPHS, find_images
 from lrcodec.measure.bench import (
-    CLASSIC,
     Result,
     Row,
     bd_rates,
     bench,
-    classic_encode,
     curves,
     cut,
     means,
@@ -25,6 +23,7 @@ from lrcodec.measure.bench import (
     read_images,
     row_count,
 )
+from lrcodec.measure.classic import CLASSIC, classic_encode
 from lrcodec.measure.report import plot, table, to_json
 
 QUALITIES = (20, 40, 60, 80)

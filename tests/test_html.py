@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from lrcodec.measure import html
-from lrcodec.measure.bench import OWN, Result, Row, bd_rates, bench, classic_encode, means
+from lrcodec.measure.bench import OWN, Result, Row, bd_rates, bench, means
+from lrcodec.measure.classic import classic_encode
 from lrcodec.measure.html import Gallery, page
 
 NAMES = ['a & "b" <script>alert(1)</script>.png', "grey.png", "tiny.png"]

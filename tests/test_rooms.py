@@ -16,6 +16,7 @@ FLOORS = (
     ("decoder",),
     ("entropy", "image_files"),
     ("packs", "image_io"),
+    ("strips",),
     ("format",),
     ("runtime", "files", "targets"),
     ("errors",),

@@ -13,10 +13,11 @@ from lrcodec.cli import bench as cli_bench
 from lrcodec.cli import paper as cli_paper
 from lrcodec.cli import train as cli_train
 from lrcodec.errors import UsageError
-from lrcodec.measure import bench
+from lrcodec.measure import classic
 from lrcodec.packs import zoo
-from lrcodec.paper import datasets, suite
-from lrcodec.paper.suite import Point, bytes_at, cheapest_not_worse
+from lrcodec.paper import datasets, report, suite
+from lrcodec.paper.report import bytes_at, cheapest_not_worse
+from lrcodec.paper.suite import Point
 from lrcodec.training import presets
 
 
@@ -56,14 +57,14 @@ def test_fewest_macs_among_what_is_as_small_and_as_good():
     ]
     assert cheapest_not_worse([baseline, *others], baseline) is others[1]
     assert cheapest_not_worse([baseline], baseline) is None
-    assert "**200 times fewer**" in suite.table([baseline, *others])
+    assert "**200 times fewer**" in report.table([baseline, *others])
 
 
 def test_json_round_trip_and_figure():
     points = [point("vq-vae", 200, 2e-3, 18000), point("paper", 300, 1e-3, 900), point("lrq", 150, 1e-3, 90)]
-    text = suite.to_json(suite.Suite(points, [], {}, {"celeba64": (1, 2)}), {"python": "3"})
-    assert suite.from_json(text) == points
-    assert suite.plot(points).startswith(b"\x89PNG")
+    text = report.to_json(suite.Suite(points, [], {}, {"celeba64": (1, 2)}), {"python": "3"})
+    assert report.from_json(text) == points
+    assert report.plot(points).startswith(b"\x89PNG")
 
 
 def test_missing_images_are_named(tmp_path):
@@ -74,16 +75,14 @@ def test_missing_images_are_named(tmp_path):
 def test_whole_suite(tmp_path, monkeypatch):
     from skimage import data
 
-    from lrcodec.training import presets as config
-
     photo = data.chelsea()[:128, :256]
     for split in ("train", "test"):
         folder = tmp_path / "data" / "cifar10"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(photo).save(folder / f"{split}-00-24.png")
-    paper = config.paper
+    paper = presets.paper
     small = {"steps": 2, "start_patches": 1000, "width": 16, "blocks": 1, "table_images": 24}
-    monkeypatch.setattr(config, "paper", lambda *a, **k: replace(paper(*a, **k), batch=4, **small))
+    monkeypatch.setattr(presets, "paper", lambda *a, **k: replace(paper(*a, **k), batch=4, **small))
     monkeypatch.setattr(suite, "KNOBS", {"smoothing": (0, 4)})
     monkeypatch.setattr(suite, "BASE", suite.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})
     monkeypatch.setattr(suite, "BASELINES", ((8, 16),))
@@ -105,9 +104,9 @@ def test_whole_suite(tmp_path, monkeypatch):
     pair = (tables["smooth_w1"].size + tables["smooth_w2"].size) / 4
     assert lrq[0].macs == pytest.approx(lrq[1].macs + pair) and lrq[0].mse < lrq[1].mse
     assert {len(p) for p in measured.pictures} == {suite.SHOWN}
-    document = json.loads(suite.to_json(measured, {}))
+    document = json.loads(report.to_json(measured, {}))
     assert len(document["points"]) == len(measured.points) and document["images"] == {"cifar10": [24, 24]}
-    assert suite.pictures(measured).startswith(b"\x89PNG")
+    assert report.pictures(measured).startswith(b"\x89PNG")
     # A second run trains nothing and measures the same.
     again = suite.run(tmp_path / "data", tmp_path / "work", ["cifar10"], 24, 0, lambda line: None)
     assert again.points == measured.points
@@ -123,18 +122,18 @@ def test_baseline_macs_are_those_of_its_convolutions():
 
 def test_choices_of_the_command_line_are_what_can_be_measured():
 
-    assert set(cli_bench.ANCHORS) == set(bench.CLASSIC)
+    assert set(cli_bench.ANCHORS) == set(classic.CLASSIC)
     assert cli_train.PRESETS == tuple(presets.PRESETS)
-    assert set(cli_paper.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(suite.TARGETS)
+    assert set(cli_paper.SETS) == set(datasets.SIZES) == set(suite.PACKS) == set(report.TARGETS)
 
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_published_tables_are_those_of_the_published_figures():
-    points = suite.from_json((ROOT / "results" / "paper.json").read_text(encoding="utf-8"))
+    points = report.from_json((ROOT / "results" / "paper.json").read_text(encoding="utf-8"))
     tables = (ROOT / "results" / "paper.md").read_text(encoding="utf-8")
-    assert suite.table(points) in tables
+    assert report.table(points) in tables
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     quoted = readme.partition("### The paper's data sets")[2].partition("\n#")[0]
     rows = re.findall(r"^(?:\| |- vq-vae).+$", quoted, re.MULTILINE)

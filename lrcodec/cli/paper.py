@@ -47,6 +47,7 @@ def paper(
     Trains and measures the paper's models, its baseline and ours on the paper's data sets.
     """
     from ..measure import report
+    from ..paper import report as paper_report
     from ..paper import suite
 
     check_outputs([json_file, plot_file, pictures], data.glob("*/*"))
@@ -56,10 +57,10 @@ def paper(
     require(*["matplotlib"] * bool(plot_file or pictures))
     with goes_on(work):
         measured = suite.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
-    click.echo(suite.table(measured.points))
+    click.echo(paper_report.table(measured.points))
     if json_file:
-        write_file(json_file, suite.to_json(measured, report.versions()).encode())
+        write_file(json_file, paper_report.to_json(measured, report.versions()).encode())
     if plot_file:
-        write_file(plot_file, suite.plot(measured.points))
+        write_file(plot_file, paper_report.plot(measured.points))
     if pictures:
-        write_file(pictures, suite.pictures(measured))
+        write_file(pictures, paper_report.pictures(measured))

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import extra
-from .bench import METRICS, OWN, BdRate, Pixels, Result, Row, bd_rates, means
+from .bench import METRICS, OWN, BdRate, Result, Row, bd_rates, means
+from .classic import Pixels
 from .report import COLUMNS, NOTES, cell, curve_name, draw, machine, versions
 
 MAX_IMAGES = 48

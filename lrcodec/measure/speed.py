@@ -25,7 +25,8 @@ import numpy as np
 from ..decoder import Decoder
 from ..errors import LrqError
 from ..format import container
-from .bench import CLASSIC, OWN, Pixels, classic_decode, classic_encode, split_available
+from .bench import OWN
+from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
 
 MEDIAN = "median"
 PLAIN = "lrq no smoothing"

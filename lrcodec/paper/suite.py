@@ -4,21 +4,17 @@ Every point is a model at one setting, measured on all test images of a data set
 baselines are trained on the training images where the work folder does not hold them yet.
 """
 
-import io
-import json
 import math
-import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..decoder import Decoder
-from ..errors import extra
 from ..format import container
 from ..format.container import Header
-from ..measure import bench
+from ..measure import classic
 from ..measure.metrics import mse, psnr
 from ..packs import zoo
 from . import datasets
@@ -155,13 +151,13 @@ def _measure_set(
         files = encoder.encode_batch(list(test), quality, effort=EFFORT)
         yield _point(name, "lrq", f"{quality}", test, pack, files)
         yield _point(name, "lrq", f"{quality}, no smoothing", test, pack, [_without_smoothing(data) for data in files])
-    available, skipped = bench.split_available(tuple(bench.CLASSIC))
+    available, skipped = classic.split_available(tuple(classic.CLASSIC))
     for codec in skipped:
         progress(f"not measured: {codec} (this build of Pillow cannot write it)")
     for codec in available:
-        for quality in bench.CLASSIC[codec].qualities:
-            files = [bench.classic_encode(image, codec, quality) for image in test]
-            decoded = np.stack([bench.classic_decode(data, test.ndim == 3) for data in files])
+        for quality in classic.CLASSIC[codec].qualities:
+            files = [classic.classic_encode(image, codec, quality) for image in test]
+            decoded = np.stack([classic.classic_decode(data, test.ndim == 3) for data in files])
             size = float(np.mean([len(data) for data in files]))
             yield _summary(name, codec, f"{quality}", test, decoded, size, None, None, None)
 
@@ -231,190 +227,3 @@ def _summary(
         usage=usage,
     )
     return point, decoded
-
-
-def bytes_at(points: Sequence[Point], field: str, value: float) -> float | None:
-    """Bytes at which a curve reaches `value` of mse or psnr: log-linear between neighbours; None if it does not.
-
-    >>> a, b = (Point("d", "m", "", s, 0, 0, None, None, e, None, None, None) for s, e in ((100, 4e-3), (200, 1e-3)))
-    >>> round(bytes_at([a, b], "mse", 2e-3))
-    141
-    """
-    curve = sorted((p.bytes, getattr(p, field)) for p in points if getattr(p, field) is not None)
-    for (low, a), (high, b) in zip(curve, curve[1:], strict=False):
-        if a != b and min(a, b) <= value <= max(a, b):
-            if field == "mse":
-                a, b, at = math.log(a), math.log(b), math.log(value)
-            else:
-                at = value
-            return low * (high / low) ** ((at - a) / (b - a))
-    return None
-
-
-def cheapest_not_worse(points: Sequence[Point], reference: Point) -> Point | None:
-    """Of the paper's and our points with no more bytes and no more MSE than `reference`, the one with least MACs."""
-    same = [p for p in points if p.dataset == reference.dataset and p.model in ("paper", "lrq")]
-    good = [p for p in same if p.bytes <= reference.bytes and p.mse <= reference.mse]
-    return min(good, key=lambda p: p.macs or math.inf, default=None)
-
-
-COLUMNS = (
-    ("model", "model", ""),
-    ("setting", "setting", ""),
-    ("bytes", "bytes", ".1f"),
-    ("bpp", "bpp", ".3f"),
-    ("ratio", "ratio", ".1f"),
-    ("raw bpp", "raw_bpp", ".3f"),
-    ("raw ratio", "raw_ratio", ".1f"),
-    ("MSE", "mse", ".2e"),
-    ("PSNR dB", "psnr", ".2f"),
-    ("MAC/px", "macs", ",.0f"),
-    ("usage", "usage", ".1%"),
-)
-
-
-def table(points: Sequence[Point]) -> str:
-    """Markdown: a table for each data set, then the sizes at equal quality, then MACs beside the baseline's."""
-    parts = []
-    for name in dict.fromkeys(p.dataset for p in points):
-        own = [p for p in points if p.dataset == name]
-        parts += [f"### {name}\n", _markdown(own), _equal_quality(own), _macs(own)]
-    return "\n".join(parts)
-
-
-def _markdown(points: Sequence[Point]) -> str:
-    lines = ["| " + " | ".join(heading for heading, _, _ in COLUMNS) + " |"]
-    lines.append("|" + "|".join(" --- " if not form else " ---: " for _, _, form in COLUMNS) + "|")
-    for point in points:
-        cells = ((getattr(point, name), form) for _, name, form in COLUMNS)
-        lines.append("| " + " | ".join("-" if value is None else format(value, form) for value, form in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-TARGETS = {
-    "celeba64": (("mse", 3.6e-3), ("psnr", 27.0), ("psnr", 30.0)),
-    "cifar10": (("mse", 3.6e-3), ("psnr", 27.0)),
-    "mnist": (("mse", 3.6e-3), ("mse", 1e-3), ("mse", 6e-4)),
-}
-
-
-def _equal_quality(points: Sequence[Point]) -> str:
-    """Bytes at equal quality, every curve read between its points."""
-    targets = TARGETS[points[0].dataset]
-    curves: dict[str, list[Point]] = {}
-    for point in points:
-        if point.model not in ("paper", "vq-vae"):
-            curves.setdefault(point.model + point.setting.partition(",")[2], []).append(point)
-    heads = [f"MSE {value:.1e}" if field == "mse" else f"{value:g} dB" for field, value in targets]
-    lines = ["| bytes at | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(targets)]
-    for model, curve in curves.items():
-        sizes = [bytes_at(curve, field, value) for field, value in targets]
-        lines.append(f"| {model} | " + " | ".join("-" if size is None else f"{size:.0f}" for size in sizes) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _macs(points: Sequence[Point]) -> str:
-    """For each baseline, what is no larger and no worse than it, and how many times fewer MACs it needs."""
-    lines = []
-    for reference in (p for p in points if p.model == "vq-vae"):
-        found = cheapest_not_worse(points, reference)
-        line = f"- {_brief(reference)}: "
-        if found is None or not found.macs or not reference.macs:
-            lines.append(line + "nothing here is as small and as good")
-        else:
-            lines.append(line + f"{_brief(found)}, **{reference.macs / found.macs:.0f} times fewer**")
-    return "\n".join(lines) + "\n"
-
-
-def _brief(point: Point) -> str:
-    return f"{point.model} {point.setting}: {point.bytes:.0f} bytes, MSE {point.mse:.2e}, {point.macs:,.0f} MAC/px"
-
-
-def to_json(suite: Suite, versions: dict[str, str]) -> str:
-    """Everything measured, one point a line."""
-    head = {"versions": versions, "machine": platform.machine(), "images": suite.images}
-    rows = ",\n".join("  " + json.dumps(asdict(point)) for point in suite.points)
-    return json.dumps(head, indent=1)[:-2] + ',\n "points": [\n' + rows + "\n ]\n}\n"
-
-
-def from_json(text: str) -> list[Point]:
-    """The points of `to_json`."""
-    names = [field.name for field in fields(Point)]
-    return [Point(**{name: row[name] for name in names}) for row in json.loads(text)["points"]]
-
-
-def plot(points: Sequence[Point]) -> bytes:
-    """A PNG: the paper's figure 4, bits per pixel against MACs per pixel, colour = MSE, a panel a data set."""
-    with extra("bench"):
-        from matplotlib import colors
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    names = list(dict.fromkeys(p.dataset for p in points))
-    figure = Figure(figsize=(5 * len(names) + 1, 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for at, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), at + 1, xscale="log", yscale="log", title=name)
-        axes.set(xlabel="bits per pixel, whole file", ylabel="decoder MACs per pixel" if not at else "")
-        own = [p for p in points if p.dataset == name and p.macs is not None]
-        norm = colors.LogNorm(min(p.mse for p in own), max(p.mse for p in own))
-        for model, marker in (("vq-vae", "s"), ("paper", "o"), ("lrq", "^")):
-            some = [p for p in own if p.model == model]
-            dots = axes.scatter(
-                [p.bpp for p in some],
-                [p.macs or 0.0 for p in some],
-                c=[p.mse for p in some],
-                norm=norm,
-                marker=marker,
-                label=model,
-                edgecolors="black",
-                linewidths=0.4,
-            )
-        axes.grid(alpha=0.3)
-        axes.legend(loc="center right")
-        bar = figure.colorbar(dots, label="MSE" if at + 1 == len(names) else "")
-        for axis in (axes.xaxis, axes.yaxis, bar.ax.yaxis):
-            axis.set_major_formatter(plain)
-            axis.set_minor_formatter(plain)
-            axis.set_tick_params(which="both", labelsize="x-small")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100)
-    return out.getvalue()
-
-
-def pictures(suite: Suite) -> bytes:
-    """A PNG: the paper's figure 3, test images side by side as every model draws them.
-
-    Holds images of the data sets: mind their licences.
-    """
-    with extra("bench"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    columns = max(sum(_is_shown(p) for p in suite.points if p.dataset == name) for name in suite.originals) + 1
-    figure = Figure(figsize=(1.3 * columns, 1.55 * len(suite.originals) * SHOWN / 2), layout="constrained")
-    FigureCanvasAgg(figure)
-    rows = SHOWN // 2
-    grid = figure.subplots(rows * len(suite.originals), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for at, (name, originals) in enumerate(suite.originals.items()):
-        shown = [(f"{name}\noriginal", originals)]
-        for point, decoded in zip(suite.points, suite.pictures, strict=True):
-            if point.dataset == name and _is_shown(point):
-                macs = "" if point.macs is None else f"\n{point.macs:,.0f} MAC/px"
-                label = f"{point.model} {point.setting}\n{point.bpp:.2f} bpp, {point.mse:.1e}{macs}"
-                shown.append((label, decoded))
-        for column, (label, images) in enumerate(shown):
-            for row in range(min(rows, len(images))):
-                axes = grid[at * rows + row][column]
-                axes.imshow(images[row], cmap="gray", vmin=0, vmax=255)
-                if not row:
-                    axes.set_title(label, fontsize=5)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    return out.getvalue()
-
-
-def _is_shown(point: Point) -> bool:
-    return point.model in ("paper", "vq-vae") or point.model == "lrq" and point.setting in ("0", "30", "60")
