@@ -9,9 +9,7 @@ import numpy as np
 from ..files import write_file
 from ..format import container, grid
 from ..format.extras import Metadata, unpack_metadata
-from .options import (
-    Region,
-)
+from .options import Region
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
@@ -39,6 +37,7 @@ def job_of(data: bytes, region: Region | None = None) -> Job:
 
 
 def write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
+    """Write an image file, strip by strip; `image_io.write_strips` says how. Returns its bytes."""
     from ..image_io import write_strips
 
     return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
@@ -57,6 +56,7 @@ def decode_images(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
 
 
 def bpp(count: int, width: int, height: int) -> float:
+    """Bits per pixel of a file of so many bytes."""
     return 8 * count / (width * height)
 
 

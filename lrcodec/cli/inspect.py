@@ -11,12 +11,7 @@ from ..format import container
 from ..format.extras import NO_METADATA
 from .help import Command
 from .images import Strips, bpp, size_text, write_image
-from .options import (
-    FILE,
-    MAX_PIXELS,
-    MODELS,
-    check_picture,
-)
+from .options import FILE, MAX_PIXELS, MODELS, check_picture
 
 
 @click.command(cls=Command)
