@@ -1,4 +1,4 @@
-"""Every exit code of README's table, from a process as a user starts it."""
+"""Every exit code of the table in docs/cli.md, from a process as a user starts it."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from PIL import Image
 from lrcodec.format.container import pack, unpack
 
 ROOT = Path(__file__).parent.parent
-TABLE = (ROOT / "README.md").read_text(encoding="utf-8").split("### Exit codes", 1)[1]
+TABLE = (ROOT / "docs/cli.md").read_text(encoding="utf-8").split("## Exit codes", 1)[1]
 CODES = {int(code) for code in re.findall(r"^\| (\d+) \|", TABLE.split("\n#", 1)[0], re.MULTILINE)}
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from lrcodec.cli.main import main; main()"
 

@@ -1,4 +1,4 @@
-"""Every command of the README's usage tour runs, as printed, and leaves what it says."""
+"""Every command and example of README.md and docs/ runs, as printed, and leaves what it says."""
 
 import re
 import shlex
@@ -15,8 +15,9 @@ from lrcodec.cli.main import main
 from lrcodec.measure.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = re.findall(r"^\$ lrq (.+)$", README, re.MULTILINE)
+PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+TEXT = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+TOUR = re.findall(r"^\$ lrq (.+)$", TEXT, re.MULTILINE)
 
 
 def test_usage_tour(photo, tmp_path, monkeypatch):
@@ -41,7 +42,7 @@ def test_usage_tour(photo, tmp_path, monkeypatch):
 
 def test_python_examples(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```python\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     names: dict = {"image": photo}
     for code in examples:
         exec(code, names)
@@ -51,18 +52,25 @@ def test_python_examples(photo, tmp_path, monkeypatch):
     assert psnr(photo, np.asarray(names["picture"])) > 22
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\| (\d+) \| ([^|]+) \|$", README, re.MULTILINE))
+EXIT_CODES = (ROOT / "docs/cli.md").read_text(encoding="utf-8").split("## Exit codes", 1)[1]
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (\d+) \| ([^|]+) \|$", EXIT_CODES, re.MULTILINE))
 def test_exit_codes_are_those_of_the_help(row):
     help_text = " ".join((main.help or "").split())
     assert f"{row[0]} {row[1]}" in help_text
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"]
-)
+@pytest.mark.parametrize("name", [*PAGES, "SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_what_documents_refer_to_is_there(name):
-    root = Path(__file__).parent.parent
-    text = (root / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    paths = re.findall(r"`((?:tests|lrcodec|models|formats|results)/[\w./-]+)`", text)
-    assert [path for path in links + paths if not (root / path).exists()] == []
+    assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+    paths = re.findall(r"`((?:tests|lrcodec|models|formats|results|docs)/[\w./-]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_front_page_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120 and any(line.startswith("![") for line in lines[:20])
+    assert [line[3:] for line in lines if line.startswith("## ")][:3] == ["Install", "Quick start", "Limits"]

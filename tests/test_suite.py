@@ -134,7 +134,7 @@ def test_published_tables_are_those_of_the_published_figures():
     points = report.from_json((ROOT / "results" / "paper.json").read_text(encoding="utf-8"))
     tables = (ROOT / "results" / "paper.md").read_text(encoding="utf-8")
     assert report.table(points) in tables
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    quoted = readme.partition("### The paper's data sets")[2].partition("\n#")[0]
+    results = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    quoted = results.partition("## The paper's data sets")[2].partition("\n#")[0]
     rows = re.findall(r"^(?:\| |- vq-vae).+$", quoted, re.MULTILINE)
     assert len(rows) > 15 and set(rows) <= set(tables.splitlines())
