@@ -445,11 +445,14 @@ def test_a_card_cannot_control_the_terminal(folder: Path):
 
     from lrcodec.cli.main import main
 
-    (folder / zoo.CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\n" + b"x" * 2**20)
+    (folder / zoo.CARD).write_bytes(
+        b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\nLicence: \x1b[2Jfree\n" + b"x" * 2**20
+    )
     result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "own"])
     assert result.exit_code == 0
-    assert result.stdout.isprintable() or result.stdout[:-1].isprintable()
-    assert result.stdout.count("\n") == 1 and "hello" in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) == result.stdout.count("\n") == 2 and all(line.isprintable() for line in lines)
+    assert "hello" in lines[0] and "free" in lines[1]
     assert (zoo.find("own").path / zoo.CARD).stat().st_size == zoo.CARD_BYTES
 
 
@@ -468,3 +471,18 @@ def test_packs_that_a_wheel_leaves_out(tmp_path: Path, monkeypatch: pytest.Monke
     assert [pack.name for pack in zoo.packs()] == ["mnist"] and zoo.packs()[0].intact
     with pytest.raises(UnsupportedError, match="unknown model faces64"):
         zoo.find("faces64")
+
+
+@pytest.mark.parametrize("entry", zoo._shipped(), ids=lambda entry: entry.name)
+def test_shipped_packs_state_their_licence(entry: Entry):
+    assert entry.licence != "not stated"
+    wheel = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    if entry.name == "faces64":
+        assert "non-commercial" in entry.licence and f"models/{entry.name}" not in wheel
+
+
+def test_a_pack_without_a_licence_says_so(folder: Path):
+    (folder / zoo.CARD).write_text("# own\n\nFor something.\n")
+    assert zoo.find(folder).licence == "not stated"
+    (folder / zoo.CARD).unlink()
+    assert (zoo.find(folder).description, zoo.find(folder).licence) == ("", "not stated")

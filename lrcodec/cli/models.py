@@ -40,6 +40,9 @@ def remove(name: str) -> None:
 
 
 def _show(pack: zoo.Entry) -> None:
-    """One line: name, fingerprint and description, or that the pack is damaged."""
-    text = f"{pack.fingerprint.hex()}  {printable(pack.description)}" if pack.intact else "damaged"
-    click.echo(f"{pack.name:<12} {text}")
+    """Name, fingerprint and description, under that the licence; or that the pack is damaged."""
+    if not pack.intact:
+        click.echo(f"{pack.name:<12} damaged")
+        return
+    click.echo(f"{pack.name:<12} {pack.fingerprint.hex()}  {printable(pack.description)}")
+    click.echo(f"{'':<31}Licence: {printable(pack.licence)}")

@@ -28,6 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 """Names of installed packs. Nothing else in their folder counts, such as the hidden ones that are being written."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ENCODER, CARD = "encoder.safetensors", "card.md"
+LICENCE = "Licence: "
 CARD_BYTES = 2**16
 """More of a card is not read."""
 
@@ -143,11 +144,20 @@ class Entry:
     @property
     def description(self) -> str:
         """First line of text of the pack's card."""
+        return next((line for line in self._card_lines if line and not line.startswith("#")), "")
+
+    @property
+    def licence(self) -> str:
+        """What the pack may be used for, as the line of its card says that begins with "Licence: "."""
+        found = (line.removeprefix(LICENCE) for line in self._card_lines if line.startswith(LICENCE))
+        return next(found, "not stated")
+
+    @property
+    def _card_lines(self) -> list[str]:
         try:
-            lines = _card(self.path).decode(errors="replace").splitlines()
+            return _card(self.path).decode(errors="replace").splitlines()
         except OSError:
-            return ""
-        return next((line for line in lines if line and not line.startswith("#")), "")
+            return []
 
     def load(self) -> Pack:
         """Read and check the pack. Raises UnsupportedError."""

@@ -523,6 +523,7 @@ def _write_card(out: Path, name: str, config: Config, run: _Run, command: str) -
     (out / "card.md").write_text(
         f"# {name}\n\n"
         f"Trained on {len(run.images)} images ({pixels_seen / 1e6:.1f} megapixels) with `{command}`.\n\n"
+        "Licence: not stated: write here what the training images allow.\n\n"
         f"- duration: {run.seconds / 60:.0f} minutes with {torch.get_num_threads()} threads ({platform.machine()}, "
         f"torch {torch.__version__})\n"
         f"- {sizes}\n"
