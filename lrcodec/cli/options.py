@@ -193,7 +193,7 @@ def check_picture(option: str, path: Path, others: Iterable[Path]) -> None:
     refuse_input(path, others)
 
 
-class Model(click.ParamType[str]):
+class Model(click.ParamType):
     """Name or folder of a model pack; whether there is one is found out when it is needed."""
 
     name = "model"
