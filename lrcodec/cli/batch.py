@@ -1,4 +1,4 @@
-"""The files of one command: what their outputs are called, and how many are converted by one loaded model."""
+"""The files of one command: which are converted together, by one loaded model, and what is told of each."""
 
 import os
 import time

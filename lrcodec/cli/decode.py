@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,17 +14,12 @@ from .help import Command
 from .images import Job, Strips, decode_images, job_of, size_text, write_image
 from .options import (
     FILE,
-    FORCE,
     MAX_PIXELS,
     MODELS,
-    OUT_DIR,
-    QUIET,
-    RECURSIVE,
-    SKIP,
     SOURCES,
     THREADS,
-    VERBOSE,
     Region,
+    batch_options,
     check_decoded,
     image_suffix,
     is_image,
@@ -53,12 +49,7 @@ TOGETHER = 2**20
     type=click.IntRange(0, 100),
     help="As Pillow counts. Default: 95 for .jpg; .webp is lossless without.",
 )
-@OUT_DIR
-@FORCE
-@SKIP
-@RECURSIVE
-@VERBOSE
-@QUIET
+@batch_options
 @MAX_PIXELS
 @MODELS
 @THREADS
@@ -70,12 +61,7 @@ def decode(
     output: Path | None,
     suffix: str | None,
     output_quality: int | None,
-    out_dir: Path | None,
-    force: bool,
-    skip_existing: bool,
-    recursive: bool,
-    verbose: bool,
-    quiet: bool,
+    how: dict[str, Any],
     max_pixels: int,
     models: tuple[str, ...],
     threads: int,
@@ -89,20 +75,9 @@ def decode(
     """
     from ..image_io import check_quality
 
-    if not out_dir:
+    if not how["out_dir"]:
         sources, output = name_output(sources, output, is_image)
-    batch = Batch(
-        sources,
-        output,
-        suffix or ".png",
-        is_lrq,
-        out_dir=out_dir,
-        force=force,
-        skip_existing=skip_existing,
-        recursive=recursive,
-        verbose=verbose,
-        quiet=quiet,
-    )
+    batch = Batch(sources, output, suffix or ".png", is_lrq, **how)
     if output:
         check_decoded(output, suffix)
     check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)

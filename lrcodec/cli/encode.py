@@ -21,16 +21,11 @@ from .options import (
     DEVICE,
     EFFORT,
     FILE,
-    FORCE,
     MODEL,
-    OUT_DIR,
-    QUIET,
-    RECURSIVE,
-    SKIP,
     SOURCES,
     THREADS,
-    VERBOSE,
     Number,
+    batch_options,
     byte_count,
     check_encoded,
     check_picture,
@@ -157,12 +152,7 @@ class Encoding:
 @click.command(cls=Command)
 @SOURCES
 @click.option("-o", "--output", metavar="OUT", type=FILE, help="Default: IN with the suffix .lrq.")
-@OUT_DIR
-@FORCE
-@SKIP
-@RECURSIVE
-@VERBOSE
-@QUIET
+@batch_options
 @click.option("-q", "--quality", metavar="Q", type=Number(0, 100), help="Also fractions, such as 75.5. Default: 50.")
 @click.option(
     "--target-size",
@@ -198,12 +188,7 @@ class Encoding:
 def encode(
     sources: tuple[Path, ...],
     output: Path | None,
-    out_dir: Path | None,
-    force: bool,
-    skip_existing: bool,
-    recursive: bool,
-    verbose: bool,
-    quiet: bool,
+    how: dict[str, Any],
     quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
@@ -227,20 +212,9 @@ def encode(
     """
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
-    if not out_dir:
+    if not how["out_dir"]:
         sources, output = name_output(sources, output, is_lrq)
-    batch = Batch(
-        sources,
-        output,
-        ".lrq",
-        is_picture,
-        out_dir=out_dir,
-        force=force,
-        skip_existing=skip_existing,
-        recursive=recursive,
-        verbose=verbose,
-        quiet=quiet,
-    )
+    batch = Batch(sources, output, ".lrq", is_picture, **how)
     if output:
         check_encoded(output)
     if preview:

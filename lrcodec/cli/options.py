@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -43,16 +44,36 @@ class Number(click.FloatRange):
 
 FILE = FileName()
 SOURCES = click.argument("sources", metavar="IN...", type=FILE, nargs=-1, required=True)
-OUT_DIR = click.option(
-    "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
-)
-FORCE = click.option("-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it.")
-SKIP = click.option("--skip-existing", is_flag=True, help="Go on with a batch: leave out what has its output already.")
-RECURSIVE = click.option(
-    "-r", "--recursive", is_flag=True, help="Also take folders in folders; --out-dir gets the same ones."
-)
-VERBOSE = click.option("-v", "--verbose", is_flag=True, help="Print a line for every file, with the time it took.")
-QUIET = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+BATCH = {
+    "out_dir": click.option(
+        "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
+    ),
+    "force": click.option(
+        "-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it."
+    ),
+    "skip_existing": click.option(
+        "--skip-existing", is_flag=True, help="Go on with a batch: leave out what has its output already."
+    ),
+    "recursive": click.option(
+        "-r", "--recursive", is_flag=True, help="Also take folders in folders; --out-dir gets the same ones."
+    ),
+    "verbose": click.option(
+        "-v", "--verbose", is_flag=True, help="Print a line for every file, with the time it took."
+    ),
+    "quiet": click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+}
+"""The options of `Batch`, by its arguments."""
+
+
+def batch_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options of `BATCH` to a command, which gets them together: `how`, keyword arguments of `Batch`."""
+
+    @wraps(command)
+    def collect(**given: Any) -> None:
+        command(how={name: given.pop(name) for name in BATCH}, **given)
+
+    return reduce(lambda collected, option: option(collected), reversed(BATCH.values()), collect)
+
 
 MAX_PIXELS = click.option(
     "--max-pixels",
