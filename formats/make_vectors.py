@@ -23,10 +23,11 @@ import lrcodec
 from lrcodec import entropy
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
 from lrcodec.format import container, grid
+from lrcodec.format.alpha import AXES, pack_alpha
 from lrcodec.format.container import Chunk, Header
-from lrcodec.format.extras import AXES, MAX_METADATA, Metadata, pack_alpha
-from lrcodec.packs import zoo
-from lrcodec.packs.zoo import Pack
+from lrcodec.format.metadata import MAX_METADATA, Metadata
+from lrcodec.packs import store
+from lrcodec.packs.pack import Pack
 
 HERE = Path(__file__).parent
 VECTORS, CORRUPT = HERE / "vectors", HERE / "corrupt"
@@ -89,7 +90,7 @@ def _write_vector(vector: Vector) -> None:
     metadata = lrcodec.metadata(vector.data)._asdict()
     case = {
         "tests": vector.tests,
-        "model": next(entry.name for entry in zoo.packs() if entry.fingerprint == header.model),
+        "model": next(entry.name for entry in store.packs() if entry.fingerprint == header.model),
         "fingerprint": header.model.hex(),
         "shape": pixels.shape,
         "file_sha256": _sha256(vector.data),
@@ -117,7 +118,7 @@ def decoder() -> "lrcodec.Decoder":
 
 @cache
 def pack(model: str = "photo") -> Pack:
-    return zoo.find(model).load()
+    return store.find(model).load()
 
 
 @cache
@@ -584,7 +585,7 @@ def _bad_for_the_model() -> Iterator[Damaged]:
     yield Damaged(8, "too-many-pixels-model", "Too many pixels, of an unknown model.", LimitError, data)
 
     unknown = bytes(8)
-    assert unknown not in [entry.fingerprint for entry in zoo.packs()]
+    assert unknown not in [entry.fingerprint for entry in store.packs()]
     yield Damaged(9, "model", "A model that is nowhere.", UnsupportedError, start(model=unknown) + rest())
     close = bytes([*pack().fingerprint[:7], pack().fingerprint[7] ^ 1])
     what = "A model of which one bit differs: no other may be tried."

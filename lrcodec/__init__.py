@@ -18,7 +18,7 @@ import numpy as np
 from . import runtime as runtime
 from .errors import EncoderMissingError, FormatError, LimitError, LrqError, UnsupportedError, UsageError, extra
 from .format.container import MAX_PIXELS, BytesLike, Header, unpack, unpack_header
-from .format.extras import Metadata, unpack_metadata
+from .format.metadata import Metadata, unpack_metadata
 
 if TYPE_CHECKING:
     from .decoder import Decoder as Decoder

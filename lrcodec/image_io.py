@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from .errors import LimitError, LrqError, UsageError
 from .format.container import MAX_SIDE
-from .format.extras import EXIF_PREFIX, NO_METADATA, Metadata
+from .format.metadata import EXIF_PREFIX, NO_METADATA, Metadata
 from .strips import channels_of, png, ppm
 
 # Suffix of the output file -> Pillow's format name and the options it is saved with.

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from .errors import LrqError, UsageError
 from .format.container import SIGNATURE, scan, unpack
-from .format.extras import TAGS, Metadata, unpack_metadata
+from .format.metadata import TAGS, Metadata, unpack_metadata
 
 if TYPE_CHECKING:
     from .encoder import Encoder

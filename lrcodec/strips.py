@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .format.extras import Metadata
+from .format.metadata import Metadata
 
 AVERAGE = 3
 """PNG's filter type: bytes are differences to the mean of the bytes to their left and above."""

@@ -51,7 +51,7 @@ def random_pack(request: pytest.FixtureRequest):
     import io
 
     from lrcodec.format.grid import Scale
-    from lrcodec.packs.zoo import Pack
+    from lrcodec.packs.pack import Pack
     from lrcodec.training.export import build_graph, check_exact, grey_smoothing
 
     random = np.random.default_rng(7)

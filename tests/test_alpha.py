@@ -21,9 +21,10 @@ from lrcodec import entropy
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, LimitError, UsageError
 from lrcodec.format import grid
+from lrcodec.format.alpha import AlphaReader, pack_alpha
 from lrcodec.format.container import ALPHA, GREY, INDICES, RGB, Chunk, Header, pack, unpack
-from lrcodec.format.extras import MAX_METADATA, AlphaReader, Metadata, pack_alpha, pack_metadata, unpack_metadata
-from lrcodec.packs import zoo
+from lrcodec.format.metadata import MAX_METADATA, Metadata, pack_metadata, unpack_metadata
+from lrcodec.packs import store
 
 METADATA = Metadata(b"profile" * 9, b"MM\0*exif", b"<x:xmpmeta/>")
 
@@ -186,7 +187,7 @@ def make(random_pack, random_planes, monkeypatch: pytest.MonkeyPatch) -> Make:
     model = random_pack[0]
     for module in (grid, reference):
         monkeypatch.setattr(module, "STRIP_PIXELS", 2000)
-    monkeypatch.setattr(zoo, "by_fingerprint", lambda wanted, extra=(): SimpleNamespace(load=lambda: model))
+    monkeypatch.setattr(store, "by_fingerprint", lambda wanted, extra=(): SimpleNamespace(load=lambda: model))
 
     def make(header: Header, *chunks: Chunk) -> bytes:
         planes = random_planes(model, header, seed=1)
@@ -328,8 +329,8 @@ def test_many_threads_decode_as_one_does(make: Make, monkeypatch: pytest.MonkeyP
     files = [make(head, *[Chunk(ALPHA, pack_alpha(noise(head.height, head.width)))] * head.alpha) for head in heads]
     want = [image.tobytes() for image in Decoder(threads=1).decode_batch(files)]
     loaded = []
-    load = zoo.by_fingerprint
-    monkeypatch.setattr(zoo, "by_fingerprint", lambda *given: loaded.append(1) or load(*given))
+    load = store.by_fingerprint
+    monkeypatch.setattr(store, "by_fingerprint", lambda *given: loaded.append(1) or load(*given))
     decoder, start = Decoder(threads=2), threading.Barrier(8)
 
     def work(number: int) -> list[bytes]:

@@ -15,7 +15,7 @@ from PIL import Image
 import lrcodec
 from lrcodec import errors
 from lrcodec.decoder import shared
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_models_stay_loaded(data: bytes, monkeypatch: pytest.MonkeyPatch):
     """And threads may call it at once."""
     shared.cache_clear()
     loaded = []
-    load = zoo.by_fingerprint
-    monkeypatch.setattr(zoo, "by_fingerprint", lambda *given: loaded.append(1) or load(*given))
+    load = store.by_fingerprint
+    monkeypatch.setattr(store, "by_fingerprint", lambda *given: loaded.append(1) or load(*given))
     with ThreadPoolExecutor(4) as pool:
         images = [*pool.map(lrcodec.decode, [data] * 12)]
     assert len({image.tobytes() for image in images}) == 1

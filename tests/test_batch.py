@@ -65,11 +65,11 @@ def test_many_files_equal_one_by_one(pictures: list[Path], tmp_path: Path):
 
 
 def test_many_files_load_the_model_once(pictures: list[Path], monkeypatch: pytest.MonkeyPatch):
-    from lrcodec.packs import zoo
+    from lrcodec.packs.pack import PackFolder
 
     loaded = []
-    load = zoo.Entry.load
-    monkeypatch.setattr(zoo.Entry, "load", lambda entry: loaded.append(entry.name) or load(entry))
+    load = PackFolder.load
+    monkeypatch.setattr(PackFolder, "load", lambda entry: loaded.append(entry.name) or load(entry))
     monkeypatch.setattr(batch, "GROUP_FILES", 3)
     assert lrq("encode", *pictures, "--effort", 0).exit_code == 0
     assert lrq("decode", *(path.with_suffix(".lrq") for path in pictures), "-f").exit_code == 0

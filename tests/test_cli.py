@@ -516,16 +516,16 @@ def test_removing_what_is_not_installed(new_model: Path, user_folder: Path):
 
 
 def test_the_folder_of_installed_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from lrcodec.packs import zoo
+    from lrcodec.packs import store
 
-    assert zoo.user_folder() == Path(os.environ["LRCODEC_MODELS"])
+    assert store.user_folder() == Path(os.environ["LRCODEC_MODELS"])
     monkeypatch.setenv("LRCODEC_MODELS", "")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert zoo.user_folder() == tmp_path / "lrcodec" / "models"
+    assert store.user_folder() == tmp_path / "lrcodec" / "models"
     assert lrq("models").exit_code == 0
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert zoo.user_folder() == tmp_path / ".local" / "share" / "lrcodec" / "models"
+    assert store.user_folder() == tmp_path / ".local" / "share" / "lrcodec" / "models"
     monkeypatch.setenv("LRCODEC_MODELS", os.devnull)
     assert lrq("models").exit_code == 0
 

@@ -21,7 +21,7 @@ from PIL import Image
 import lrcodec
 from lrcodec.cli import main as cli
 from lrcodec.measure import bench, speed
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 from lrcodec.paper import suite
 from lrcodec.training import train as training
 
@@ -109,7 +109,7 @@ def test_no_output_of_bench_replaces_another_or_the_model(picture: Path, tmp_pat
     out, pack = tmp_path / "out", tmp_path / "pack"
     line = fails(2, "bench", picture, "--json", out, "--plot", tmp_path / "images" / ".." / "out")
     assert "would replace a file of this command" in line
-    shutil.copytree(zoo.find("mnist").path, pack)
+    shutil.copytree(store.find("mnist").path, pack)
     line = fails(2, "bench", picture, "--model", pack, "--json", pack / "tables.npz")
     assert "would replace a file of this command" in line
     data = tmp_path / "mnist" / "test-00-1.png"
@@ -140,7 +140,7 @@ def test_impossible_outputs_of_bench_are_1_before_the_work(mode: list[str], pict
 @pytest.mark.usefixtures("refused")
 def test_folders_that_a_training_must_not_write(picture: Path, tmp_path: Path):
     images, pack, out = picture.parent, tmp_path / "pack", tmp_path / "out"
-    shutil.copytree(zoo.find("mnist").path, pack)
+    shutil.copytree(store.find("mnist").path, pack)
     shutil.copy(picture, pack)
     for arguments, code, message in (
         ([images, "-o", images], 2, f"{images} would replace a file of this command"),
@@ -211,8 +211,8 @@ def completions(*words: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("command", ["encode", "decode", "compare", "bench"])
 def test_completion_of_models(command: str, user_folder: Path):
-    shutil.copytree(zoo.find("mnist").path, user_folder / "portraits")
-    names = [pack.name for pack in zoo.packs()]
+    shutil.copytree(store.find("mnist").path, user_folder / "portraits")
+    names = [pack.name for pack in store.packs()]
     assert {"photo", "mnist", "portraits"} <= set(names)
     assert completions(command, "--model", "") == [("dir", ""), *(("plain", name) for name in names)]
     assert completions(command, "--model", "p") == [("dir", "p"), ("plain", "photo"), ("plain", "portraits")]
@@ -230,7 +230,7 @@ def test_completion_of_presets_without_torch():
 def test_decoding_takes_models_by_name_as_encoding_does(picture: Path, user_folder: Path, tmp_path: Path):
     source, decoded = tmp_path / "small.lrq", tmp_path / "small.png"
     assert lrq("encode", picture, "-o", source, "--model", "faces64", "--effort", 0).exit_code == 0
-    for model in ("faces64", zoo.find("faces64").path):
+    for model in ("faces64", store.find("faces64").path):
         assert lrq("decode", source, "-o", decoded, "--model", model).exit_code == 0
         decoded.unlink()
     assert lrcodec.decode(source.read_bytes(), models=["faces64"]).shape == (61, 97, 3)

@@ -23,7 +23,8 @@ from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, 
 from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
-from lrcodec.packs import zoo
+from lrcodec.packs import store
+from lrcodec.packs.pack import Pack
 from lrcodec.training import export
 
 LEVELS = [
@@ -148,7 +149,7 @@ def test_unknown_model_and_limit(photo_file: Path):
         decoder.Decoder(max_pixels=97 * 61 - 1).decode(data)
     assert decoder.Decoder(max_pixels=97 * 61).decode(data).shape == (61, 97, 3)
     with pytest.raises(UnsupportedError, match="00000000000000ff"):
-        zoo.by_fingerprint(bytes(7) + b"\xff")
+        store.by_fingerprint(bytes(7) + b"\xff")
 
 
 def test_batch_equals_one_by_one(photo, monkeypatch):
@@ -191,7 +192,7 @@ def reader_of(pack, threads: int = 2) -> decoder.Decoder:
     return readers[threads]
 
 
-READERS: dict[zoo.Pack, dict[int, decoder.Decoder]] = {}
+READERS: dict[Pack, dict[int, decoder.Decoder]] = {}
 
 
 def file_of(pack, planes: list[np.ndarray], head: Header) -> bytes:
@@ -374,7 +375,7 @@ def test_a_depth_above_the_cap_is_refused_in_any_strip(random_pack, random_plane
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])
 @pytest.mark.parametrize("grey", [False, True])
-@pytest.mark.parametrize("model", [entry.name for entry in zoo.packs()])
+@pytest.mark.parametrize("model", [entry.name for entry in store.packs()])
 def test_shipped_model_equals_integer_reference(model, photo, rank, grey):
     """The whole path on a real photograph: file, range coder, graph, against the reference written from SPEC.md."""
     from lrcodec.encoder import Encoder

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lrcodec.errors import LimitError, UsageError
-from lrcodec.format.extras import Metadata
+from lrcodec.format.metadata import Metadata
 from lrcodec.image_io import WITH_QUALITY, WITHOUT_ALPHA, WRITERS, read_image, read_picture, write_image, write_strips
 
 RNG = np.random.default_rng(0)

@@ -21,10 +21,13 @@ from lrcodec import decoder, entropy, errors
 from lrcodec.cli.main import main
 from lrcodec.entropy import cost_tables, order
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
-from lrcodec.format import container, extras, fixed, grid
+from lrcodec.format import container, fixed, grid
+from lrcodec.format.alpha import AXES, AlphaReader
 from lrcodec.format.container import Chunk, Header
 from lrcodec.format.grid import Scale, check_scales
-from lrcodec.packs import tablefile, zoo
+from lrcodec.format.metadata import MAX_METADATA, TAGS
+from lrcodec.packs import tablefile
+from lrcodec.packs.pack import fingerprint
 from lrcodec.training import export, tables
 
 ROOT = Path(__file__).parent.parent
@@ -140,24 +143,24 @@ def test_chunk_tags():
 
 def test_alpha():
     described = {int(row[0]): row[1] for row in table("Alpha")}
-    assert [*described] == [*range(len(extras.AXES))]
+    assert [*described] == [*range(len(AXES))]
     earlier = [None if "alpha" not in text else "x - 1" in text for text in described.values()]
-    assert [axis if axis is None else axis == 1 for axis in extras.AXES] == earlier
+    assert [axis if axis is None else axis == 1 for axis in AXES] == earlier
     rows = re.findall(r"the alpha ([\d, ]+) above ([\d, ]+) may", words("Alpha"))[0]
     alpha = np.array([integers(row) for row in rows], np.uint8)
     payload = hexadecimal(literals("Alpha")[-1])
     assert payload[0] == number(r"payload, of filter (\d)", "Alpha")
-    np.testing.assert_array_equal(extras.AlphaReader(payload, *alpha.shape).read(len(alpha)), alpha)
+    np.testing.assert_array_equal(AlphaReader(payload, *alpha.shape).read(len(alpha)), alpha)
     np.testing.assert_array_equal(
         reference.alpha(payload, replace(HEADER, width=alpha.shape[1], height=len(alpha))), alpha
     )
 
 
 def test_metadata():
-    assert number(r"inflates to at most ([\d,]+) bytes", "Metadata") == extras.MAX_METADATA
-    assert number(r"has at most ([\d,]+) bytes in each chunk", "Limits") == extras.MAX_METADATA
+    assert number(r"inflates to at most ([\d,]+) bytes", "Metadata") == MAX_METADATA
+    assert number(r"has at most ([\d,]+) bytes in each chunk", "Limits") == MAX_METADATA
     tags = re.findall(r"^- `(\w)`: (?:an )?(ICC profile|EXIF|XMP)\b", section("Metadata"), flags=re.M)
-    assert {tag.encode(): what for tag, what in tags} == {tag: container.CONTENTS[tag] for tag in extras.TAGS.values()}
+    assert {tag.encode(): what for tag, what in tags} == {tag: container.CONTENTS[tag] for tag in TAGS.values()}
 
 
 def test_options():
@@ -332,7 +335,7 @@ def test_inputs_of_graphs(random_pack):
 def test_fingerprint_example():
     names = re.findall(r"`(ab|c|[\w-]+\.(?:onnx|npz))`", words("Model fingerprint").split("*Note*")[1])
     digest, short = re.findall(r"`([0-9a-f]{16,64})`", words("Model fingerprint"))
-    assert zoo.fingerprint({names[0]: names[1].encode(), names[2]: names[3].encode()}).hex() == digest
+    assert fingerprint({names[0]: names[1].encode(), names[2]: names[3].encode()}).hex() == digest
     assert digest.startswith(short) and len(short) == 16
     assert number(r"first (\d+) bytes of a SHA-256", "Model fingerprint") == len(short) // 2 == len(HEADER.model)
 

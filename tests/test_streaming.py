@@ -22,7 +22,7 @@ from lrcodec.files import write_file
 from lrcodec.format import grid
 from lrcodec.format.container import GREY, INDICES, RGB, Chunk, Header, pack
 from lrcodec.image_io import WRITERS, read_image, write_image, write_strips
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 
 WIDTH = 97
 
@@ -172,7 +172,7 @@ def make(random_pack, random_planes, tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = random_pack[0]
     span = model.scales[0].span
     monkeypatch.setattr(grid, "STRIP_PIXELS", 2 * span * WIDTH)
-    monkeypatch.setattr(zoo, "by_fingerprint", lambda wanted, extra=(): SimpleNamespace(load=lambda: model))
+    monkeypatch.setattr(store, "by_fingerprint", lambda wanted, extra=(): SimpleNamespace(load=lambda: model))
 
     def make(name: str, colour: int = RGB, height: int = 61) -> tuple[Path, np.ndarray]:
         header = Header(WIDTH, height, colour, rank=2, iterations=3, band=0, smoothing=1, model=model.fingerprint)

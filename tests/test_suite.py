@@ -14,7 +14,7 @@ from lrcodec.cli import paper as cli_paper
 from lrcodec.cli import train as cli_train
 from lrcodec.errors import UsageError
 from lrcodec.measure import classic
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 from lrcodec.paper import datasets, report, suite
 from lrcodec.paper.report import bytes_at, cheapest_not_worse
 from lrcodec.paper.suite import Point
@@ -99,7 +99,7 @@ def test_whole_suite(tmp_path, monkeypatch):
     assert plain.macs == 2 * 2 * 3 + 36
     lrq = by_model["lrq"]
     assert lrq[0].bytes == lrq[1].bytes < lrq[2].bytes and lrq[0].mse > lrq[2].mse
-    tables = zoo.find("photo").load().tables
+    tables = store.find("photo").load().tables
     # Each weight of the pair is used once for every block of two by two pixels.
     pair = (tables["smooth_w1"].size + tables["smooth_w2"].size) / 4
     assert lrq[0].macs == pytest.approx(lrq[1].macs + pair) and lrq[0].mse < lrq[1].mse

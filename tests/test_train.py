@@ -23,7 +23,7 @@ from lrcodec.errors import FormatError, LrqError, UnsupportedError, UsageError
 from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB
 from lrcodec.measure.metrics import psnr
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 from lrcodec.training import codebooks, export
 from lrcodec.training import train as training
 from lrcodec.training.presets import PRESETS, paper
@@ -209,7 +209,7 @@ def test_interrupted_training_goes_on_to_the_same_pack(name, config, request, tm
             assert not out.exists()
     train(images, tmp_path / "again", config=config, work=work, progress=stop_at(2.0))
     for made in (out, tmp_path / "again"):  # the second from checkpoints alone
-        assert zoo.find(made).fingerprint == zoo.find(whole).fingerprint
+        assert store.find(made).fingerprint == store.find(whole).fingerprint
         assert (made / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
 
 
@@ -258,7 +258,7 @@ def test_grey_model(grey_pack, grey_images, photo):
 
 
 def test_factors_are_in_singular_value_order(pack):
-    tables = zoo.find(pack).load().tables
+    tables = store.find(pack).load().tables
     u, v = tables["u1"].astype(float), tables["v1"].astype(float)
     sizes = np.linalg.norm(u, axis=2) * np.linalg.norm(v, axis=2)
     ordered = sizes[:, :-1] >= 0.95 * sizes[:, 1:]
@@ -283,7 +283,7 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
         Decoder([copy]).decode(data)
     (copy / "tables.npz").write_bytes(b"PK")
     with pytest.raises(UnsupportedError):
-        zoo.find(copy).load()
+        store.find(copy).load()
 
 
 def test_bad_input(images, tmp_path):
@@ -325,7 +325,7 @@ def test_shared_codebook_for_a_side_that_patches_do_not_divide(made, grey_images
     config = paper(28, codewords=32, iterations=2, smoothing=4, mirror=False)
     out = made(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
     data = Encoder(out, device="cpu").encode(grey_images[0])
-    np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, zoo.find(out).load().tables))
+    np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, store.find(out).load().tables))
 
 
 def as_large_as_can_be(book, p, rank):
@@ -401,5 +401,5 @@ def test_a_pack_that_does_not_work_never_takes_its_name(name, wrong, message, pa
     assert (out / "card.md").read_text() == "the older pack"
     assert (work / "unchecked" / "tables.npz").exists()
     train(images, out, config=TINY, work=work, progress=lambda share, line: None)
-    assert zoo.find(out).fingerprint == zoo.find(pack).fingerprint and "Trained on" in (out / "card.md").read_text()
+    assert store.find(out).fingerprint == store.find(pack).fingerprint and "Trained on" in (out / "card.md").read_text()
     assert not (work / "unchecked").exists()

@@ -17,7 +17,7 @@ import lrcodec
 import lrcodec.plugin  # registers with Pillow
 from lrcodec import errors
 from lrcodec.cli.main import main
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 
 ROOT = Path(__file__).parent.parent
 FORMATS = ROOT / "formats"
@@ -65,13 +65,13 @@ def test_there_are_enough():
     for folder in VECTORS:
         assert {path.name for path in folder.iterdir()} == CONTENT
     assert {path.name for path in (FORMATS / "corrupt").iterdir()} == {*CORRUPT, "cases.json"}
-    assert {case_of(folder)["model"] for folder in VECTORS} == {entry.name for entry in zoo._shipped()}
+    assert {case_of(folder)["model"] for folder in VECTORS} == {entry.name for entry in store.shipped()}
     assert sum(path.stat().st_size for path in FORMATS.rglob("*") if path.is_file()) < 700_000
 
 
 def test_every_mode_rank_and_band_is_there():
     headers = [lrcodec.probe((folder / "image.lrq").read_bytes()) for folder in VECTORS]
-    photo = zoo.find("photo").load()
+    photo = store.find("photo").load()
     own = [header for header in headers if header.model == photo.fingerprint]
     assert {(header.colour, header.alpha) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert {(header.colour, header.smoothing) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
@@ -84,7 +84,7 @@ def test_every_mode_rank_and_band_is_there():
 def test_decoder(folder: Path, decoder: lrcodec.Decoder):
     case, data, want = case_of(folder), (folder / "image.lrq").read_bytes(), pixels_of(folder)
     # If not: a model was replaced since formats/make_vectors.py ran.
-    assert case["fingerprint"] == zoo.find(case["model"]).fingerprint.hex()
+    assert case["fingerprint"] == store.find(case["model"]).fingerprint.hex()
     assert sha256(data) == case["file_sha256"]
     pixels = decoder.decode(data)
     np.testing.assert_array_equal(pixels, want, strict=True)

@@ -14,7 +14,7 @@ import lrcodec
 from lrcodec import image_files
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 
 RUNS = 7
 
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     images = list(image_files.read(image_files.find_images(arguments.images), arguments.tile))
-    pack = zoo.find(arguments.model).path
+    pack = store.find(arguments.model).path
     encoder, decoder = Encoder(arguments.model, "cpu"), Decoder([pack], threads=1)
     for effort in (0, 1):
         start = time.perf_counter()

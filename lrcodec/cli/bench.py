@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError, extra
 from ..files import check_outputs, write_file
-from ..packs import zoo
+from ..packs import store
 from ..runtime import no_list_of_fonts
 from .help import Command
 from .options import DEVICE, EFFORT, FILE, MODEL, THREADS, Number
@@ -189,7 +189,7 @@ def speed(
             lambda image, quality, smoothing: encoder.encode(image, quality, rank, effort=effort, smoothing=smoothing),
             {threads: Decoder([pack], threads=threads) for threads in (1, 2)},
             anchors,
-            [pack] if zoo.find(model).sha256 is None else [],
+            [pack] if store.find(model).sha256 is None else [],
             large,
             progress=lambda: bar and bar.update(1),
         )
@@ -203,7 +203,7 @@ def _inputs(paths: tuple[Path, ...], model: str, outputs: list[Path | None]) -> 
     from .. import image_files
     from ..measure.bench import read_images
 
-    images, pack = image_files.find_images(paths), zoo.find(model).path
+    images, pack = image_files.find_images(paths), store.find(model).path
     check_outputs(outputs, [*images, *pack.glob("*")])
     for _ in read_images(images):
         pass  # one that is of no use must show now, not after hours of measuring the others

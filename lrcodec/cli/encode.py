@@ -12,7 +12,7 @@ from .. import targets
 from ..errors import UsageError, extra
 from ..files import check_place, write_file
 from ..format import container
-from ..packs import zoo
+from ..packs import store
 from . import unfit
 from .batch import Batch, Loaded, Written
 from .help import Command
@@ -89,7 +89,7 @@ class Encoding:
         """Of images of any size; loaded once."""
         from ..decoder import Decoder
 
-        return Decoder([zoo.find(self.model).path], container.MAX_SIDE**2, self.threads)
+        return Decoder([store.find(self.model).path], container.MAX_SIDE**2, self.threads)
 
     def load(self) -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
         """What makes files of a group of images: at once, or, where there is a target, each when it is asked for."""

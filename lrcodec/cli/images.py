@@ -8,7 +8,7 @@ import numpy as np
 
 from ..files import write_file
 from ..format import container, grid
-from ..format.extras import Metadata, unpack_metadata
+from ..format.metadata import Metadata, unpack_metadata
 from .options import Region
 
 if TYPE_CHECKING:

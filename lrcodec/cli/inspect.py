@@ -8,7 +8,7 @@ import click
 from ..errors import UsageError
 from ..files import STANDARD, check_place, naming, read_file, title
 from ..format import container
-from ..format.extras import NO_METADATA
+from ..format.metadata import NO_METADATA
 from .help import Command
 from .images import Strips, bpp, size_text, write_image
 from .options import FILE, MAX_PIXELS, MODELS, check_picture

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from ..files import printable
-from ..packs import zoo
+from ..packs import store
+from ..packs.pack import PackFolder
 from .help import Command
 from .options import FILE
 
@@ -15,7 +16,7 @@ from .options import FILE
 def models(context: click.Context) -> None:
     """List, install or remove model packs."""
     if context.invoked_subcommand is None:
-        for pack in zoo.packs():
+        for pack in store.packs():
             _show(pack)
 
 
@@ -29,17 +30,17 @@ def add(pack: Path, name: str | None, force: bool) -> None:
     It is copied to $LRCODEC_MODELS, or to lrcodec/models in the user's data folder ($XDG_DATA_HOME, or
     ~/.local/share). Then encode knows it by name, and decode finds it by itself.
     """
-    _show(zoo.install(pack, name, force))
+    _show(store.install(pack, name, force))
 
 
 @models.command(cls=Command)
 @click.argument("name")
 def remove(name: str) -> None:
     """Remove the installed model NAME. Files that were encoded with it can no longer be decoded."""
-    zoo.remove(name)
+    store.remove(name)
 
 
-def _show(pack: zoo.Entry) -> None:
+def _show(pack: PackFolder) -> None:
     """Name, fingerprint and description, under that the licence; or that the pack is damaged."""
     if not pack.intact:
         click.echo(f"{pack.name:<12} damaged")

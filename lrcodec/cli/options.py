@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from ..errors import UsageError
 from ..files import STANDARD, refuse_input
 from ..format import container
-from ..packs import zoo
+from ..packs import store
 
 
 class FileName(click.Path):
@@ -221,7 +221,7 @@ class Model(click.ParamType):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names of packs that are shipped or installed, and folders, which a shell finds by itself."""
-        names = [pack.name for pack in zoo.packs() if pack.name.startswith(incomplete)]
+        names = [pack.name for pack in store.packs() if pack.name.startswith(incomplete)]
         return [CompletionItem(incomplete, type="dir"), *map(CompletionItem, names)]
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from .. import entropy
 from ..errors import FormatError, UsageError
 from ..format import container, grid
+from ..format.alpha import AlphaReader
 from ..format.container import BytesLike, Header
-from ..format.extras import AlphaReader
-from ..packs import zoo
-from ..packs.zoo import Pack
+from ..packs import store
+from ..packs.pack import Pack
 from ..runtime import thread_count
 from .graph import Graph as Graph
 from .graph import Macs as Macs
@@ -206,7 +206,7 @@ class Decoder:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
         with self._loading:
             if header.model not in self._packs:
-                self._packs[header.model] = zoo.by_fingerprint(header.model, self.models).load()
+                self._packs[header.model] = store.by_fingerprint(header.model, self.models).load()
             pack = self._packs[header.model]
         pack.check(header)
         return pack

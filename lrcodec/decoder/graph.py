@@ -9,7 +9,7 @@ from ..errors import UnsupportedError
 from ..format import container, grid
 from ..format.fixed import FACTOR_BITS, PLANE_BITS
 from ..format.grid import Scale
-from ..packs.zoo import Pack
+from ..packs.pack import Pack
 from ..runtime import thread_count
 
 ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets

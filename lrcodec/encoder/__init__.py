@@ -14,10 +14,11 @@ from safetensors.torch import load
 from .. import entropy
 from ..errors import LimitError, LrqError, UnsupportedError, UsageError
 from ..format import container, grid
+from ..format.alpha import pack_alpha
 from ..format.container import GREY, RGB, Chunk, Header
-from ..format.extras import NO_METADATA, Metadata, pack_alpha, pack_metadata
 from ..format.grid import Scale
-from ..packs import zoo
+from ..format.metadata import NO_METADATA, Metadata, pack_metadata
+from ..packs import store
 from .config import Config
 from .limits import memory_errors, torch_threads
 from .pyramid import block_means, pad, to_planes
@@ -57,7 +58,7 @@ class Encoder:
             raise UsageError("device cuda is not available")
         self.threads = threads
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-        entry = zoo.find(model)
+        entry = store.find(model)
         self.pack = entry.load()
         self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
         self._bits: dict[int, list[Bits]] = {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import FormatError
 from ..format.container import Header
-from ..packs.zoo import Pack
+from ..packs.pack import Pack
 from .cost_tables import tables
 from .order import Coder, Group, known, walk
 

@@ -6,7 +6,7 @@ import constriction
 import numpy as np
 
 from ..format.grid import Scale
-from ..packs.zoo import Pack
+from ..packs.pack import Pack
 from .order import Group
 
 TOTAL = 2**24

@@ -16,7 +16,7 @@ from ..format import container
 from ..format.container import Header
 from ..measure import classic
 from ..measure.metrics import mse, psnr
-from ..packs import zoo
+from ..packs import store
 from . import datasets
 
 BASE = {"patch": 8, "iterations": 4, "codewords": 512, "rank": 2, "smoothing": 16}
@@ -145,7 +145,7 @@ def _measure_set(
         usage = len(np.unique(measured.indices)) / codewords
         whole = _in_container(measured.bits)
         yield _summary(name, "vq-vae", setting, test, measured.decoded, whole, count, measured.macs, usage)
-    pack = zoo.find(PACKS[name]).path
+    pack = store.find(PACKS[name]).path
     encoder = Encoder(pack)
     for quality in QUALITIES:
         files = encoder.encode_batch(list(test), quality, effort=EFFORT)

@@ -33,7 +33,7 @@ from ..errors import LrqError, UsageError
 from ..files import write_file
 from ..format.fixed import PLANE_BITS, WEIGHT_BITS
 from ..format.grid import Scale
-from ..packs import zoo
+from ..packs.pack import PackFolder, fingerprint
 from . import codebooks, export, tables
 from .check import check_pack
 from .codebooks import Progress
@@ -99,7 +99,7 @@ def train(
         if out.exists():
             os.replace(out, Path(temporary, "old"))
         os.replace(moved, out)
-    progress(1.0, f"{out}: SHA-256 {zoo.fingerprint(zoo.Entry(out.name, out).blobs).hex()}")
+    progress(1.0, f"{out}: SHA-256 {fingerprint(PackFolder(out.name, out).blobs).hex()}")
 
 
 def _digest(images: list[np.ndarray]) -> str:

@@ -31,7 +31,7 @@ from lrcodec.decoder import Decoder
 from lrcodec.errors import LrqError
 from lrcodec.format import container
 from lrcodec.format.container import ANCILLARY_BIT, Chunk, Header
-from lrcodec.format.extras import unpack_metadata
+from lrcodec.format.metadata import unpack_metadata
 
 SECONDS, MEBIBYTES = 2.0, 512
 REPORT = 500

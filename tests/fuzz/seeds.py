@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 
 from lrcodec.format import grid
-from lrcodec.format.extras import Metadata
+from lrcodec.format.metadata import Metadata
 
 STRIP_PIXELS = 2**13
 """Size of a strip while fuzzing, so that small images have several."""

@@ -19,13 +19,13 @@ from lrcodec import entropy
 from lrcodec.decoder import Decoder
 from lrcodec.format import container, grid
 from lrcodec.format.container import INDICES, Chunk, Header
-from lrcodec.packs import zoo
+from lrcodec.packs import store
 
 
 def make(count: int) -> list[bytes]:
     """Files with random indices, of all shipped models, of one strip or several."""
     random, files = np.random.default_rng(0), []
-    packs = [entry.load() for entry in zoo.packs()]
+    packs = [entry.load() for entry in store.packs()]
     for number in range(count):
         pack = packs[number % len(packs)]
         width, height, rank, smoothing, colour, band = random.integers(

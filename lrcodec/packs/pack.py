@@ -1,32 +1,22 @@
-"""Model packs: folders with decoder graphs, tables and encoder weights, named by the content of the first two.
+"""A model pack: a folder with decoder graphs, tables and encoder weights, named by the content of the first two.
 
-A pack folder holds `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads, and all
-that the fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. `models/models.toml` lists the
-shipped packs with two SHA-256 of each, of what decoding reads and of the encoder. A pack that the user installed has
-them in the file `sha256`, a line each. Files are read once, checked, and used from memory.
+The folder holds `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads, and all that the
+fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. Files are read once, checked, and used from
+memory.
 """
 
 import hashlib
-import os
-import re
-import tempfile
-import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import FormatError, LrqError, UnsupportedError, UsageError
+from ..errors import FormatError, LrqError, UnsupportedError
 from ..format import container
 from ..format.container import Header
 from . import tablefile
 
-PACKAGE = Path(__file__).parent.parent
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""Names of installed packs. Nothing else in their folder counts, such as the hidden ones that are being written."""
-SHA256 = re.compile(r"[0-9a-f]{64}")
 ENCODER, CARD = "encoder.safetensors", "card.md"
 LICENCE = "Licence: "
 CARD_BYTES = 2**16
@@ -91,7 +81,7 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PackFolder:
     """A pack on disk: its name, folder, and, for a shipped or installed one, the SHA-256 it must have.
 
     sha256: of what decoding reads; None for a folder that the user named: whatever it holds is taken.
@@ -155,7 +145,7 @@ class Entry:
     @property
     def _card_lines(self) -> list[str]:
         try:
-            return _card(self.path).decode(errors="replace").splitlines()
+            return read_card(self.path).decode(errors="replace").splitlines()
         except OSError:
             return []
 
@@ -178,121 +168,10 @@ def fingerprint(blobs: dict[str, bytes]) -> bytes:
     return digest.digest()
 
 
-def packs(extra: Sequence[str | Path] = ()) -> list[Entry]:
-    """The packs `extra`, named as for `find`, then the shipped ones, then those that the user installed.
-
-    Raises UnsupportedError if one of `extra` is neither.
-    """
-    return [find(name_or_path) for name_or_path in extra] + _shipped() + _installed()
-
-
-def _shipped() -> list[Entry]:
-    folder = next(path for path in (PACKAGE / "models", PACKAGE.parent / "models") if path.is_dir())
-    listed = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
-    # A wheel leaves out those that are for non-commercial use alone.
-    here = {name: entry for name, entry in listed.items() if (folder / name).is_dir()}
-    return [Entry(name, folder / name, entry["sha256"], entry.get("encoder")) for name, entry in here.items()]
-
-
-def _installed() -> list[Entry]:
-    """The installed packs by name; none if their folder cannot be read. Of each only the file `sha256` is read."""
-    try:
-        paths = sorted(path for path in user_folder().iterdir() if NAME.fullmatch(path.name) and path.is_dir())
-    except OSError:
-        return []
-    return [Entry(path.name, path, *_recorded(path)) for path in paths]
-
-
-def _recorded(pack: Path) -> tuple[str, str]:
-    """The two SHA-256 that an installed pack came with, or "", which nothing has, for one that cannot be read."""
-    try:
-        lines = (pack / "sha256").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        lines = []
-    own, encoder = (line if SHA256.fullmatch(line) else "" for line in [*lines, "", ""][:2])
-    return own, encoder
-
-
-def _card(pack: Path) -> bytes:
+def read_card(pack: Path) -> bytes:
     """The card, as much of it as is read; nothing if it is no regular file."""
     path = pack / CARD
     if not path.is_file():
         return b""
     with path.open("rb") as file:
         return file.read(CARD_BYTES)
-
-
-def user_folder() -> Path:
-    """Where packs are installed: $LRCODEC_MODELS, or lrcodec/models in the user's data folder."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return Path(os.environ.get("LRCODEC_MODELS") or Path(data, "lrcodec", "models"))
-
-
-def install(path: Path, name: str | None = None, replace: bool = False) -> Entry:
-    """Copy the pack in a folder, whole or not at all, to where `find` and `by_fingerprint` look for it.
-
-    name: the folder's own by default. replace: whether it may take the place of an installed pack of that name.
-    Raises UnsupportedError if it is not a valid pack or holds links, UsageError if it cannot have the name, OSError.
-    """
-    name = path.resolve().name if name is None else name
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot name a model: use letters, digits, '-', '_' and, not in front, '.'")
-    if name in [entry.name for entry in _shipped()]:
-        raise UsageError(f"model {name} is a shipped one: choose another name with --name")
-    target = user_folder() / name
-    if os.path.lexists(target) and not replace:
-        raise UsageError(f"model {name} is installed already: choose another name with --name, or add -f")
-    source = Entry(name, path)
-    source.load()
-    encoder = source.encoder if (path / ENCODER).is_file() else b""
-    files = {**source.blobs, ENCODER: encoder, CARD: _card(path)}
-    if links := [file for file in files if (path / file).is_symlink()]:
-        # Else a pack from elsewhere could take private files of this user's into one that is passed on.
-        raise UnsupportedError(f"{path / links[0]} is a link: the files of a model pack must be its own")
-    files["sha256"] = f"{fingerprint(source.blobs).hex()}\n{hashlib.sha256(encoder).hexdigest()}\n".encode()
-    user_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".add-", dir=user_folder()) as temporary:
-        new = Path(temporary, "new")
-        new.mkdir()
-        for file, data in files.items():
-            if data:
-                (new / file).write_bytes(data)
-        if os.path.lexists(target):
-            os.replace(target, Path(temporary, "old"))
-        os.replace(new, target)
-    return find(name)
-
-
-def remove(name: str) -> None:
-    """Remove an installed pack. Raises UnsupportedError if there is none of that name, UsageError for a shipped one."""
-    entry = next((entry for entry in _installed() if entry.name == name), None)
-    if entry is None and name in [entry.name for entry in _shipped()]:
-        raise UsageError(f"model {name} is a shipped one and cannot be removed")
-    if entry is None:
-        raise UnsupportedError(f"no model {name} is installed")
-    # It is gone at once: an interrupted removal leaves no half of a pack behind.
-    with tempfile.TemporaryDirectory(prefix=".remove-", dir=entry.path.parent) as temporary:
-        os.replace(entry.path, Path(temporary, "old"))
-
-
-def find(name_or_path: str | Path) -> Entry:
-    """A shipped or installed pack by name, or the pack in a folder. Raises UnsupportedError."""
-    for entry in packs():
-        if entry.name == str(name_or_path):
-            return entry
-    if Path(name_or_path).is_dir():
-        return Entry(Path(name_or_path).name, Path(name_or_path))
-    raise UnsupportedError(f"unknown model {name_or_path}: neither a shipped or installed model nor a folder")
-
-
-def by_fingerprint(wanted: bytes, extra: Sequence[str | Path] = ()) -> Entry:
-    """The pack that a file names by its 8-byte fingerprint. Raises UnsupportedError.
-
-    Damage to an installed pack shows when it is loaded, so it is in the way of no other pack.
-    """
-    for entry in packs(extra):
-        if entry.fingerprint == wanted:
-            return entry
-    raise UnsupportedError(
-        f"the file needs model {wanted.hex()}, which is not here: use lrq models add, or add its folder with --model"
-    )

@@ -22,8 +22,8 @@ from lrcodec.encoder import Encoder
 from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.format import container, grid
 from lrcodec.format.container import Chunk, Header
-from lrcodec.packs import tablefile, zoo
-from lrcodec.packs.zoo import Entry, Pack
+from lrcodec.packs import store, tablefile
+from lrcodec.packs.pack import CARD, CARD_BYTES, ENCODER, Pack, PackFolder, fingerprint
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mnist"
@@ -44,7 +44,7 @@ def npz(arrays: dict[str, np.ndarray], pickled: bool = False) -> bytes:
 
 def with_tables(pack: Pack, data: bytes) -> Pack:
     """The pack with another tables.npz, loaded as from disk."""
-    entry = Entry(pack.name, Path("unused"))
+    entry = PackFolder(pack.name, Path("unused"))
     entry.__dict__["blobs"] = {**pack.graphs, "tables.npz": data}
     return entry.load()
 
@@ -57,9 +57,9 @@ def refuses(pack: Pack, arrays: dict[str, np.ndarray]) -> None:
 # ---- tables.npz
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in zoo.packs()])
+@pytest.mark.parametrize("name", [entry.name for entry in store.packs()])
 def test_shipped_tables_keep_the_rules(name: str):
-    blob = zoo.find(name).blobs["tables.npz"]
+    blob = store.find(name).blobs["tables.npz"]
     arrays, _ = tablefile.load(blob)
     with np.load(io.BytesIO(blob)) as file:
         assert set(arrays) == set(file.files)
@@ -320,59 +320,59 @@ def flip(path: Path) -> None:
 
 
 @pytest.fixture
-def installed(folder: Path) -> Entry:
-    return zoo.install(folder, "own")
+def installed(folder: Path) -> PackFolder:
+    return store.install(folder, "own")
 
 
 def test_shipped_packs_have_both_hashes():
-    for entry in zoo._shipped():
-        assert zoo.fingerprint(entry.blobs).hex() == entry.sha256
+    for entry in store.shipped():
+        assert fingerprint(entry.blobs).hex() == entry.sha256
         assert hashlib.sha256(entry.encoder).hexdigest() == entry.encoder_sha256
 
 
-def test_a_tampered_decoder_is_refused(installed: Entry):
+def test_a_tampered_decoder_is_refused(installed: PackFolder):
     picture = np.zeros((28, 28), np.uint8)
     data = Encoder("own").encode(picture)
     for name in ("tables.npz", "decoder-grey.onnx"):
         whole = (installed.path / name).read_bytes()
         flip(installed.path / name)
-        assert not zoo.find("own").intact
+        assert not store.find("own").intact
         with pytest.raises(UnsupportedError, match="damaged"):
-            zoo.find("own").load()
+            store.find("own").load()
         (installed.path / name).write_bytes(whole)
-    assert zoo.find("own").intact
+    assert store.find("own").intact
     (installed.path / "decoder-more.onnx").write_bytes(b"")
     with pytest.raises(UnsupportedError, match="damaged"):
-        zoo.find("own").load()
+        store.find("own").load()
     assert Decoder().decode(data).shape == picture.shape  # by the shipped pack, which is the same
 
 
-def test_a_tampered_encoder_is_refused(installed: Entry):
+def test_a_tampered_encoder_is_refused(installed: PackFolder):
     """It is no part of the fingerprint: files that it would make are decoded by what they name all the same."""
-    fingerprint = zoo.find("own").fingerprint
-    flip(installed.path / zoo.ENCODER)
-    entry = zoo.find("own")
-    assert entry.intact and entry.fingerprint == fingerprint and entry.load()
+    before = store.find("own").fingerprint
+    flip(installed.path / ENCODER)
+    entry = store.find("own")
+    assert entry.intact and entry.fingerprint == before and entry.load()
     with pytest.raises(UnsupportedError, match="SHA-256 of its encoder"):
         Encoder("own")
-    (installed.path / zoo.ENCODER).unlink()
+    (installed.path / ENCODER).unlink()
     with pytest.raises(UnsupportedError, match="no usable encoder"):
         Encoder("own")
 
 
 def test_a_pack_may_come_without_encoder_and_card(folder: Path):
-    (folder / zoo.ENCODER).unlink()
-    (folder / zoo.CARD).unlink()
-    entry = zoo.install(folder, "own")
+    (folder / ENCODER).unlink()
+    (folder / CARD).unlink()
+    entry = store.install(folder, "own")
     assert entry.load() and entry.description == ""
-    (entry.path / zoo.ENCODER).write_bytes((ROOT / "models" / SMALL / zoo.ENCODER).read_bytes())
+    (entry.path / ENCODER).write_bytes((ROOT / "models" / SMALL / ENCODER).read_bytes())
     with pytest.raises(UnsupportedError, match="SHA-256 of its encoder"):  # it came with none
         Encoder("own")
 
 
 def rewrite(folder: Path, change) -> None:
     """Replace the config in the header of a pack's encoder, and nothing else."""
-    path = folder / zoo.ENCODER
+    path = folder / ENCODER
     data = path.read_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
@@ -406,7 +406,7 @@ def test_encoders_that_do_not_fit(folder: Path, change):
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 8, b"\xff" * 64, pickle.dumps({})])
 def test_what_is_no_safetensors(folder: Path, content: bytes):
-    (folder / zoo.ENCODER).write_bytes(content)
+    (folder / ENCODER).write_bytes(content)
     with pytest.raises(UnsupportedError, match="no usable encoder"):
         Encoder(folder)
 
@@ -414,27 +414,27 @@ def test_what_is_no_safetensors(folder: Path, content: bytes):
 # ---- files of a pack
 
 
-@pytest.mark.parametrize("name", ["tables.npz", "decoder-grey.onnx", zoo.ENCODER, zoo.CARD])
+@pytest.mark.parametrize("name", ["tables.npz", "decoder-grey.onnx", ENCODER, CARD])
 def test_links_are_not_installed(folder: Path, tmp_path: Path, user_folder: Path, name: str):
     (folder / name).rename(tmp_path / "private")
     (folder / name).symlink_to(tmp_path / "private")
     with pytest.raises(UnsupportedError, match="is a link"):
-        zoo.install(folder, "own")
+        store.install(folder, "own")
     assert list(user_folder.iterdir()) == []
     through = tmp_path / "link"
     through.symlink_to(ROOT / "models" / SMALL)
-    assert zoo.install(through, "own").intact  # the folder itself may be one
+    assert store.install(through, "own").intact  # the folder itself may be one
 
 
 def test_files_that_are_none(folder: Path):
     """A pipe would be waited for, a device read without end."""
-    for name, target in (("decoder-rgb.onnx", "/dev/zero"), (zoo.ENCODER, "/dev/zero"), (zoo.CARD, "/dev/zero")):
+    for name, target in (("decoder-rgb.onnx", "/dev/zero"), (ENCODER, "/dev/zero"), (CARD, "/dev/zero")):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
     os.mkfifo(folder / "decoder-more.onnx")
     (folder / os.fsdecode(b"decoder-\xff.onnx")).write_bytes(b"")
-    entry = Entry("odd", folder)
-    assert entry.fingerprint == zoo.find(SMALL).fingerprint
+    entry = PackFolder("odd", folder)
+    assert entry.fingerprint == store.find(SMALL).fingerprint
     assert entry.description == ""
     with pytest.raises(UnsupportedError, match="no usable encoder"):
         Encoder(folder)
@@ -445,15 +445,13 @@ def test_a_card_cannot_control_the_terminal(folder: Path):
 
     from lrcodec.cli.main import main
 
-    (folder / zoo.CARD).write_bytes(
-        b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\nLicence: \x1b[2Jfree\n" + b"x" * 2**20
-    )
+    (folder / CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\nLicence: \x1b[2Jfree\n" + b"x" * 2**20)
     result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "own"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert len(lines) == result.stdout.count("\n") == 2 and all(line.isprintable() for line in lines)
     assert "hello" in lines[0] and "free" in lines[1]
-    assert (zoo.find("own").path / zoo.CARD).stat().st_size == zoo.CARD_BYTES
+    assert (store.find("own").path / CARD).stat().st_size == CARD_BYTES
 
 
 def test_grids_need_patches():
@@ -464,17 +462,17 @@ def test_grids_need_patches():
 
 def test_packs_that_a_wheel_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Those for non-commercial use are listed, and not there."""
-    shipped = zoo.find("mnist").path
+    shipped = store.find("mnist").path
     shutil.copytree(shipped, tmp_path / "models" / "mnist")
     shutil.copy(shipped.parent / "models.toml", tmp_path / "models")
-    monkeypatch.setattr(zoo, "PACKAGE", tmp_path)
-    assert [pack.name for pack in zoo.packs()] == ["mnist"] and zoo.packs()[0].intact
+    monkeypatch.setattr(store, "PACKAGE", tmp_path)
+    assert [pack.name for pack in store.packs()] == ["mnist"] and store.packs()[0].intact
     with pytest.raises(UnsupportedError, match="unknown model faces64"):
-        zoo.find("faces64")
+        store.find("faces64")
 
 
-@pytest.mark.parametrize("entry", zoo._shipped(), ids=lambda entry: entry.name)
-def test_shipped_packs_state_their_licence(entry: Entry):
+@pytest.mark.parametrize("entry", store.shipped(), ids=lambda entry: entry.name)
+def test_shipped_packs_state_their_licence(entry: PackFolder):
     assert entry.licence != "not stated"
     wheel = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     if entry.name == "faces64":
@@ -482,7 +480,7 @@ def test_shipped_packs_state_their_licence(entry: Entry):
 
 
 def test_a_pack_without_a_licence_says_so(folder: Path):
-    (folder / zoo.CARD).write_text("# own\n\nFor something.\n")
-    assert zoo.find(folder).licence == "not stated"
-    (folder / zoo.CARD).unlink()
-    assert (zoo.find(folder).description, zoo.find(folder).licence) == ("", "not stated")
+    (folder / CARD).write_text("# own\n\nFor something.\n")
+    assert store.find(folder).licence == "not stated"
+    (folder / CARD).unlink()
+    assert (store.find(folder).description, store.find(folder).licence) == ("", "not stated")
