@@ -5,7 +5,9 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -445,12 +447,13 @@ def test_a_card_cannot_control_the_terminal(folder: Path):
 
     from lrcodec.cli.main import main
 
-    (folder / CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\nLicence: \x1b[2Jfree\n" + b"x" * 2**20)
+    terms = b"Licence: \x1b[2Jfree\nData: \x1b[2Jnine\n"
+    (folder / CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\n" + terms + b"x" * 2**20)
     result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "own"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert len(lines) == result.stdout.count("\n") == 2 and all(line.isprintable() for line in lines)
-    assert "hello" in lines[0] and "free" in lines[1]
+    assert len(lines) == result.stdout.count("\n") == 3 and all(line.isprintable() for line in lines)
+    assert "hello" in lines[0] and "free" in lines[1] and "nine" in lines[2]
     assert (store.find("own").path / CARD).stat().st_size == CARD_BYTES
 
 
@@ -461,7 +464,7 @@ def test_grids_need_patches():
 
 
 def test_packs_that_a_wheel_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Those for non-commercial use are listed, and not there."""
+    """They are listed, and not there."""
     shipped = store.find("mnist").path
     shutil.copytree(shipped, tmp_path / "models" / "mnist")
     shutil.copy(shipped.parent / "models.toml", tmp_path / "models")
@@ -472,15 +475,26 @@ def test_packs_that_a_wheel_leaves_out(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("entry", store.shipped(), ids=lambda entry: entry.name)
-def test_shipped_packs_state_their_licence(entry: PackFolder):
-    assert entry.licence != "not stated"
-    wheel = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    if entry.name == "faces64":
-        assert "non-commercial" in entry.licence and f"models/{entry.name}" not in wheel
+def test_models_toml_card_notice_and_readme_state_the_same_terms(entry: PackFolder):
+    licence, data = entry.terms
+    assert PackFolder("folder", entry.path).terms == entry.terms  # of a folder the card alone counts
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    lines = f"  Licence: {licence}\n  Data: {data}\n  Card: models/{entry.name}/card.md\n"
+    assert re.search(rf"^{entry.name}\b.*\n{re.escape(lines)}", notice, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| \[`{entry.name}`\].*\| {licence} \|$", readme, re.MULTILINE)
 
 
-def test_a_pack_without_a_licence_says_so(folder: Path):
-    (folder / CARD).write_text("# own\n\nFor something.\n")
-    assert store.find(folder).licence == "not stated"
+def test_what_the_wheel_holds():
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    packs = {Path(path).name for path in wheel["wheel"]["force-include"]} - {"models.toml"}
+    assert packs == {entry.name for entry in store.shipped()} - {"faces64"}
+
+
+def test_a_pack_that_is_not_shipped_states_its_terms_in_its_card(folder: Path):
+    (folder / CARD).write_text("# bears\n\nFor bears.\n\nLicence: CC0\n\nData: 9 bears, CC0\n")
+    assert store.install(folder, "bears").terms == ("CC0", "9 bears, CC0")
+    (folder / CARD).write_text("# bears\n\nFor bears.\n")
+    assert store.find(folder).terms == ("not stated", "not stated")
     (folder / CARD).unlink()
-    assert (store.find(folder).description, store.find(folder).licence) == ("", "not stated")
+    assert (store.find(folder).description, store.find(folder).terms) == ("", ("not stated", "not stated"))

@@ -14,7 +14,10 @@ from .options import FILE
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List, install or remove model packs."""
+    """List, install or remove model packs.
+
+    Lists name, fingerprint, purpose, licence and training data of each.
+    """
     if context.invoked_subcommand is None:
         for pack in store.packs():
             _show(pack)
@@ -27,8 +30,9 @@ def models(context: click.Context) -> None:
 def add(pack: Path, name: str | None, force: bool) -> None:
     """Install the model pack in the folder PACK.
 
-    It is copied to $LRCODEC_MODELS, or to lrcodec/models in the user's data folder ($XDG_DATA_HOME, or
-    ~/.local/share). Then encode knows it by name, and decode finds it by itself.
+    It is copied to the folder $LRCODEC_MODELS or, if that is not set, to lrcodec/models in the folder for the
+    user's data: on Linux $XDG_DATA_HOME, or ~/.local/share. Then encode knows it by name, and decode finds it by
+    itself. Its licence and training data are printed.
     """
     _show(store.install(pack, name, force))
 
@@ -41,9 +45,10 @@ def remove(name: str) -> None:
 
 
 def _show(pack: PackFolder) -> None:
-    """Name, fingerprint and description, under that the licence; or that the pack is damaged."""
+    """Print name, fingerprint and description, and under them licence and data; or that the pack is damaged."""
     if not pack.intact:
         click.echo(f"{pack.name:<12} damaged")
         return
     click.echo(f"{pack.name:<12} {pack.fingerprint.hex()}  {printable(pack.description)}")
-    click.echo(f"{'':<31}Licence: {printable(pack.licence)}")
+    click.echo(f"{'':<31}Licence: {printable(pack.terms.licence)}")
+    click.echo(f"{'':<31}Data: {printable(pack.terms.data)}")

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,15 @@ from ..format.container import Header
 from . import tablefile
 
 ENCODER, CARD = "encoder.safetensors", "card.md"
-LICENCE = "Licence: "
 CARD_BYTES = 2**16
 """More of a card is not read."""
+
+
+class Terms(NamedTuple):
+    """What the weights of a pack may be used for, and the images that they were trained on: a line of text each."""
+
+    licence: str
+    data: str
 
 
 class Pack:
@@ -82,16 +89,18 @@ class Pack:
 
 @dataclass(frozen=True)
 class PackFolder:
-    """A pack on disk: its name, folder, and, for a shipped or installed one, the SHA-256 it must have.
+    """A pack on disk: its name, its folder, and what is recorded of it elsewhere.
 
-    sha256: of what decoding reads; None for a folder that the user named: whatever it holds is taken.
-    encoder_sha256: of a shipped or installed pack's encoder; None if it has none.
+    sha256: what that of the decoder's files must be; None for a folder that the user named: all that it holds is taken.
+    encoder_sha256: what that of a shipped or installed pack's encoder must be; None if it has none.
+    shipped_terms: of a shipped pack. The others state theirs in their cards.
     """
 
     name: str
     path: Path
     sha256: str | None = None
     encoder_sha256: str | None = None
+    shipped_terms: Terms | None = None
 
     @cached_property
     def blobs(self) -> dict[str, bytes]:
@@ -137,10 +146,13 @@ class PackFolder:
         return next((line for line in self._card_lines if line and not line.startswith("#")), "")
 
     @property
-    def licence(self) -> str:
-        """What the pack may be used for, as the line of its card says that begins with "Licence: "."""
-        found = (line.removeprefix(LICENCE) for line in self._card_lines if line.startswith(LICENCE))
-        return next(found, "not stated")
+    def terms(self) -> Terms:
+        """Of a shipped pack as models.toml lists them, of another as its card states them; else "not stated"."""
+        return self.shipped_terms or Terms(self._card_line("Licence: "), self._card_line("Data: "))
+
+    def _card_line(self, start: str) -> str:
+        lines = (line.removeprefix(start) for line in self._card_lines if line.startswith(start))
+        return next(lines, "not stated")
 
     @property
     def _card_lines(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Where model packs are: those that are shipped, those that the user installed, and folders.
 
-`models/models.toml` lists the shipped packs with two SHA-256 of each, of what decoding reads and of the encoder. An
-installed pack has them in the file `sha256`, a line each.
+`models/models.toml` lists the shipped packs: of each its licence, its data, and two SHA-256, of what decoding reads and
+of the encoder. An installed pack has the SHA-256 in the file `sha256`, a line each, and its terms in its card.
 """
 
 import hashlib
@@ -12,8 +12,10 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from platformdirs import user_data_path
+
 from ..errors import UnsupportedError, UsageError
-from .pack import CARD, ENCODER, PackFolder, fingerprint, read_card
+from .pack import CARD, ENCODER, PackFolder, Terms, fingerprint, read_card
 
 PACKAGE = Path(__file__).parent.parent
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -32,9 +34,11 @@ def packs(extra: Sequence[str | Path] = ()) -> list[PackFolder]:
 def shipped() -> list[PackFolder]:
     folder = next(path for path in (PACKAGE / "models", PACKAGE.parent / "models") if path.is_dir())
     listed = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
-    # A wheel leaves out those that are for non-commercial use alone.
-    here = {name: entry for name, entry in listed.items() if (folder / name).is_dir()}
-    return [PackFolder(name, folder / name, entry["sha256"], entry.get("encoder")) for name, entry in here.items()]
+    return [
+        PackFolder(name, folder / name, entry["sha256"], entry["encoder"], Terms(entry["licence"], entry["data"]))
+        for name, entry in listed.items()
+        if (folder / name).is_dir()  # a wheel leaves out faces64
+    ]
 
 
 def installed() -> list[PackFolder]:
@@ -57,9 +61,8 @@ def _recorded(pack: Path) -> tuple[str, str]:
 
 
 def user_folder() -> Path:
-    """Where packs are installed: $LRCODEC_MODELS, or lrcodec/models in the user's data folder."""
-    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return Path(os.environ.get("LRCODEC_MODELS") or Path(data, "lrcodec", "models"))
+    """Where packs are installed: $LRCODEC_MODELS, or lrcodec/models in the folder for the user's data."""
+    return Path(os.environ.get("LRCODEC_MODELS") or user_data_path("lrcodec", appauthor=False) / "models")
 
 
 def install(path: Path, name: str | None = None, replace: bool = False) -> PackFolder:
