@@ -83,9 +83,8 @@ def encode(
     and the prefix that JPEG gives it is left out. Raises LrqError and its kinds: EncoderMissingError where the extra
     `encode` is not installed.
     """
-    own = Metadata(icc_profile, exif, xmp)
     return __getattr__("Encoder")(model, device, threads).encode(
-        image, quality, rank, iterations, effort, smoothing, metadata=own
+        image, quality, rank, iterations, effort, smoothing, metadata=Metadata(icc_profile, exif, xmp)
     )
 
 

@@ -206,9 +206,9 @@ def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
 
     inputs: all that the output must not replace, so also other outputs.
     """
-    own = identity(output)
+    replaced = identity(output)
     for path in inputs:
-        if STANDARD not in (output, path) and identity(path) == own:
+        if STANDARD not in (output, path) and identity(path) == replaced:
             name = "" if str(path) == str(output) else f" ({path})"
             raise UsageError(f"{output} would replace a file of this command{name}: name another output")
 

@@ -229,7 +229,7 @@ def write_strips(
     strips = chain([first], strips)
     if suffix == ".ppm":
         return ppm(strips, height)
-    return png(strips, height, metadata) if suffix == ".png" else _whole(strips, suffix, metadata, quality)
+    return png(strips, height, metadata) if suffix == ".png" else _pillow_file(strips, suffix, metadata, quality)
 
 
 def check_quality(suffix: str, quality: int | None) -> None:
@@ -238,7 +238,7 @@ def check_quality(suffix: str, quality: int | None) -> None:
         raise UsageError(f"{suffix} files are lossless: only {' '.join(WITH_QUALITY)} take a quality")
 
 
-def _whole(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata, quality: int | None) -> Iterator[bytes]:
+def _pillow_file(strips: Iterable[np.ndarray], suffix: str, metadata: Metadata, quality: int | None) -> Iterator[bytes]:
     array = np.concatenate(list(strips))
     name, options = WRITERS[suffix]
     if quality is not None:

@@ -390,7 +390,7 @@ def test_an_interruption_loses_no_more_than_a_group(
         return intact(self, images, *arguments, **options)
 
     monkeypatch.setattr(Encoder, "encode_batch", encode_batch)
-    monkeypatch.setattr("lrcodec.cli.encode.TOGETHER", together)
+    monkeypatch.setattr("lrcodec.cli.encode.GROUP_PIXELS", together)
     result = lrq("encode", *pictures, "--effort", 0)
     assert (result.exit_code, lines(result), written) == (130, ["lrq: error: interrupted"], expected)
     assert len([*pictures[0].parent.glob("*.lrq")]) == expected[-1]

@@ -370,7 +370,7 @@ def test_features_are_clipped(random_pack, random_planes):
         for f, feature in enumerate(group.features):
             key = group.iteration is None, f
             highest[key] = max(highest.get(key, 0), int(feature.max()))
-        return order.known(planes, group)
+        return order.symbols_of(planes, group)
 
     grids = [plane.shape[1:3] for plane in planes]
     order.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], grids, 1, coder)
@@ -390,7 +390,7 @@ def test_order_of_phases_and_features():
     def coder(group: order.Group) -> np.ndarray:
         columns = [np.asarray(f).tolist() for f in group.features]
         seen[group.position, group.iteration, group.phase] = group.at.tolist(), *columns
-        return order.known([coarse, fine], group)
+        return order.symbols_of([coarse, fine], group)
 
     order.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
     assert seen == {

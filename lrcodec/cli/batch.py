@@ -1,4 +1,4 @@
-"""The files of one command: which are converted together, by one loaded model, and what is told of each."""
+"""The files of one command: which are converted group_pixels, by one loaded model, and what is told of each."""
 
 import os
 import time
@@ -83,7 +83,7 @@ class Batch:
     ):
         """sources: files, and folders whose `wanted` files are taken. suffix: of outputs that have no name yet.
 
-        Raises UsageError if the options do not fit together, or if a terminal would have to take or give a file.
+        Raises UsageError if the options do not fit group_pixels, or if a terminal would have to take or give a file.
         """
         folders = any(map(_is_folder, sources))
         self.single = len(sources) == 1 and not folders
@@ -118,7 +118,7 @@ class Batch:
         self.failures: list[Failure] = []
         inputs: list[Source] = []
         for source in sources:
-            found = _try(title(source), _look, source, recursive, wanted)
+            found = _try(title(source), _sources_of, source, recursive, wanted)
             if not isinstance(found, Failure):
                 inputs += found
             elif len(sources) == 1:
@@ -140,16 +140,16 @@ class Batch:
         read: Callable[[bytes], Loaded[Item]],
         load: Callable[[], Callable[[list[Item]], Sequence[Result]]],
         write: Callable[[Path, Result], Written],
-        together: int,
+        group_pixels: int,
     ) -> None:
         """Convert every file. `end` must follow.
 
         read: what a source holds. load: makes the function that converts a group, once there is something to convert.
-        write: writes a result; results may be lazy, and fail only then. together: pixels of a group of small files; a
-        larger file is converted alone. An interruption loses no more than a group.
+        write: writes a result; results may be lazy, and fail only then. group_pixels: of small files, as many as have so
+        many pixels make a group; a larger file is converted alone. An interruption loses no more than a group.
         """
         convert = None
-        for group in self._groups(read, together):
+        for group in self._groups(read, group_pixels):
             names = [title(task.source) for task in group]
             pixels = sum(task.loaded.pixels for task in group)
             what = names[0] if len(group) == 1 else f"{len(group):,} files"
@@ -189,17 +189,17 @@ class Batch:
         if not self.quiet:
             show(text)
 
-    def _groups(self, read: Callable[[bytes], Loaded[Item]], together: int) -> Iterator[list[Task[Item]]]:
+    def _groups(self, read: Callable[[bytes], Loaded[Item]], group_pixels: int) -> Iterator[list[Task[Item]]]:
         """What is to be converted, together where it is small."""
         group: list[Task[Item]] = []
         pixels = 0
         for task in self._tasks(read):
-            if group and pixels + task.loaded.pixels > together:
+            if group and pixels + task.loaded.pixels > group_pixels:
                 yield group
                 group, pixels = [], 0
             group.append(task)
             pixels += task.loaded.pixels
-            if len(group) == GROUP_FILES or pixels >= together:
+            if len(group) == GROUP_FILES or pixels >= group_pixels:
                 yield group
                 group, pixels = [], 0
         if group:
@@ -268,7 +268,7 @@ def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Fa
         return explain(error)
 
 
-def _look(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
+def _sources_of(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
     return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
 
 

@@ -27,7 +27,7 @@ from .options import (
     name_output,
 )
 
-TOGETHER = 2**20
+GROUP_PIXELS = 2**20
 """Pixels of small images in a batch: about a second's work, and as fast as more at once."""
 
 
@@ -61,7 +61,7 @@ def decode(
     output: Path | None,
     suffix: str | None,
     output_quality: int | None,
-    how: dict[str, Any],
+    batch_arguments: dict[str, Any],
     max_pixels: int,
     models: tuple[str, ...],
     threads: int,
@@ -75,9 +75,9 @@ def decode(
     """
     from ..image_io import check_quality
 
-    if not how["out_dir"]:
+    if not batch_arguments["out_dir"]:
         sources, output = name_output(sources, output, is_image)
-    batch = Batch(sources, output, suffix or ".png", is_lrq, **how)
+    batch = Batch(sources, output, suffix or ".png", is_lrq, **batch_arguments)
     if output:
         check_decoded(output, suffix)
     check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
@@ -96,5 +96,5 @@ def decode(
         size = write_image(target, kind, image, output_quality)
         return Written(size, size_text(size, image.width, image.height))
 
-    batch.run(read, load, write, TOGETHER)
+    batch.run(read, load, write, GROUP_PIXELS)
     batch.end()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..encoder import Encoder
     from ..image_io import Picture
 
-TOGETHER = 2**18
+GROUP_PIXELS = 2**18
 """Pixels of small images in a batch: about a second's work, and as fast as more at once."""
 SEARCH = f"Takes up to {targets.MAX_ENCODES} encodes."
 
@@ -51,7 +51,7 @@ class Input(NamedTuple):
     size: int
 
 
-class Made(NamedTuple):
+class Encoded(NamedTuple):
     """A file that was encoded; why it should not have been, if so; and what a search for a target has reached."""
 
     data: bytes
@@ -91,19 +91,19 @@ class Encoding:
 
         return Decoder([store.find(self.model).path], container.MAX_SIDE**2, self.threads)
 
-    def load(self) -> Callable[[list[Input]], Sequence[Made | Callable[[], Made]]]:
+    def load(self) -> Callable[[list[Input]], Sequence[Encoded | Callable[[], Encoded]]]:
         """What makes files of a group of images: at once, or, where there is a target, each when it is asked for."""
         self.encoder  # noqa: B018  what is wrong with it must show now
         if self.target_size is None and self.target_psnr is None:
             return self.encode
         return lambda inputs: [partial(self.search, image) for image in inputs]
 
-    def encode(self, inputs: list[Input]) -> list[Made]:
+    def encode(self, inputs: list[Input]) -> list[Encoded]:
         """The files of images of one quality."""
         files = self._files([image.picture for image in inputs], self.quality)
-        return list(map(Made, files, self._reasons(inputs, files, self.quality)))
+        return list(map(Encoded, files, self._reasons(inputs, files, self.quality)))
 
-    def search(self, image: Input) -> Made:
+    def search(self, image: Input) -> Encoded:
         """The file of an image that meets the target."""
         from ..measure.metrics import colours, psnr
 
@@ -125,11 +125,11 @@ class Encoding:
             assert self.target_psnr is not None
             coded = targets.for_psnr(encode, measure, self.target_psnr)
         (reason,) = self._reasons([image], [coded.data], coded.quality)
-        return Made(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
+        return Encoded(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
 
-    def write(self, target: Path, made: Made | Callable[[], Made]) -> Written:
+    def write(self, target: Path, encoded: Encoded | Callable[[], Encoded]) -> Written:
         """Write a file, and the preview if one is asked for."""
-        data, reason, reached = made if isinstance(made, Made) else made()
+        data, reason, reached = encoded if isinstance(encoded, Encoded) else encoded()
         write_file(target, data)
         if self.preview:
             write_image(self.preview, self.preview.suffix, decode_images(self.decoder, [job_of(data)])[0])
@@ -188,7 +188,7 @@ class Encoding:
 def encode(
     sources: tuple[Path, ...],
     output: Path | None,
-    how: dict[str, Any],
+    batch_arguments: dict[str, Any],
     quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
@@ -212,9 +212,9 @@ def encode(
     """
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
-    if not how["out_dir"]:
+    if not batch_arguments["out_dir"]:
         sources, output = name_output(sources, output, is_lrq)
-    batch = Batch(sources, output, ".lrq", is_picture, **how)
+    batch = Batch(sources, output, ".lrq", is_picture, **batch_arguments)
     if output:
         check_encoded(output)
     if preview:
@@ -233,7 +233,7 @@ def encode(
         batch=batch,
         preview=preview,
     )
-    batch.run(partial(_read, to_8bit, strip, frame), encoding.load, encoding.write, TOGETHER)
+    batch.run(partial(_read, to_8bit, strip, frame), encoding.load, encoding.write, GROUP_PIXELS)
     for line in unfit.notes(batch.remarks, batch.count):
         batch.say(line)
     batch.end()

@@ -43,10 +43,10 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options."""
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        for name, names in OPTIONS.items():
+        for heading, names in OPTIONS.items():
             records = [option.get_help_record(ctx) for option in options if {*option.opts} & {*names}]
             if records:
-                with formatter.section(name):
+                with formatter.section(heading):
                     formatter.write_dl([record for record in records if record])
 
 
@@ -58,6 +58,6 @@ class Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands."""
         width = formatter.width - 6 - max(map(len, self.commands))
-        for name, commands in COMMANDS.items():
-            with formatter.section(name):
-                formatter.write_dl([(own, self.commands[own].get_short_help_str(width)) for own in commands])
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in commands])

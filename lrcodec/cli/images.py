@@ -30,10 +30,10 @@ class Strips(NamedTuple):
 def job_of(data: bytes, region: Region | None = None) -> Job:
     """How a file is to be decoded. Raises FormatError, UnsupportedError; UsageError for a region outside the image."""
     header = container.unpack_header(data)
-    whole = Region(0, 0, header.width, header.height)
+    everything = Region(0, 0, header.width, header.height)
     if region:
-        region.check(whole)
-    return data, region or (whole if header.width * header.height > grid.STRIP_PIXELS else None)
+        region.check(everything)
+    return data, region or (everything if header.width * header.height > grid.STRIP_PIXELS else None)
 
 
 def write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:

@@ -40,9 +40,9 @@ class Lrq(Group):
 
 @contextmanager
 def _one_line(signals: Sequence[int] = ()) -> Iterator[None]:
-    """Ends the program in one line and the exit code, whatever of the known failures comes up.
+    """Ends the program with one line and the exit code of the failure, if there is one that a user can meet.
 
-    signals: those that came. Native modules that are interrupted make an ImportError of it.
+    signals: those that were received. A native module that is interrupted may raise ImportError instead.
     """
     try:
         yield
@@ -60,11 +60,11 @@ def _one_line(signals: Sequence[int] = ()) -> Iterator[None]:
 
 @contextmanager
 def _interruptions() -> Iterator[list[int]]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that no temporary file is left. Gives those that came."""
-    came: list[int] = []
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that no temporary file is left. Gives what came."""
+    received: list[int] = []
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before = {}
@@ -73,7 +73,7 @@ def _interruptions() -> Iterator[list[int]]:
             if signal.getsignal(number) != signal.SIG_IGN:  # as in a shell's background jobs
                 before[number] = signal.signal(number, interrupt)
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -45,7 +45,7 @@ def name_outputs(sources: Sequence[Source], out_dir: Path | None, suffix: str) -
     name even so fail. A name that ends in the suffix takes no second one.
     """
     place = cache(os.path.realpath)
-    own = [place(source.path) for source in sources]
+    inputs = [place(source.path) for source in sources]
 
     def name(source: Source, stem: str) -> Path:
         folder = out_dir / source.below if out_dir else source.path.parent
@@ -54,7 +54,7 @@ def name_outputs(sources: Sequence[Source], out_dir: Path | None, suffix: str) -
     def shared(paths: list[Path]) -> list[bool]:
         """Whether others have this output. What is its own output counts for nothing: it is not converted."""
         places = [place(path) for path in paths]
-        count = Counter(at for at, source in zip(places, own, strict=True) if at != source)
+        count = Counter(at for at, source in zip(places, inputs, strict=True) if at != source)
         return [count[at] > 1 for at in places]
 
     names = [name(source, source.path.stem) for source in sources]

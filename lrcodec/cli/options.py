@@ -66,11 +66,11 @@ BATCH = {
 
 
 def batch_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the options of `BATCH` to a command, which gets them together: `how`, keyword arguments of `Batch`."""
+    """Adds the options of `BATCH` to a command, which gets them as one argument: those of `Batch`, by name."""
 
     @wraps(command)
     def collect(**given: Any) -> None:
-        command(how={name: given.pop(name) for name in BATCH}, **given)
+        command(batch_arguments={name: given.pop(name) for name in BATCH}, **given)
 
     return reduce(lambda collected, option: option(collected), reversed(BATCH.values()), collect)
 

@@ -47,7 +47,7 @@ def notes(unfit: Sequence[tuple[Path, str]], count: int) -> list[str]:
     """What to say of sources and their reasons, of `count` in all: a line for each reason."""
     lines = []
     for reason in dict.fromkeys(reason for _, reason in unfit):
-        names = [printable(title(source)) for source, own in unfit if own == reason]
+        names = [printable(title(source)) for source, cause in unfit if cause == reason]
         more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
         which = f"{len(names):,} of {count:,} files ({', '.join(names[:NAMES])}{more})" if count > 1 else names[0]
         lines.append(f"note: {which}: {reason}")

@@ -77,9 +77,9 @@ class Decoder:
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
         """
         out: list[np.ndarray] = [np.empty(0)] * len(files)
-        read = [self._read(data) for data in files]
+        parsed = [self._read(data) for data in files]
         small = []
-        for number, file in enumerate(read):
+        for number, file in enumerate(parsed):
             if len(file.strips) == 1:
                 small.append((number, file.header, file.strips[0]))
                 continue
@@ -90,7 +90,7 @@ class Decoder:
         for header, numbers, planes in self._batches(small):
             pixels = self.graph(header).run(planes, header.rank, header.height, header.width)
             for number, image in zip(numbers, pixels, strict=True):
-                out[number] = _with_alpha(image, read[number].alpha_reader())
+                out[number] = _with_alpha(image, parsed[number].alpha_reader())
         return out
 
     def strips(self, data: BytesLike, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
@@ -110,19 +110,20 @@ class Decoder:
         alpha = file.alpha_reader()
         if alpha:
             alpha.skip(rows[0])
-        for strip in self._colours(file.header, file.strips, rows):
+        for strip in self._draw(file.header, file.strips, rows):
             yield _with_alpha(strip, alpha)
 
-    def _colours(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
+    def _draw(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
+        """The pixels of these rows without alpha, strip by strip."""
         top, bottom = rows
         scales = self.pack(header).scales
         bounds = grid.strips(scales, header.height, header.width)
         # Many strips keep the threads busy, each with its own; of one, the graph shares out the work.
         workers = min(self.threads, MAX_STRIPS)
         graph = self.graph(header, self.threads if len(bounds) == 1 else 1)
-        high = bounds[0][1]
+        strip_rows = bounds[0][1]
 
-        def indices(number: int) -> list[np.ndarray]:
+        def decode_indices(number: int) -> list[np.ndarray]:
             start, end = bounds[number]
             return entropy.decode([payloads[number]], self.pack(header), header, end - start)
 
@@ -130,26 +131,26 @@ class Decoder:
             ranges = grid.window(scales, header.height, start, end)
             planes = []
             for i, (scale, (low, stop)) in enumerate(zip(scales, ranges, strict=True)):
-                skipped = bounds[first][0] // scale.span
-                whole = np.concatenate([part.result()[i] for part in parts], axis=1)
-                planes.append(whole[:, low - skipped : stop - skipped])
+                above = bounds[first][0] // scale.span
+                plane = np.concatenate([part.result()[i] for part in parts], axis=1)
+                planes.append(plane[:, low - above : stop - above])
             return graph.run(planes, header.rank, header.height, header.width, (start, end))[0]
 
         with ThreadPoolExecutor(workers) as pool:
-            known: dict[int, Future] = {}
+            indices: dict[int, Future] = {}
             drawn: deque[Future] = deque()
             for start, end in bounds:
                 start, end = max(start, top), min(end, bottom)
                 if start >= end:
                     continue
                 low, stop = (row * scales[0].span for row in grid.window(scales, header.height, start, end)[0])
-                first, last = low // high, (min(stop, header.height) - 1) // high
+                first, last = low // strip_rows, (min(stop, header.height) - 1) // strip_rows
                 # Submitted before what waits for them, so that the pool cannot starve.
                 for number in range(first, last + 1):
-                    if number not in known:
-                        known[number] = pool.submit(indices, number)
-                known = {number: part for number, part in known.items() if number >= first}
-                parts = [known[number] for number in range(first, last + 1)]
+                    if number not in indices:
+                        indices[number] = pool.submit(decode_indices, number)
+                indices = {number: part for number, part in indices.items() if number >= first}
+                parts = [indices[number] for number in range(first, last + 1)]
                 drawn.append(pool.submit(draw, first, parts, start, end))
                 if len(drawn) > workers:
                     yield drawn.popleft().result()
@@ -177,8 +178,8 @@ class Decoder:
 
         The files must be of one strip each.
         """
-        read = map(self._read, files)
-        yield from self._batches([(number, header, payload) for number, (header, (payload,), _) in enumerate(read)])
+        parsed = map(self._read, files)
+        yield from self._batches([(number, header, payload) for number, (header, (payload,), _) in enumerate(parsed)])
 
     def _batches(
         self, files: Sequence[tuple[int, Header, bytes]]

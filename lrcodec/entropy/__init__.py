@@ -16,7 +16,7 @@ from ..errors import FormatError
 from ..format.container import Header
 from ..packs.pack import Pack
 from .cost_tables import tables
-from .order import Coder, Group, known, walk
+from .order import Coder, Group, symbols_of, walk
 
 
 class _Run(NamedTuple):
@@ -51,12 +51,12 @@ def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
-        own, symbols = by_scale[group.position], known(planes, group)
+        table, symbols = by_scale[group.position], symbols_of(planes, group)
         # Symbols count from 0: depths do, indices start at 1.
-        order, runs = _runs(group, own.classes(group), planes[group.position][0, ..., 0].size)
+        order, runs = _runs(group, table.classes(group), planes[group.position][0, ..., 0].size)
         ordered = (symbols.take(order) - (group.iteration is not None)).astype(np.int32)
         for image, label, start, end in runs:
-            queues[image].encode(ordered[start:end], own.model(group, label))
+            queues[image].encode(ordered[start:end], table.model(group, label))
         return symbols
 
     _walk(pack, [plane.shape[1:3] for plane in planes], len(queues), coder)
@@ -93,10 +93,10 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
     grids = [scale.grid(height, header.width) for scale in pack.scales]
 
     def coder(group: Group) -> np.ndarray:
-        own, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
+        table, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
         rows, columns = grids[group.position]
-        order, runs = _runs(group, own.classes(group), rows * columns)
-        parts = [queues[image].decode(own.model(group, label), end - start) for image, label, start, end in runs]
+        order, runs = _runs(group, table.classes(group), rows * columns)
+        parts = [queues[image].decode(table.model(group, label), end - start) for image, label, start, end in runs]
         symbols[order] = np.concatenate(parts)
         if group.iteration is not None:
             return symbols + 1
@@ -126,12 +126,12 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Class
     by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
-        classes, own = by_scale[group.position].classes(group), out[group.position]
+        classes, labels = by_scale[group.position].classes(group), out[group.position]
         if group.iteration is None:
-            own.depths.reshape(-1)[group.at] = 2 * classes.astype(np.int16) + group.phase
+            labels.depths.reshape(-1)[group.at] = 2 * classes.astype(np.int16) + group.phase
         else:
-            own.indices.reshape(-1, own.indices.shape[3])[group.at, group.iteration] = classes
-        return known(planes, group)
+            labels.indices.reshape(-1, labels.indices.shape[3])[group.at, group.iteration] = classes
+        return symbols_of(planes, group)
 
     _walk(pack, [plane.shape[1:3] for plane in planes], len(planes[0]), coder, everywhere=True)
     return out

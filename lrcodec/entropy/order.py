@@ -8,6 +8,7 @@ import numpy as np
 from ..format.grid import Scale
 
 DEPTH_FEATURES, INDEX_FEATURES = 3, 4
+MAX_FEATURE = 255
 
 
 class Group(NamedTuple):
@@ -15,7 +16,7 @@ class Group(NamedTuple):
 
     position: of the scale in the model's list. iteration: None for depths. phase: of the checkerboard, 0 for indices.
     at: int64 (n,), places of the patches in the grids of all images, one after the other, each in raster order.
-    features: arrays (n,) of 0..255, DEPTH_FEATURES or INDEX_FEATURES of them.
+    features: arrays (n,) of 0..MAX_FEATURE, DEPTH_FEATURES or INDEX_FEATURES of them.
     """
 
     position: int
@@ -45,42 +46,68 @@ def walk(
     Returns the index planes: a list, one a scale, of int64 (count, rows, columns, iterations).
     """
     planes = []
-    parent = np.zeros((count, 1, 1), np.int64)
-    for position, (scale, energy_levels, (rows, columns)) in enumerate(zip(scales, energies, grids, strict=True)):
+    totals = np.zeros((count, 1, 1), np.int64)
+    for position, (scale, levels, grid) in enumerate(zip(scales, energies, grids, strict=True)):
         if position == 0:
             # Nothing is above the coarsest scale: the place in the image says something, where images are aligned.
-            above, around = (np.tile(np.minimum(n, 255).reshape(-1), count) for n in np.indices((rows, columns)))
+            above = [np.tile(np.minimum(place, MAX_FEATURE).reshape(-1), count) for place in np.indices(grid)]
         else:
             times = scales[position - 1].span // scale.span
-            above, around = (_repeat(feature, times, rows, columns) for feature in (parent, _neighbours(parent)))
-        depth = np.zeros((count, rows, columns), np.int64)
-        colour = np.tile((np.arange(rows)[:, None] + np.arange(columns)) % 2, (count, 1, 1)).reshape(-1)
-        for phase in (0, 1):
-            at = np.flatnonzero(colour == phase)
-            if len(at):
-                beside = np.minimum(_neighbours(depth).take(at), 255)
-                group = Group(position, None, phase, at, (beside, above.take(at), around.take(at)))
-                depth.put(at, coder(group))
-        beside = np.minimum(_neighbours(depth), 255).reshape(-1)
-        left, previous = depth.reshape(-1), around
-        plane = np.zeros((depth.size, len(scale.codewords)), np.int64)
-        total = np.zeros(depth.size, np.int64)
-        at = np.arange(depth.size)
-        for i in range(len(scale.codewords)):
-            if not everywhere:
-                going = np.flatnonzero(left > 0)
-                at, left, beside, above, previous = (a.take(going) for a in (at, left, beside, above, previous))
-            if not len(at):
-                break
-            index = coder(Group(position, i, 0, at, (np.maximum(left, 1), beside, above, previous)))
-            plane[at, i] = index
-            energy = energy_levels.take(scale.starts[i] + np.maximum(index, 1) - 1).astype(np.int64)
-            previous = np.where(index > 0, energy, previous)
-            total[at] += np.where(index > 0, energy, 0)
-            left = left - 1
-        planes.append(plane.reshape(count, rows, columns, -1))
-        parent = total.reshape(count, rows, columns)
+            above = [_repeat(values, times, *grid) for values in (totals, _neighbours(totals))]
+        depths = _visit_depths(position, np.zeros((count, *grid), np.int64), above, coder)
+        plane, totals = _visit_indices(position, scale, levels, depths, above, coder, everywhere)
+        planes.append(plane)
     return planes
+
+
+def _visit_depths(position: int, depths: np.ndarray, above: list[np.ndarray], coder: Coder) -> np.ndarray:
+    """Visit the two groups of depths of a scale, and put what the coder returns into `depths`: zeros, of its grids.
+
+    above: features (n,) of the patches: the total of the parent, and the sum over the neighbours of the parent.
+    """
+    phases = np.tile(np.indices(depths.shape[1:]).sum(0) % 2, (len(depths), 1, 1)).reshape(-1)
+    for phase in (0, 1):
+        at = np.flatnonzero(phases == phase)
+        if len(at):
+            beside = np.minimum(_neighbours(depths).take(at), MAX_FEATURE)
+            features = (beside, *(feature.take(at) for feature in above))
+            depths.put(at, coder(Group(position, None, phase, at, features)))
+    return depths
+
+
+def _visit_indices(
+    position: int,
+    scale: Scale,
+    energy_levels: np.ndarray,
+    depths: np.ndarray,
+    above: list[np.ndarray],
+    coder: Coder,
+    everywhere: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Visit the groups of indices of a scale: iteration by iteration, the patches that are deep enough.
+
+    Returns the index plane (count, rows, columns, iterations), and the totals of energy (count, rows, columns).
+    """
+    plane = np.zeros((depths.size, len(scale.codewords)), np.int64)
+    totals = np.zeros(depths.size, np.int64)
+    at, remaining = np.arange(depths.size), depths.reshape(-1)
+    beside = np.minimum(_neighbours(depths), MAX_FEATURE).reshape(-1)
+    parent, previous = above
+    for i in range(len(scale.codewords)):
+        if not everywhere:
+            active = np.flatnonzero(remaining > 0)
+            at, remaining, beside, parent, previous = (
+                values.take(active) for values in (at, remaining, beside, parent, previous)
+            )
+        if not len(at):
+            break
+        index = coder(Group(position, i, 0, at, (np.maximum(remaining, 1), beside, parent, previous)))
+        plane[at, i] = index
+        energy = energy_levels.take(scale.starts[i] + np.maximum(index, 1) - 1).astype(np.int64)
+        previous = np.where(index > 0, energy, previous)
+        totals[at] += np.where(index > 0, energy, 0)
+        remaining = remaining - 1
+    return plane.reshape(*depths.shape, -1), totals.reshape(depths.shape)
 
 
 def _neighbours(values: np.ndarray) -> np.ndarray:
@@ -95,11 +122,11 @@ def _neighbours(values: np.ndarray) -> np.ndarray:
 
 def _repeat(values: np.ndarray, times: int, rows: int, columns: int) -> np.ndarray:
     """Each value of grids (count, ., .) for all the patches under it, at most 255, flat."""
-    return np.minimum(values, 255).repeat(times, 1).repeat(times, 2)[:, :rows, :columns].reshape(-1)
+    return np.minimum(values, MAX_FEATURE).repeat(times, 1).repeat(times, 2)[:, :rows, :columns].reshape(-1)
 
 
-def known(planes: list[np.ndarray], group: Group) -> np.ndarray:
-    """The symbols (n,) of a group in planes that are whole already."""
+def symbols_of(planes: list[np.ndarray], group: Group) -> np.ndarray:
+    """The symbols (n,) of a group, from complete index planes."""
     plane = planes[group.position]
     flat = plane.reshape(-1, plane.shape[3])
     if group.iteration is None:

@@ -45,8 +45,8 @@ class Scale:
     @property
     def starts(self) -> tuple[int, ...]:
         """For each iteration the row of its first codeword in the scale's tables."""
-        own = (0,) * len(self.codewords) if self.shared else accumulate((0, *self.codewords[:-1]))
-        return tuple(own)
+        starts = (0,) * len(self.codewords) if self.shared else accumulate((0, *self.codewords[:-1]))
+        return tuple(starts)
 
     @property
     def rows(self) -> int:

@@ -20,15 +20,15 @@ class Inflater:
         parts, left = [], count
         while left and not self.stream.eof:
             # In pieces: zlib copies what it is given and does not come to.
-            given: bytes | memoryview = self.stream.unconsumed_tail
-            if not given:
-                given = self.data[self.at : self.at + PIECE_BYTES]
-                self.at += len(given)
+            compressed: bytes | memoryview = self.stream.unconsumed_tail
+            if not compressed:
+                compressed = self.data[self.at : self.at + PIECE_BYTES]
+                self.at += len(compressed)
             try:
-                part = self.stream.decompress(given, left)
+                part = self.stream.decompress(compressed, left)
             except zlib.error:
                 raise FormatError(f"the {self.what} is damaged") from None
-            if not part and not given:
+            if not part and not compressed:
                 raise FormatError(f"the {self.what} is cut short")
             parts.append(part)
             left -= len(part)

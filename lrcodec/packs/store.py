@@ -56,8 +56,8 @@ def _recorded(pack: Path) -> tuple[str, str]:
         lines = (pack / "sha256").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         lines = []
-    own, encoder = (line if SHA256.fullmatch(line) else "" for line in [*lines, "", ""][:2])
-    return own, encoder
+    decoder, encoder = (line if SHA256.fullmatch(line) else "" for line in [*lines, "", ""][:2])
+    return decoder, encoder
 
 
 def user_folder() -> Path:

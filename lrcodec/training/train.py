@@ -455,7 +455,7 @@ class _Run:
                 indices = self._encode(stack, lam, self.band_bits[band], beam)
 
                 def collect(group: order.Group, indices=indices, band=band) -> np.ndarray:
-                    index = order.known(indices, group)
+                    index = order.symbols_of(indices, group)
                     features = np.stack(group.features, 1).astype(np.uint8)
                     entries = groups[group.position].setdefault((group.iteration, group.phase), [])
                     entries.append((features, index, band))
