@@ -95,7 +95,7 @@ def decode(
 
     data: any bytes-like object. models: names or folders of packs to look into first. Models stay loaded: a second call
     takes no longer than one of a `Decoder` that is kept. Any number of threads may call this at once.
-    threads: how many work on an image (0: as many as there are processors that this process may use).
+    threads: how many threads work on an image (0: as many as the processors that this process may use).
     Raises FormatError, UnsupportedError or LimitError; UsageError for arguments out of range.
     """
     from .decoder import shared

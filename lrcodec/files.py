@@ -1,4 +1,4 @@
-"""Files and pipes in and out, for the commands: whole or not at all, each failure in one line."""
+"""Reads and writes files and pipes for the commands. A file is written whole or not at all; a failure is one line."""
 
 import errno
 import os
@@ -22,14 +22,14 @@ FAILURES = (LrqError, OSError, MemoryError)
 
 @dataclass(frozen=True)
 class Failure:
-    """What is left of an exception: one line for the user, and the exit code."""
+    """How a command failed: one line for the user, and the exit code."""
 
     message: str
     code: int
 
 
 def explain(error: Exception) -> Failure:
-    """One of `FAILURES` in words. Raises an OSError that says that the reader of our output has gone."""
+    """The failure that one of `FAILURES` stands for. A broken pipe is raised: the reader of our output has gone."""
     if isinstance(error, LrqError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError):
@@ -60,10 +60,12 @@ def printable(text: str) -> str:
 
 
 def complain(message: str) -> None:
+    """Print an error message on standard error, in one line."""
     say(f"lrq: error: {printable(message)}")
 
 
 def fail(failure: Failure) -> NoReturn:
+    """Print the failure, and end the program with its exit code."""
     complain(failure.message)
     try:
         if sys.stdout:
@@ -84,7 +86,7 @@ def standard(direction: Literal["input", "output"]) -> BinaryIO:
 
 
 def title(path: Path, direction: Literal["input", "output"] = "input") -> str:
-    """What a file is called in messages."""
+    """The name of a file in messages."""
     return f"standard {direction}" if path == STANDARD else str(path)
 
 
@@ -115,8 +117,8 @@ def read_file(path: Path) -> bytes:
 def write_file(path: Path, data: bytes | Iterable[bytes]) -> int:
     """Write the whole file or nothing: a temporary file beside it takes its name once it is complete.
 
-    data: the content, or its pieces in order. What goes wrong in making a piece leaves no file either, and is raised.
-    What is not a file gets each piece at once: a pipe, a device, or standard output, for which `STANDARD` stands.
+    data: the content, or its pieces in order. An error in making a piece is raised, and leaves no file either.
+    A pipe, a device, or standard output, for which `STANDARD` stands, gets each piece at once.
     A process that is killed may leave the temporary file, which no other run touches: its writer may still be at work.
     Nothing is synchronised with the disk: what a power failure destroys can be made again from the input.
     Returns the number of bytes. Raises OSError; UsageError if standard output is a terminal.
@@ -165,7 +167,7 @@ def _write_pieces(path: Path, pieces: Iterable[bytes], mode: Literal["wb", "xb"]
 
 
 def check_place(path: Path, make_folders: bool = False) -> None:
-    """Raise OSError if it is plain beforehand that no file can be written here. make_folders: where there are none."""
+    """Raise OSError if a file clearly cannot be written here. make_folders: missing folders will be made."""
     if path == STANDARD:
         return
     if path.is_dir():
@@ -178,7 +180,7 @@ def check_place(path: Path, make_folders: bool = False) -> None:
 
 
 def _check_folder(folder: Path, make: bool) -> None:
-    """Raise OSError if no file can be written into this folder, which may be missing where it can be made."""
+    """Raise OSError if no file can be written into this folder. make: a missing folder will be made."""
     while make and not folder.exists():
         folder = folder.parent
     if not folder.exists():
@@ -193,7 +195,7 @@ def _check_folder(folder: Path, make: bool) -> None:
 
 
 def identity(path: Path) -> object:
-    """Equal for all names of one file, links too; of a file that is not there, its place."""
+    """A value that is the same for all names of a file, links included; of a missing file, its place."""
     try:
         status = os.stat(path)
     except OSError:
@@ -214,7 +216,7 @@ def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path], folders: bool = False) -> None:
-    """Raise UsageError or OSError before the work for outputs that must not, or cannot, be written after it.
+    """Before the work, raise UsageError for outputs that must not be written after it, OSError for those that cannot.
 
     outputs: files or, with `folders`, folders that are made where they are missing. No two may be one. None: not asked
     for. inputs: what no output may replace.

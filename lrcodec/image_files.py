@@ -1,4 +1,4 @@
-"""Image files by name: one, folders of them, and mosaics of many small ones. What trains and measures reads these."""
+"""Image files by name: one, folders of them, and mosaics of many small ones. Training and measuring read these."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ SKIMAGE_PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle
 def find_images(paths: Sequence[Path] = ()) -> list[Path]:
     """Files as given, folders as their image files (`SUFFIXES`, not recursive) by name; without paths the default.
 
-    The default are the `SKIMAGE_PHOTOGRAPHS`. Raises FileNotFoundError for a path that does not exist, UsageError
+    The default is the `SKIMAGE_PHOTOGRAPHS`. Raises FileNotFoundError for a path that does not exist, UsageError
     for a folder without images, EncoderMissingError if scikit-image is needed and missing.
     """
     if not paths:
@@ -39,7 +39,7 @@ def find_images(paths: Sequence[Path] = ()) -> list[Path]:
 
 
 def read_file(path: Path) -> np.ndarray:
-    """The pixels of an image file, upright, as all that trains and measures reads them: uint8 (h, w) or (h, w, 3).
+    """The pixels of an image file, turned upright, for training and measuring: uint8 (h, w) or (h, w, 3).
 
     Raises OSError and, as `image_io.read_image` does, UsageError and LimitError: each names the file.
     """
@@ -63,10 +63,8 @@ def tiles(mosaic: np.ndarray, height: int, width: int) -> np.ndarray:
 def read(paths: Iterable[Path], tile: str | None = None, grey: bool = False) -> Iterator[np.ndarray]:
     """The images in files, or, with `tile` such as "64x48" (width x height), the tiles of the mosaics in them.
 
-    Tiles of one colour at the end of a mosaic are left out: its last row need not be full.
-
-    Each is uint8 (h, w) or (h, w, 3); grey: convert the latter. Raises as `read_file` does, and UsageError for a wrong
-    `tile`.
+    Tiles of one colour at the end of a mosaic are left out: its last row need not be full. An image is uint8 (h, w) or
+    (h, w, 3). grey: convert the latter. Raises as `read_file` does, and UsageError for a wrong `tile`.
     """
     size = tile.lower().split("x") if tile else []
     if tile and not (len(size) == 2 and all(side.isdecimal() and int(side) for side in size)):

@@ -18,7 +18,6 @@ from .format.container import MAX_SIDE
 from .format.metadata import EXIF_PREFIX, NO_METADATA, Metadata
 from .strips import channels_of, png, ppm
 
-# Suffix of the output file -> Pillow's format name and the options it is saved with.
 WRITERS: dict[str, tuple[str, dict]] = {
     ".png": ("PNG", {}),
     ".webp": ("WEBP", {"lossless": True, "exact": True}),
@@ -29,6 +28,7 @@ WRITERS: dict[str, tuple[str, dict]] = {
     ".tiff": ("TIFF", {}),
     ".ppm": ("PPM", {}),
 }
+"""Suffix of the output file -> Pillow's name of the format, and the options that it is saved with."""
 WITH_QUALITY = (".jpg", ".jpeg", ".webp")
 WITHOUT_ALPHA = (".jpg", ".jpeg", ".bmp", ".ppm")
 
@@ -39,7 +39,7 @@ TIFF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, 34665, 348
 """Tags of a TIFF file that describe the picture as EXIF does, not how its pixels are stored."""
 XMP_TAG = 700
 SUBFILE_TAG, REDUCED = 254, 1
-"""A TIFF file's tag of what a page is, and the bit that says: a smaller version of another."""
+"""The TIFF tag that says what a page is, and its bit for a smaller version of another page."""
 ONE_PICTURE = ("MPO", "PSD")
 """Pillow's formats whose first frame is the picture: the others are previews and views of it, or its layers."""
 
@@ -61,7 +61,7 @@ def read_picture(source: bytes, to_8bit: bool = False, strip: bool = False, fram
     to_8bit: also read 12 and 16 bits a sample, of which the highest 8 are kept (Pillow itself rounds those of colour
     Netpbm files), floating-point grey from 0 to 1, and CMYK, which Pillow converts: its ICC profile no longer fits.
     strip: leave out EXIF and XMP; the image is turned upright as the EXIF orientation says, because the tag is lost.
-    frame: which picture of an animation or page of a document, counted from 1; what it is drawn over is in it.
+    frame: which frame of an animation or page of a document, counted from 1; earlier frames may show through it.
 
     Raises UsageError if Pillow cannot read it, if its samples have no 8-bit form, if there are several frames and none
     is chosen, or if there is none of that number; LimitError if a side is longer than 65,535.
@@ -144,7 +144,7 @@ def _from_floats(samples: np.ndarray) -> np.ndarray:
 
 
 def _check_samples(image: ImageFile.ImageFile, bits: int, to_8bit: bool) -> None:
-    """Raise UsageError for an image that has no 8-bit form, or one that nobody asked for."""
+    """Raise UsageError for samples that have no 8-bit form, or whose conversion was not asked for."""
     way = "convert it first (lrq encode --to-8bit does)"
     if image.mode == "F" and not to_8bit:
         raise UsageError(f"the image has floating-point samples: {way}, from 0 to 1")
@@ -166,7 +166,7 @@ def _is_grey(image: ImageFile.ImageFile) -> bool:
 
 
 def _sample_bits(image: ImageFile.ImageFile) -> int:
-    """Bits a sample in the file: 8 if at most, else 12, 16 or 32. Pillow cuts 16 to 8 if there are several channels."""
+    """Bits a sample in the file: 8 for 8 or fewer, else 12, 16 or 32. Of several channels Pillow cuts 16 to 8."""
     for codec, _, _, arguments in image.tile:
         if ";12" in str(arguments):
             return 12

@@ -71,7 +71,7 @@ class LrqDecoder(ImageFile.PyDecoder):
 
 @contextmanager
 def _as_os_error() -> Iterator[None]:
-    """What Pillow's callers expect of a file that cannot be read or written."""
+    """Turns an LrqError into an OSError, as Pillow's callers expect."""
     try:
         yield
     except LrqError as error:

@@ -13,6 +13,7 @@ AVERAGE = 3
 
 
 def channels_of(array: np.ndarray) -> int:
+    """The channels of an image (height, width[, channels])."""
     return (*array.shape, 1)[2]
 
 

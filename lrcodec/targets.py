@@ -1,4 +1,4 @@
-"""Looks for the quality that meets a target, by false position. Encodes through functions, knows no model."""
+"""Searches for the quality that meets a target, by false position. It encodes through functions: it knows no model."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,9 @@ def for_psnr(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], l
 
 
 def _search(measure: Callable[[float], float], low: float, high: float) -> None:
-    """Measure qualities until one has low..high, quality 0 has more, 100 has less, or `MAX_ENCODES` were measured.
+    """Measure qualities until one yields low..high, or `MAX_ENCODES` were measured.
+
+    It also ends if quality 0 yields more than that, or quality 100 less.
 
     measure: something that should grow with the quality; 0 is measured first, then 100 if 0 has too little.
     """

@@ -37,7 +37,10 @@ Result = TypeVar("Result")
 
 
 class Written(NamedTuple):
-    """What became of a file: its bytes, and a line to say. always: not with --verbose alone. remark: for the end."""
+    """A file that was written: its bytes, and a line about it.
+
+    always: print the line without --verbose too. remark: a note to print at the end, or "".
+    """
 
     size: int
     text: str
@@ -113,7 +116,7 @@ class Batch:
         self.sizes: list[int] = []
         """Bytes of the outputs that were written."""
         self.remarks: list[tuple[Path, str]] = []
-        """Sources, and what was remarked of them."""
+        """Sources, and the notes about them."""
         self.skipped = 0
         self.failures: list[Failure] = []
         inputs: list[Source] = []
@@ -145,8 +148,8 @@ class Batch:
         """Convert every file. `end` must follow.
 
         read: what a source holds. load: makes the function that converts a group, once there is something to convert.
-        write: writes a result; results may be lazy, and fail only then. group_pixels: of small files, as many as have so
-        many pixels make a group; a larger file is converted alone. An interruption loses no more than a group.
+        write: writes a result; results may be lazy, and fail only then. group_pixels: small files
+        form a group of up to so many pixels; a larger file is converted alone. An interruption loses one group at most.
         """
         convert = None
         for group in self._groups(read, group_pixels):
@@ -190,7 +193,7 @@ class Batch:
             show(text)
 
     def _groups(self, read: Callable[[bytes], Loaded[Item]], group_pixels: int) -> Iterator[list[Task[Item]]]:
-        """What is to be converted, together where it is small."""
+        """The files to convert, small ones in groups."""
         group: list[Task[Item]] = []
         pixels = 0
         for task in self._tasks(read):
@@ -206,7 +209,7 @@ class Batch:
             yield group
 
     def _tasks(self, read: Callable[[bytes], Loaded[Item]]) -> Iterator[Task[Item]]:
-        """What is to be converted. Sources that cannot be read are told at once."""
+        """The files to convert. A source that cannot be read is reported at once."""
         for source, target in self.files:
             task = target if isinstance(target, Failure) else _try(title(source), self._read, read, source, target)
             if isinstance(task, Failure):
@@ -217,7 +220,7 @@ class Batch:
                 yield task
 
     def _read(self, read: Callable[[bytes], Loaded[Item]], source: Path, target: Path) -> Task[Item] | None:
-        """None: nothing is to be done. Raises UsageError if the target is a source, or may not be replaced."""
+        """The task, or None if its output is to be kept. Raises UsageError if the target may not be replaced."""
         if not self.named and target.exists():
             way = "name the output with -o" if self.single else "name a folder with --out-dir"
             if identity(target) == identity(source):
@@ -241,7 +244,7 @@ class Batch:
         return write(target, result)
 
     def _finish(self, task: Task, outcome: Written | Failure, seconds: float) -> None:
-        """Keep the account of a file: the size that was written, or the failure."""
+        """Record what became of a file: the size that was written, or the failure."""
         if isinstance(outcome, Failure):
             self._refuse(outcome)
             return

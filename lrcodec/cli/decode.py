@@ -41,20 +41,20 @@ GROUP_PIXELS = 2**20
     "suffix",
     metavar="FORMAT",
     type=image_suffix,
-    help="Such as png, ppm or webp. Default: the suffix of OUT, and png without an OUT or on standard output.",
+    help="Such as png, ppm or webp. Default: the suffix of OUT; png without an OUT or on standard output.",
 )
 @click.option(
     "--output-quality",
     metavar="N",
     type=click.IntRange(0, 100),
-    help="As Pillow counts. Default: 95 for .jpg; .webp is lossless without.",
+    help="Quality as Pillow counts it. Default: 95 for .jpg; .webp is lossless without it.",
 )
 @batch_options
 @MAX_PIXELS
 @MODELS
 @THREADS
 @click.option(
-    "--region", metavar="X,Y,W,H", type=Region.parse, help="Only this rectangle, in pixels from the top left."
+    "--region", metavar="X,Y,W,H", type=Region.parse, help="Decode only this rectangle, in pixels from the top left."
 )
 def decode(
     sources: tuple[Path, ...],
@@ -71,7 +71,7 @@ def decode(
 
     `lrq decode IN OUT.png` is `lrq decode IN -o OUT.png` if there is no OUT.png yet, with any suffix of an image.
 
-    Of several, those that fail do not stop the others; the exit code is that of the first failure.
+    If one of several files fails, the others go on; the exit code is that of the first failure.
     """
     from ..image_io import check_quality
 

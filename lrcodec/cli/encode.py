@@ -52,7 +52,7 @@ class Input(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A file that was encoded; why it should not have been, if so; and what a search for a target has reached."""
+    """An encoded file. unfit: why another format keeps the image better, or "". reached: by a search for a target."""
 
     data: bytes
     unfit: str
@@ -158,29 +158,36 @@ class Encoding:
     "--target-size",
     metavar="BYTES",
     type=byte_count,
-    help="Instead of -q: at most this size, by less than 1 % as a rule, such as 9500, 20k (20,000) or 1M. " + SEARCH,
+    help="Instead of -q: a file of at most this size, such as 9500, 20k (20,000) or 1M; as a rule it is less than 1 % "
+    "smaller. " + SEARCH,
 )
 @click.option(
     "--target-psnr",
     metavar="DB",
     type=Number(0, min_open=True),
-    help="Instead of -q: at least this PSNR, by less than 0.05 dB as a rule. " + SEARCH,
+    help="Instead of -q: a file of at least this PSNR; as a rule it is less than 0.05 dB better. " + SEARCH,
 )
 @click.option("--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option(
-    "--iterations", metavar="N", type=click.IntRange(1, 32), help="Cap on the depth of every scale. Default: none."
+    "--iterations",
+    metavar="N",
+    type=click.IntRange(1, 32),
+    help="At most so many codewords for a patch at each scale. Default: no cap.",
 )
 @MODEL
 @EFFORT
 @DEVICE
 @THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
-@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned as its EXIF says.")
+@click.option("--strip", is_flag=True, help="Leave out EXIF and XMP; the image is turned upright first.")
 @click.option(
     "--to-8bit", is_flag=True, help="Also convert images of 16 bits a sample, floating point and CMYK to 8 bits."
 )
 @click.option(
-    "--frame", type=click.IntRange(1), metavar="N", help="Of an animation or a document of several pages; 1: the first."
+    "--frame",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Take this frame of an animation, or page of a document; 1 is the first.",
 )
 @click.option(
     "--preview", metavar="FILE", type=FILE, help="Also write what decoding will show; the suffix gives the format."
@@ -208,7 +215,7 @@ def encode(
 
     `lrq encode IN OUT.lrq` is `lrq encode IN -o OUT.lrq` if there is no OUT.lrq yet.
 
-    Of several, those that fail do not stop the others; the exit code is that of the first failure.
+    If one of several files fails, the others go on; the exit code is that of the first failure.
     """
     if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
         raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")

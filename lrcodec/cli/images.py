@@ -19,7 +19,7 @@ Job = tuple[bytes, Region | None]
 
 
 class Strips(NamedTuple):
-    """An image to write: its rows from top to bottom, uint8 (some of them, width[, channels]), and their number."""
+    """An image to write: its rows from top to bottom, uint8 (rows, width[, channels]), and its size in pixels."""
 
     strips: Iterable[np.ndarray]
     width: int
@@ -61,5 +61,5 @@ def bpp(count: int, width: int, height: int) -> float:
 
 
 def size_text(count: int, width: int, height: int) -> str:
-    """What there is to say of a file of so many bytes."""
+    """Size and rate of a file of so many bytes, in words."""
     return f"{count:,} bytes, {width} x {height} pixels, {bpp(count, width, height):.3f} bits per pixel"

@@ -40,11 +40,13 @@ def info(file: Path, as_json: bool) -> None:
 @click.argument("reference", type=FILE)
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
 @click.option(
-    "-o", "--output", metavar="OUT", type=FILE, help="Write a picture: for each FILE reference, FILE and difference."
+    "-o",
+    "--output",
+    metavar="OUT",
+    type=FILE,
+    help="Write a picture: a row for each FILE, with the reference, FILE and their difference.",
 )
-@click.option(
-    "--amplify", type=click.IntRange(1, 255), help="With -o: so many times the difference in the picture. Default: 8."
-)
+@click.option("--amplify", type=click.IntRange(1, 255), help="With -o: multiply the difference by this. Default: 8.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @MAX_PIXELS
 @MODELS

@@ -49,13 +49,13 @@ BATCH = {
         "--out-dir", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write into this folder."
     ),
     "force": click.option(
-        "-f", "--force", is_flag=True, help="Replace an output that exists, where -o does not name it."
+        "-f", "--force", is_flag=True, help="Replace outputs that exist. One that -o names is replaced without it."
     ),
     "skip_existing": click.option(
-        "--skip-existing", is_flag=True, help="Go on with a batch: leave out what has its output already."
+        "--skip-existing", is_flag=True, help="Go on with an interrupted batch: skip inputs whose output exists."
     ),
     "recursive": click.option(
-        "-r", "--recursive", is_flag=True, help="Also take folders in folders; --out-dir gets the same ones."
+        "-r", "--recursive", is_flag=True, help="Also take the folders below a folder; --out-dir gets the same tree."
     ),
     "verbose": click.option(
         "-v", "--verbose", is_flag=True, help="Print a line for every file, with the time it took."
@@ -81,7 +81,7 @@ MAX_PIXELS = click.option(
     type=click.IntRange(1),
     default=container.MAX_PIXELS,
     show_default=True,
-    help="Refuse larger .lrq images.",
+    help="Refuse .lrq images of more pixels.",
 )
 EFFORT = click.option(
     "--effort",
@@ -89,7 +89,7 @@ EFFORT = click.option(
     type=click.IntRange(0, 2),
     default=1,
     show_default=True,
-    help="0: transformer and one greedy pass, 1: with a search, 2: with a wider one.",
+    help="0: transformer and one greedy pass; 1: a search too; 2: a wider search.",
 )
 DEVICE = click.option(
     "--device",
@@ -104,7 +104,7 @@ THREADS = click.option(
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="How many work at a time; 0: as many as there are processors that this process may use.",
+    help="Number of threads; 0: as many as the processors that this process may use.",
 )
 
 

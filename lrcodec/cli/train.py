@@ -27,7 +27,7 @@ PRESETS = ("photo", "small", "small-best", "line-art", "tiny")
 @click.option("--grey", is_flag=True, help="Train a grey model: colour images are converted.")
 @click.option("--steps", type=click.IntRange(1), help="Training steps. Default: the preset's.")
 @click.option("--work", type=FILE, help="Folder of the checkpoints, where training resumes. Default: PACK.work.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 @THREADS
 def train(
     paths: tuple[Path, ...],

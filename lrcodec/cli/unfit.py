@@ -9,10 +9,11 @@ from ..files import printable, title
 from ..measure.metrics import colours, psnr
 
 QUALITY, PSNR = 75, 30
-"""From this quality on, less than so many dB are a surprise."""
+"""From this quality on, a drawing that gets less than so many dB is worth a note."""
 EVEN = 0.5
 """In drawings more pixels than this share equal their left neighbour; in photographs it is 0.03 to 0.3, as a rule."""
 NAMES = 3
+"""A note names at most so many files."""
 LARGER = "larger than the source, which is better kept"
 DRAWN = f"below {PSNR} dB PSNR at this quality: text and line art are better kept as PNG or lossless WebP"
 

@@ -40,7 +40,7 @@ class File(NamedTuple):
     alpha: bytes | None
 
     def alpha_reader(self) -> AlphaReader | None:
-        """Of the alpha, if there is any. Raises FormatError."""
+        """The reader of the alpha, if there is any. Raises FormatError."""
         return None if self.alpha is None else AlphaReader(self.alpha, self.header.height, self.header.width)
 
 
@@ -51,7 +51,7 @@ class Decoder:
 
     models: names or folders of packs to look into before the shipped and installed ones.
     max_pixels: larger images are refused before anything is allocated or inflated.
-    threads: how many work on an image (0: as many as there are processors that this process may use).
+    threads: how many threads work on an image (0: as many as the processors that this process may use).
     Raises UsageError for numbers out of range.
     """
 
@@ -72,7 +72,7 @@ class Decoder:
         return self.decode_batch([data])[0]
 
     def decode_batch(self, files: Sequence[BytesLike]) -> list[np.ndarray]:
-        """`decode` of every file. Small images that differ in their indices only cost a fraction of one by one.
+        """`decode` of every file. Small images with the same header are decoded together, several times faster.
 
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
         """

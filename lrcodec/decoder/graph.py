@@ -98,7 +98,7 @@ class Graph:
             raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
 
     def _inputs(self, rank: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} and v{s}, as float32. Made once."""
+        """The graph's inputs u{s} and v{s}, as float32, built once."""
         if rank not in self._factors:
             unit = {"u": 2.0 ** (PLANE_BITS - FACTOR_BITS), "v": 1.0}
             self._factors[rank] = {

@@ -121,7 +121,7 @@ class Classes(NamedTuple):
 
 
 def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Classes]:
-    """The context classes that `planes` make, in every scale."""
+    """The context classes of all symbols in `planes`, scale by scale."""
     out = [Classes(np.zeros(plane.shape[:3], np.int16), np.zeros(plane.shape, np.int16)) for plane in planes]
     by_scale = tables(pack, header.band)
 

@@ -14,8 +14,6 @@ COST_STEP = 8
 """Costs in tables.npz are eighths of a bit."""
 _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 9147842], np.int64)
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
-
-
 LEVELS = 8
 """Each feature of a context is quantised to this many levels."""
 
@@ -68,7 +66,7 @@ class Tables:
         return frequencies((clusters[label, :, None].astype(np.int64) + members).reshape(-1))
 
     def model(self, group: Group, label: int) -> constriction.stream.model.Categorical:
-        """What constriction codes a group's symbols of a context class with, made once."""
+        """The model that constriction codes a group's symbols of a context class with, built once."""
         key = group.iteration, group.phase, label
         if key not in self._models:
             freq = (self.frequencies(*key) - 1).astype(np.float64)
@@ -77,7 +75,7 @@ class Tables:
 
     @cached_property
     def bits(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """What everything costs, float32: depths (phases, classes, D + 1), and for each iteration (classes, K)."""
+        """Bits of a symbol, float32: depths (phases, classes, D + 1), and of each iteration indices (classes, K)."""
         depths = -np.log2(frequencies(self.depth_costs) / TOTAL)
         indices = []
         for clusters, members in self.costs:
@@ -92,7 +90,7 @@ def _levels(edges: np.ndarray) -> np.ndarray:
 
 
 def tables(pack: Pack, band: int) -> list[Tables]:
-    """The tables of every scale of a pack in a rate band, made once."""
+    """The tables of every scale of a pack in a rate band, built once."""
     if band not in pack.entropy_tables:
         pack.entropy_tables[band] = [Tables(pack, scale, band) for scale in pack.scales]
     return pack.entropy_tables[band]

@@ -26,7 +26,7 @@ GREY, RGB = 0, 1
 INDICES, ALPHA = b"I", b"A"
 ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
 CONTENTS = {INDICES: "indices", ALPHA: "alpha", ICC_PROFILE: "ICC profile", EXIF: "EXIF", XMP: "XMP"}
-"""The tags of the chunks that are known, and what they hold."""
+"""The tags of the chunks of version 1, and what they hold."""
 MAX_SIDE = 65535
 """Pixels of a side, at most."""
 MAX_PIXELS = 2**28
@@ -202,7 +202,7 @@ def unpack_header(data: BytesLike) -> Header:
 def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]:
     """Header and the chunks of these tags from a seekable file, of which nothing else is read.
 
-    Raises as `unpack_header` does. Chunks end where damage shows or the file ends: `unpack` is there to complain.
+    Raises as `unpack_header` does. Reading stops where damage shows or the file ends: `unpack` is what reports damage.
     """
     file.seek(0, os.SEEK_END)
     size = file.tell()

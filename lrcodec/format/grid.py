@@ -7,9 +7,9 @@ from itertools import accumulate
 STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
 ENLARGE_REACH = 2
-"""How many pixels of a scale beside its own place a pixel of the next finer one depends on."""
+"""A pixel depends on pixels of the next coarser scale up to so far from its place."""
 SMOOTHING_REACH = 6
-"""How many pixels of the finest scale beside its own 2 x 2 block a decoded pixel depends on, chroma included."""
+"""A decoded pixel depends on pixels of the finest scale up to so far from its 2 x 2 block, chroma included."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,10 @@ class Scale:
         return 1 if self.luma_only else of_image
 
     def smoothed(self, of_image: int) -> int:
-        """How many planes at half resolution are smoothed if this is the finest scale: its phases, and other chroma."""
+        """How many planes at half resolution are smoothed if this is the finest scale.
+
+        They are the four phases of every plane that it codes, and the chroma that it does not.
+        """
         return 3 * self.channels(of_image) + of_image
 
     @property

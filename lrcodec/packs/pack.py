@@ -49,7 +49,7 @@ class Pack:
         self.bands = int(self.tables["bands"])
         self.rank = self.tables["u1"].shape[1]
         self.entropy_tables: dict[int, list] = {}
-        """For each rate band what `entropy.tables` made of it."""
+        """For each rate band the tables that `entropy.cost_tables` has built."""
         self._factors: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def check(self, header: Header) -> None:
@@ -104,7 +104,7 @@ class PackFolder:
 
     @cached_property
     def blobs(self) -> dict[str, bytes]:
-        """The files that decoding reads. Raises UnsupportedError if the pack is not whole or was tampered with."""
+        """The files that decoding reads. Raises UnsupportedError if the pack is incomplete or was altered."""
         found = [*self.path.glob("decoder-*.onnx"), *self.path.glob("tables.npz")]
         paths = sorted(path for path in found if path.is_file() and path.name.isascii())
         if not paths or paths[-1].name != "tables.npz":
@@ -116,7 +116,7 @@ class PackFolder:
 
     @cached_property
     def encoder(self) -> bytes:
-        """The file that encoding reads as well. Raises UnsupportedError if it is missing or was tampered with."""
+        """The file that encoding reads as well. Raises UnsupportedError if it is missing or was altered."""
         path = self.path / ENCODER
         if not path.is_file():
             raise UnsupportedError(f"model {self.name} has no usable encoder: there is no {path}")

@@ -32,6 +32,7 @@ def packs(extra: Sequence[str | Path] = ()) -> list[PackFolder]:
 
 
 def shipped() -> list[PackFolder]:
+    """The packs that models.toml lists and that are here."""
     folder = next(path for path in (PACKAGE / "models", PACKAGE.parent / "models") if path.is_dir())
     listed = tomllib.loads((folder / "models.toml").read_text(encoding="utf-8"))
     return [
@@ -68,7 +69,7 @@ def user_folder() -> Path:
 def install(path: Path, name: str | None = None, replace: bool = False) -> PackFolder:
     """Copy the pack in a folder, whole or not at all, to where `find` and `by_fingerprint` look for it.
 
-    name: the folder's own by default. replace: whether it may take the place of an installed pack of that name.
+    name: that of the folder by default. replace: whether it may take the place of an installed pack of that name.
     Raises UnsupportedError if it is not a valid pack or holds links, UsageError if it cannot have the name, OSError.
     """
     name = path.resolve().name if name is None else name
