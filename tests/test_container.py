@@ -79,12 +79,12 @@ def test_at_least_one_chunk_of_indices(chunks: list[Chunk]):
 
 
 def test_unknown_chunks():
-    known = Chunk(b"I", b"indices")
-    assert unpack(pack(HEADER, [known, Chunk(b"z", b"?")]))[1] == [known, Chunk(b"z", b"?")]
+    indices = Chunk(b"I", b"indices")
+    assert unpack(pack(HEADER, [indices, Chunk(b"z", b"?")]))[1] == [indices, Chunk(b"z", b"?")]
     with pytest.raises(UnsupportedError, match="critical chunk Z"):
-        unpack(pack(HEADER, [known, Chunk(b"Z", b"?")]))
+        unpack(pack(HEADER, [indices, Chunk(b"Z", b"?")]))
     with pytest.raises(FormatError, match="not a letter"):
-        unpack(pack(HEADER, [known, Chunk(b"0", b"?")]))
+        unpack(pack(HEADER, [indices, Chunk(b"0", b"?")]))
 
 
 @pytest.mark.parametrize(("alpha", "chunks"), [(0, "A"), (0, "AA"), (1, ""), (1, "AA")])

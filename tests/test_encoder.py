@@ -215,7 +215,7 @@ def test_bits_by_name():
         for _ in range(2)
     ]
     named = [pack_bits(bits, scales) for bits in bands]
-    stacked = {key: torch.stack([made[key] for made in named]) for key in named[0]}
+    stacked = {key: torch.stack([arrays[key] for arrays in named]) for key in named[0]}
     for band, bits in enumerate(bands):
         for got, want in zip(unpack_bits(stacked, scales, band), bits, strict=True):
             assert torch.equal(got.depths, want.depths)
@@ -253,14 +253,14 @@ def test_beam_search_finds_the_best_path(labelled, seed):
     indices, cost = beam_search(targets, books, bits, lam, 27, labels if labelled else None)
     best, depths = 0, set()
     for target, path, found, a, b in zip(targets, indices, cost, labels.depths, labels.indices, strict=True):
-        own = all_costs(target, books, bits, lam, a, b)
+        costs = all_costs(target, books, bits, lam, a, b)
         of_depth = (lam * bits.depths[a]).tolist()
         depth = int((path > 0).sum())
         assert (path[:depth] > 0).all() and not path[depth:].any()
         codewords = [book[k - 1] for book, k in zip(books, path.tolist(), strict=True) if k]
         assert torch.allclose(reconstruct(path[None], books)[0], sum(codewords, torch.zeros(4)))
-        assert own[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
-        least = [min(j for p, j in own.items() if len(p) == d) for d in range(iterations + 1)]
+        assert costs[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
+        least = [min(j for p, j in costs.items() if len(p) == d) for d in range(iterations + 1)]
         wanted = least[0] + of_depth[0]
         for d in range(1, iterations + 1):
             if least[d] + min(of_depth[d:]) >= wanted:
@@ -288,10 +288,10 @@ def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
         for i in range(3):
             spent += (indices[:, i] > 0) * bits.indices[i][labels.indices[:, i], (indices[:, i] - 1).clamp(min=0)]
         assert torch.allclose(drawn + 0.3 * spent, cost, rtol=1e-3, atol=1e-3)
-        some = slice(300, 310)
-        part = Labels(labels.depths[some], labels.indices[some])
-        alone, _ = beam_search(targets[some], books, bits, 0.3, beam, part)
-        assert (alone == indices[some]).all(1).float().mean() > 0.8  # float sums may tip a choice over
+        rows = slice(300, 310)
+        part = Labels(labels.depths[rows], labels.indices[rows])
+        alone, _ = beam_search(targets[rows], books, bits, 0.3, beam, part)
+        assert (alone == indices[rows]).all(1).float().mean() > 0.8  # float sums may tip a choice over
 
 
 def test_depths_that_are_not_allowed():
@@ -310,7 +310,7 @@ def test_depths_that_are_not_allowed():
 def test_least_scores(blocks, count):
     torch.manual_seed(blocks + count)
     scores, costs = torch.randn(50, 96), torch.randn(50, blocks)
-    whole = scores + costs.repeat_interleave(96 // blocks, 1)
+    totals = scores + costs.repeat_interleave(96 // blocks, 1)
     values, places = _least(scores, costs, count)
-    assert torch.equal(values, whole.topk(count, largest=False)[0])
-    assert torch.equal(whole.gather(1, places), values)
+    assert torch.equal(values, totals.topk(count, largest=False)[0])
+    assert torch.equal(totals.gather(1, places), values)

@@ -73,12 +73,12 @@ def test_there_are_enough():
 def test_every_mode_rank_and_band_is_there():
     headers = [lrcodec.probe((folder / "image.lrq").read_bytes()) for folder in VECTORS]
     photo = zoo.find("photo").load()
-    own = [header for header in headers if header.model == photo.fingerprint]
-    assert {(header.colour, header.alpha) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert {(header.colour, header.smoothing) for header in own} == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert {header.rank for header in own} == {*range(1, photo.rank + 1)}
-    assert {header.band for header in own} == {*range(photo.bands)}
-    assert {1, 32} <= {header.iterations for header in own}
+    of_photo = [header for header in headers if header.model == photo.fingerprint]
+    assert {(header.colour, header.alpha) for header in of_photo} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {(header.colour, header.smoothing) for header in of_photo} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {header.rank for header in of_photo} == {*range(1, photo.rank + 1)}
+    assert {header.band for header in of_photo} == {*range(photo.bands)}
+    assert {1, 32} <= {header.iterations for header in of_photo}
 
 
 @every_vector
