@@ -6,7 +6,7 @@ demo: .venv/.installed
 	@.venv/bin/python tests/demo.py
 
 test: lint
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.installed
 	@.venv/bin/ruff check

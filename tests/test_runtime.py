@@ -39,17 +39,21 @@ def fresh(home: Path) -> dict[str, str]:
 
 
 def test_nothing_appears_in_a_fresh_home(source: Path, tmp_path: Path):
+    """After three commands, in one process: importing torch takes longer than all else."""
     user, work = fresh(tmp_path / "home"), tmp_path / "work"
     work.mkdir()
-    for command in (
-        ["encode", source, "-o", "photo.lrq", "--effort", "0"],
-        ["decode", "photo.lrq", "-o", "decoded.png"],
-        ["bench", source, "-q", "50", "--effort", "0", "--anchor", "jpeg", "--plot", "rd.png", "--html", "report.html"],
-    ):
-        result = subprocess.run(
-            [*LRQ, *command], cwd=work, env=user, stdin=subprocess.DEVNULL, capture_output=True, timeout=300
-        )
-        assert result.returncode == 0, result.stderr
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lrcodec.cli.main import main;"
+        "[main(line.split(), standalone_mode=False) for line in sys.argv[1:]]"
+    )
+    lines = (
+        f"encode {source} -o photo.lrq --effort 0",
+        "decode photo.lrq -o decoded.png",
+        f"bench {source} -q 50 --effort 0 --anchor jpeg --plot rd.png --html report.html",
+    )
+    command = [sys.executable, "-c", code, *lines]
+    result = subprocess.run(command, cwd=work, env=user, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     assert [*Path(user["HOME"]).rglob("*")] == []
     assert sorted(path.name for path in work.iterdir()) == ["decoded.png", "photo.lrq", "rd.png", "report.html"]
 
@@ -129,18 +133,18 @@ def test_threads_of_the_encoder(threads: int, source: Path, tmp_path: Path, monk
 
 
 def test_threads_of_the_decoder(photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made = []
+    counts = []
     start = lrcodec.Decoder.__init__
 
     def watched(self, *positional, **named):
         start(self, *positional, **named)
-        made.append(self.threads)
+        counts.append(self.threads)
 
     monkeypatch.setattr(lrcodec.Decoder, "__init__", watched)
     assert lrq("decode", photo_file, "-o", tmp_path / "1.png", "--threads", 1).exit_code == 0
     assert lrq("decode", photo_file, "-o", tmp_path / "3.png", "--threads", 3).exit_code == 0
     assert lrq("decode", photo_file, "-o", tmp_path / "0.png").exit_code == 0
-    assert made == [1, 3, runtime.cores()]
+    assert counts == [1, 3, runtime.cores()]
     assert len({(tmp_path / f"{n}.png").read_bytes() for n in (0, 1, 3)}) == 1
 
 
