@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,20 @@ def fresh(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": os.environ["PATH"]}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced(photo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A process that decodes and then lives on for twelve seconds, beside the other tests, and its log of strace."""
+    if not STRACE:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("traced")
+    code = f"import lrcodec, time; lrcodec.decode(open({str(photo_file)!r}, 'rb').read()); time.sleep(12)"
+    command = [STRACE, "-f", "-o", folder / "log", "-e", "trace=socket,connect", sys.executable, "-c", code]
+    with subprocess.Popen(command, env=fresh(folder / "home"), stderr=subprocess.PIPE, text=True) as process:
+        yield process, folder / "log"
+        process.terminate()
+
+
 # ---- nothing is told or kept
 
 
@@ -63,19 +78,6 @@ def test_decoding_without_a_writable_home_is_silent(photo_file: Path, tmp_path: 
     command = [*LRQ, "decode", photo_file, "-o", tmp_path / "out.png"]
     result = subprocess.run(command, env=user, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-@pytest.mark.skipif(not STRACE, reason="needs strace")
-def test_no_host_is_looked_up(photo_file: Path, tmp_path: Path):
-    """ONNX Runtime did so after ten seconds."""
-    trace = tmp_path / "trace"
-    code = f"import lrcodec, time; lrcodec.decode(open({str(photo_file)!r}, 'rb').read()); time.sleep(12)"
-    command = [STRACE, "-f", "-o", trace, "-e", "trace=socket,connect", sys.executable, "-c", code]
-    result = subprocess.run(command, env=fresh(tmp_path / "home"), capture_output=True, text=True, timeout=120)
-    if "PTRACE" in result.stderr:
-        pytest.skip("strace may not trace here")
-    assert result.returncode == 0, result.stderr
-    assert "exited with 0" in trace.read_text() and "AF_INET" not in trace.read_text()
 
 
 # ---- cores are shared
@@ -226,3 +228,17 @@ def test_memory_that_runs_out_in_onnxruntime(photo_file: Path, tmp_path: Path, m
     monkeypatch.setattr("lrcodec.decoder.graph.ort", type("", (), vars(ort) | {"InferenceSession": Full}))
     assert "out of memory" in fails(1, "decode", photo_file, "-o", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
+
+
+# ---- nothing is told: last, for the process takes its time
+
+
+@pytest.mark.skipif(not STRACE, reason="needs strace")
+def test_no_host_is_looked_up(traced: tuple[subprocess.Popen[str], Path]):
+    """ONNX Runtime did so after ten seconds."""
+    process, log = traced
+    errors = process.communicate(timeout=120)[1]
+    if "PTRACE" in errors:
+        pytest.skip("strace may not trace here")
+    assert process.returncode == 0, errors
+    assert "exited with 0" in log.read_text() and "AF_INET" not in log.read_text()
