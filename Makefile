@@ -6,7 +6,7 @@ demo: .venv/.installed
 	@.venv/bin/python tests/demo.py
 
 test: lint
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.installed
 	@.venv/bin/ruff check
@@ -16,8 +16,9 @@ lint: .venv/.installed
 man: .venv/.installed
 	@.venv/bin/click-man lrq --target man --man-date 2026-11-25
 
+# Not compiled: Python compiles what is imported, a small part.
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet torch==2.13.0
-	@.venv/bin/python -m pip install --quiet --editable '.[encode,bench,dev]'
+	@.venv/bin/python -m pip install --quiet --no-compile torch==2.13.0
+	@.venv/bin/python -m pip install --quiet --no-compile --editable '.[encode,bench,dev]'
 	@touch $@

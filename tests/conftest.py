@@ -10,6 +10,8 @@ from hypothesis import settings
 import lrcodec  # before any test imports onnxruntime, which would else write into the user's folders
 
 collect_ignore = ["fuzz/guided.py"]  # needs atheris
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of PyTorch: there is a process for each core already
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
@@ -41,7 +43,7 @@ def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-@pytest.fixture(scope="session", params=["luma", "own", "shared"])
+@pytest.fixture(scope="session", params=["luma", "separate", "shared"])
 def random_pack(request: pytest.FixtureRequest):
     """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.
 
@@ -103,9 +105,9 @@ def random_pack(request: pytest.FixtureRequest):
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     blobs = {"tables.npz": file.getvalue()}
-    for channels, name, own in ((1, "grey", grey_smoothing(smoothing)), (3, "rgb", smoothing)):
+    for channels, name, weights in ((1, "grey", grey_smoothing(smoothing)), (3, "rgb", smoothing)):
         blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, None)
-        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, own)
+        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, weights)
     return Pack("random", blobs), smoothing
 
 

@@ -211,7 +211,7 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
 def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
     """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
     channels = 3 if head.colour else 1
-    made: list[np.ndarray] = []
+    scale_planes: list[np.ndarray] = []
     for (s, p), plane in zip(t["scales"].tolist(), planes, strict=True):
         c = 1 if t["luma_only"] and s == 1 else channels
         rows, cols, depth = plane.shape
@@ -224,13 +224,13 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
             drawn += np.where((plane[:, :, i] > 0)[..., None, None], np.einsum("yxrp,yxrq->yxpq", u, v), 0)
         drawn = drawn.reshape(rows, cols, 2, p // 2, c, 2, p // 2)  # phase, place in y; channel; phase, place in x
         drawn = drawn.transpose(4, 0, 3, 2, 1, 6, 5).reshape(c, rows * p, cols * p)
-        if made:
-            drawn += enlarge(made[-1][:c])[:, : rows * p, : cols * p] * 4  # both over 2^9
-        made.append(np.clip(drawn + 256 >> 9, -2047, 2047))
-    fine, h, w = made[-1].shape
-    x = made[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
+        if scale_planes:
+            drawn += enlarge(scale_planes[-1][:c])[:, : rows * p, : cols * p] * 4  # both over 2^9
+        scale_planes.append(np.clip(drawn + 256 >> 9, -2047, 2047))
+    fine, h, w = scale_planes[-1].shape
+    x = scale_planes[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
     if fine < channels:
-        x = np.concatenate([x, made[-2][fine:, : h // 2, : w // 2]])
+        x = np.concatenate([x, scale_planes[-2][fine:, : h // 2, : w // 2]])
     if head.smoothing:
         x = smoothing(x, *weights(t, channels))
     value = x[: 4 * fine].reshape(fine, 2, 2, h // 2, w // 2).transpose(0, 3, 1, 4, 2).reshape(fine, h, w)

@@ -54,12 +54,12 @@ def test_every_filter_round_trips(sizes: list[int], width: int, levels: int, kin
     earlier = {0: 0, 1: signed[1:, :-1], 2: signed[:-1, 1:]}[kind]
     payload = bytes([kind]) + zlib.compress(((alpha.astype(int) - earlier) % 256).astype(np.uint8).tobytes())
     head = headed(*alpha.shape)
-    for made in (payload, pack_alpha(alpha)):
-        reader = AlphaReader(made, *alpha.shape)
+    for either in (payload, pack_alpha(alpha)):
+        reader = AlphaReader(either, *alpha.shape)
         pieces = [reader.read(rows) for rows in sizes]
         assert [len(piece) for piece in pieces] == sizes
         np.testing.assert_array_equal(np.concatenate(pieces), alpha)
-        np.testing.assert_array_equal(reference.alpha(made, head), alpha)
+        np.testing.assert_array_equal(reference.alpha(either, head), alpha)
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_a_bomb_of_alpha_costs_no_more_than_the_image():
 
 def test_metadata_round_trips():
     for number in range(8):
-        some = Metadata(*(content if number >> bit & 1 else None for bit, content in enumerate(METADATA)))
-        assert unpack_metadata(pack_metadata(some)) == some
+        metadata = Metadata(*(content if number >> bit & 1 else None for bit, content in enumerate(METADATA)))
+        assert unpack_metadata(pack_metadata(metadata)) == metadata
     assert pack_metadata(Metadata(b"", b"", b"")) == []
     assert unpack_metadata(pack_metadata(Metadata(exif=b"Exif\0\0II*\0"))) == Metadata(exif=b"II*\0")
 

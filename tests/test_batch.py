@@ -203,13 +203,13 @@ def test_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return items
 
     monkeypatch.setattr(batch, "GROUP_FILES", 3)
-    made = Batch(sources, None, ".out", bool, out_dir=tmp_path / "out")
-    made.run(
+    job = Batch(sources, None, ".out", bool, out_dir=tmp_path / "out")
+    job.run(
         lambda data: Loaded(data, len(data)), lambda: convert, lambda path, data: Written(path.write_bytes(data), ""), 6
     )
-    made.end()
+    job.end()
     assert groups == [[1, 1, 1], [1, 5], [1], [9], [1]]
-    assert made.sizes == sizes == [(tmp_path / "out" / f"{i}.out").stat().st_size for i in range(len(sizes))]
+    assert job.sizes == sizes == [(tmp_path / "out" / f"{i}.out").stat().st_size for i in range(len(sizes))]
 
 
 def test_only_bad_items_of_a_batch_fail():
@@ -411,8 +411,8 @@ def test_what_is_done_shows_on_a_terminal_only(pictures: list[Path], monkeypatch
     for stream, quiet in ((Terminal(), False), (Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setattr(batch, "GROUP_FILES", 1)
-        made = Batch(pictures[:2], None, ".out", bool, quiet=quiet)
-        made.run(
+        job = Batch(pictures[:2], None, ".out", bool, quiet=quiet)
+        job.run(
             lambda data: Loaded(data, 1234567),
             lambda: lambda items: items,
             lambda path, data: Written(len(data), ""),
@@ -536,8 +536,8 @@ def test_an_input_that_is_the_output_of_another(tmp_path: Path, pictures: list[P
     precious = pictures[0].with_suffix(".lrq")
     precious.write_bytes(b"precious")
     result = lrq("encode", precious, pictures[0], "-f")
-    own, other, end = lines(result)
-    assert (result.exit_code, own) == (
+    itself, other, end = lines(result)
+    assert (result.exit_code, itself) == (
         2,
         f"lrq: error: {precious}: would be its own output: name a folder with --out-dir",
     )

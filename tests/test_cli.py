@@ -30,7 +30,9 @@ HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, s
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter, where modules can be made unimportable."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    env = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -115,9 +117,9 @@ def test_derived_output_replaces_an_existing_file_only_when_forced(photo_file: P
 @pytest.mark.parametrize("command", ["decode", "info"])
 @pytest.mark.parametrize("kind", ["empty", "text", "truncated", "damaged"])
 def test_invalid_files_are_3(command: str, kind: str, sample: Path):
-    whole = sample.read_bytes()
-    damaged = whole[:-1] + bytes([whole[-1] ^ 1])
-    sample.write_bytes({"empty": b"", "text": b"hello\n", "truncated": whole[:-1], "damaged": damaged}[kind])
+    intact = sample.read_bytes()
+    damaged = intact[:-1] + bytes([intact[-1] ^ 1])
+    sample.write_bytes({"empty": b"", "text": b"hello\n", "truncated": intact[:-1], "damaged": damaged}[kind])
     fails(3, command, sample)
     assert list(sample.parent.iterdir()) == [sample]
 
@@ -161,12 +163,16 @@ def test_limits_are_5(sample: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("missing", ["torch", "safetensors"])
 def test_missing_encoder_is_6(missing: str, picture: Path):
-    code = f"import sys; sys.modules[{missing!r}] = None; from lrcodec.cli.main import main; main()"
-    for arguments in (["encode", picture], ["bench", picture], ["train", picture.parent, "-o", picture.parent / "new"]):
-        result = python(code, *arguments)
-        assert (result.returncode, result.stdout) == (6, "")
-        assert result.stderr.startswith("lrq: error: ") and result.stderr.count("\n") == 1
-        assert 'pip install "lrcodec[encode]"' in result.stderr
+    """All commands in one process: importing torch takes longer than all else."""
+    code = (
+        f"import sys, json; sys.modules[{missing!r}] = None; from commands import fails;"
+        "print(json.dumps([fails(6, *line) for line in json.loads(sys.argv[1])]))"
+    )
+    lines = (["encode", picture], ["bench", picture], ["train", picture.parent, "-o", picture.parent / "new"])
+    result = python(code, json.dumps([[*map(str, line)] for line in lines]))
+    assert result.returncode == 0, result.stderr
+    messages = json.loads(result.stdout)
+    assert len(messages) == 3 and all('pip install "lrcodec[encode]"' in message for message in messages)
     assert list(picture.parent.iterdir()) == [picture]
 
 

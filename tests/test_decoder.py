@@ -126,10 +126,10 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes)
         inputs |= decoder.graph._by_depth(scale, plane)
     inputs |= {f"crop{scale.scale}": np.zeros(1, np.int64) for scale in pack.scales[1:]}
     counted = {"enlargement": 0.0, "smoothing": 0.0, "colour": 0.0}
-    for node, made in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):
+    for node, output in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):
         part = {"enlarge": "enlargement", "smooth1": "smoothing", "smooth2": "smoothing", "colour": "colour"}
         name = part[node.name.split("_")[0]]
-        counted[name] += made.size * weights[node.input[1]][0].size / (2 * 97 * 61)
+        counted[name] += output.size * weights[node.input[1]][0].size / (2 * 97 * 61)
     macs = graph.macs(planes, 2, 61, 97)
     assert min(counted.values()) > 0
     assert counted == {name: pytest.approx(getattr(macs, name)) for name in counted}
@@ -199,8 +199,10 @@ def file_of(pack, planes: list[np.ndarray], head: Header) -> bytes:
     """The file of an image's index planes (1, ...), cut into strips of `grid.STRIP_PIXELS`."""
     payloads = []
     for top, bottom in grid.strips(pack.scales, head.height, head.width):
-        own = [plane[:, top // s.span : -(-bottom // s.span)] for s, plane in zip(pack.scales, planes, strict=True)]
-        payloads += entropy.encode(own, pack, head)
+        strip_planes = [
+            plane[:, top // s.span : -(-bottom // s.span)] for s, plane in zip(pack.scales, planes, strict=True)
+        ]
+        payloads += entropy.encode(strip_planes, pack, head)
     return container.pack(head, [Chunk(container.INDICES, payload) for payload in payloads])
 
 
@@ -224,20 +226,20 @@ def test_strips_are_drawn_as_one_image(random_pack, random_planes, threads, pixe
     pack, _ = random_pack
     head = header(70, 139, model=pack.fingerprint, band=1)
     planes = random_planes(pack, head, 21)
-    whole = expected(pack, planes, head)[0]
+    pixels_in_one = expected(pack, planes, head)[0]
     reader = reader_of(pack, threads)
     with strips_of(pixels):
         data = file_of(pack, planes, head)
         assert len(pieces(data)) == count
-        np.testing.assert_array_equal(reference.decode(data, pack.tables), whole)
-        np.testing.assert_array_equal(reader.decode(data), whole)
+        np.testing.assert_array_equal(reference.decode(data, pack.tables), pixels_in_one)
+        np.testing.assert_array_equal(reader.decode(data), pixels_in_one)
         parts = list(reader.strips(data))
         bounds = grid.strips(pack.scales, 139, 70)
         assert [len(part) for part in parts] == [bottom - top for top, bottom in bounds] and len(parts) == count
-        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        np.testing.assert_array_equal(np.concatenate(parts), pixels_in_one)
         for got, want in zip(reader.indices(data)[1], planes, strict=True):
             np.testing.assert_array_equal(got, want)
-        np.testing.assert_array_equal(reader.decode_batch([data, data])[1], whole)
+        np.testing.assert_array_equal(reader.decode_batch([data, data])[1], pixels_in_one)
         assert reader.macs(data) == reader.graph(head).macs(planes, 2, 139, 70)
 
 
@@ -262,15 +264,15 @@ def test_rows_are_those_of_the_whole(random_pack, random_planes, data):
     head = header(data.draw(st.integers(1, 50), "width"), height, model=pack.fingerprint, **fields)
     planes = random_planes(pack, head, 23)
     reader = reader_of(pack, data.draw(st.sampled_from([1, 2]), "threads"))
-    whole = reader.graph(head).run(planes, head.rank, height, head.width)[0]
+    expected_pixels = reader.graph(head).run(planes, head.rank, height, head.width)[0]
     with strips_of(data.draw(st.sampled_from([1, 64 * 32, 64 * 48, 2**20]), "pixels")):
         file = file_of(pack, planes, head)
-        np.testing.assert_array_equal(np.concatenate(list(reader.strips(file))), whole)
+        np.testing.assert_array_equal(np.concatenate(list(reader.strips(file))), expected_pixels)
         parts = list(reader.strips(file, (top, bottom)))
         bounds = grid.strips(pack.scales, height, head.width)
         cut = [(max(top, a), min(bottom, b)) for a, b in bounds if a < bottom and top < b]
     assert [len(part) for part in parts] == [b - a for a, b in cut]
-    np.testing.assert_array_equal(np.concatenate(parts), whole[top:bottom])
+    np.testing.assert_array_equal(np.concatenate(parts), expected_pixels[top:bottom])
 
 
 def test_no_such_rows(random_pack, random_planes):
@@ -366,9 +368,9 @@ def test_a_depth_above_the_cap_is_refused_in_any_strip(random_pack, random_plane
         data = container.pack(head, chunks)
         with pytest.raises(FormatError, match="cap"):
             reader.decode(data)
-        made = []
+        strips = []
         with pytest.raises(FormatError, match="cap"):
-            made.extend(reader.strips(data))
+            strips.extend(reader.strips(data))
         top = np.concatenate(list(reader.strips(data, (0, 20))))
         np.testing.assert_array_equal(top, expected(pack, planes, head)[0, :20])
 

@@ -37,9 +37,15 @@ def picture() -> np.ndarray:
     return np.ascontiguousarray(data.coffee()[100:291, 150:407])
 
 
-def test_quality_is_monotone(encoder, picture):
-    files = [encoder.encode(picture, quality=q) for q in range(0, 101, 20)]
-    sizes, psnrs = [len(f) for f in files], [psnr(picture, decode(f)) for f in files]
+@pytest.fixture(scope="module")
+def small_picture(picture) -> np.ndarray:
+    """A part of it, for what shows in a part as well."""
+    return np.ascontiguousarray(picture[:97, :131])
+
+
+def test_quality_is_monotone(encoder, small_picture):
+    files = [encoder.encode(small_picture, quality=q) for q in range(0, 101, 20)]
+    sizes, psnrs = [len(f) for f in files], [psnr(small_picture, decode(f)) for f in files]
     assert sizes == sorted(sizes) and psnrs == sorted(psnrs)
     assert sizes[-1] > 4 * sizes[0] and psnrs[-1] > psnrs[0] + 5
 
@@ -92,25 +98,25 @@ def test_more_effort_gives_lower_cost(encoder, picture):
     assert costs[0] > costs[1] > costs[2]
 
 
-def test_rank_and_iterations_cut_the_decoder(encoder, picture):
+def test_rank_and_iterations_cut_the_decoder(encoder, small_picture):
     decoder = Decoder()
-    low = [decoder.macs(encoder.encode(picture, rank=rank, effort=0)).low_rank for rank in (1, 2, 4)]
+    low = [decoder.macs(encoder.encode(small_picture, rank=rank, effort=0)).low_rank for rank in (1, 2, 4)]
     assert low[0] < low[1] < low[2]
-    data = encoder.encode(picture, iterations=1, effort=0)
+    data = encoder.encode(small_picture, iterations=1, effort=0)
     assert probe(data).iterations == 1
     assert all((plane[..., 1:] == 0).all() for plane in decoder.indices(data)[1])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (67, 1, 3), (63, 65), (1, 1), (128, 64, 3)])
-def test_any_size(encoder, picture, shape):
-    image = np.resize(picture[: shape[0], : shape[1]], shape).astype(np.uint8)
+def test_any_size(encoder, small_picture, shape):
+    image = np.resize(small_picture[: shape[0], : shape[1]], shape).astype(np.uint8)
     for smoothing in (True, False):
         pixels = decode(encoder.encode(image, quality=80, effort=1, smoothing=smoothing))
         assert pixels.shape == shape and pixels.dtype == np.uint8
 
 
-def test_grey_is_close_to_the_colour_codec(encoder, picture):
-    grey = picture.mean(2).round().astype(np.uint8)
+def test_grey_is_close_to_the_colour_codec(encoder, small_picture):
+    grey = small_picture.mean(2).round().astype(np.uint8)
     data = encoder.encode(grey, quality=60)
     assert psnr(grey, decode(data)) > 29
     colour = encoder.encode(grey[:, :, None].repeat(3, 2), quality=60)
@@ -133,8 +139,8 @@ def test_batch(encoder, picture, monkeypatch):
             assert len(data) == pytest.approx(len(alone), rel=0.01, abs=2)
 
 
-def test_same_file_every_time(encoder, picture):
-    assert encoder.encode(picture) == Encoder(device="cpu").encode(picture)
+def test_same_file_every_time(encoder, small_picture):
+    assert encoder.encode(small_picture) == Encoder(device="cpu").encode(small_picture)
 
 
 def test_bad_arguments(encoder):
@@ -215,7 +221,7 @@ def test_bits_by_name():
         for _ in range(2)
     ]
     named = [pack_bits(bits, scales) for bits in bands]
-    stacked = {key: torch.stack([made[key] for made in named]) for key in named[0]}
+    stacked = {key: torch.stack([arrays[key] for arrays in named]) for key in named[0]}
     for band, bits in enumerate(bands):
         for got, want in zip(unpack_bits(stacked, scales, band), bits, strict=True):
             assert torch.equal(got.depths, want.depths)
@@ -253,14 +259,14 @@ def test_beam_search_finds_the_best_path(labelled, seed):
     indices, cost = beam_search(targets, books, bits, lam, 27, labels if labelled else None)
     best, depths = 0, set()
     for target, path, found, a, b in zip(targets, indices, cost, labels.depths, labels.indices, strict=True):
-        own = all_costs(target, books, bits, lam, a, b)
+        costs = all_costs(target, books, bits, lam, a, b)
         of_depth = (lam * bits.depths[a]).tolist()
         depth = int((path > 0).sum())
         assert (path[:depth] > 0).all() and not path[depth:].any()
         codewords = [book[k - 1] for book, k in zip(books, path.tolist(), strict=True) if k]
         assert torch.allclose(reconstruct(path[None], books)[0], sum(codewords, torch.zeros(4)))
-        assert own[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
-        least = [min(j for p, j in own.items() if len(p) == d) for d in range(iterations + 1)]
+        assert costs[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
+        least = [min(j for p, j in costs.items() if len(p) == d) for d in range(iterations + 1)]
         wanted = least[0] + of_depth[0]
         for d in range(1, iterations + 1):
             if least[d] + min(of_depth[d:]) >= wanted:
@@ -288,10 +294,10 @@ def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
         for i in range(3):
             spent += (indices[:, i] > 0) * bits.indices[i][labels.indices[:, i], (indices[:, i] - 1).clamp(min=0)]
         assert torch.allclose(drawn + 0.3 * spent, cost, rtol=1e-3, atol=1e-3)
-        some = slice(300, 310)
-        part = Labels(labels.depths[some], labels.indices[some])
-        alone, _ = beam_search(targets[some], books, bits, 0.3, beam, part)
-        assert (alone == indices[some]).all(1).float().mean() > 0.8  # float sums may tip a choice over
+        rows = slice(300, 310)
+        part = Labels(labels.depths[rows], labels.indices[rows])
+        alone, _ = beam_search(targets[rows], books, bits, 0.3, beam, part)
+        assert (alone == indices[rows]).all(1).float().mean() > 0.8  # float sums may tip a choice over
 
 
 def test_depths_that_are_not_allowed():
@@ -310,7 +316,7 @@ def test_depths_that_are_not_allowed():
 def test_least_scores(blocks, count):
     torch.manual_seed(blocks + count)
     scores, costs = torch.randn(50, 96), torch.randn(50, blocks)
-    whole = scores + costs.repeat_interleave(96 // blocks, 1)
+    totals = scores + costs.repeat_interleave(96 // blocks, 1)
     values, places = _least(scores, costs, count)
-    assert torch.equal(values, whole.topk(count, largest=False)[0])
-    assert torch.equal(whole.gather(1, places), values)
+    assert torch.equal(values, totals.topk(count, largest=False)[0])
+    assert torch.equal(totals.gather(1, places), values)

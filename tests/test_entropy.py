@@ -67,8 +67,12 @@ def test_payload_bytes_are_pinned(random_pack, random_planes):
     pack, _ = random_pack
     head = header(24, 24)
     (payload,) = entropy.encode(random_planes(pack, head, 0), pack, head)
-    pinned = {"luma": ("004bcdd5ebef6bfa", 45), "own": ("004bcdd5ebef6bfa", 46), "shared": ("ffcec829e315fef3", 44)}
-    form = "shared" if pack.scales[0].shared else "luma" if pack.scales[-1].luma_only else "own"
+    pinned = {
+        "luma": ("004bcdd5ebef6bfa", 45),
+        "separate": ("004bcdd5ebef6bfa", 46),
+        "shared": ("ffcec829e315fef3", 44),
+    }
+    form = "shared" if pack.scales[0].shared else "luma" if pack.scales[-1].luma_only else "separate"
     assert (payload[:8].hex(), len(payload)) == pinned[form]
 
 
@@ -111,14 +115,14 @@ def test_contexts_are_those_of_the_coder(random_pack, random_planes, monkeypatch
     assert all(len(np.unique(label)) > 1 for _, label in used)
     contexts = entropy.contexts(planes, pack, head)
     for group, label in used:
-        own = contexts[group.position]
+        labels = contexts[group.position]
         if group.iteration is None:
-            np.testing.assert_array_equal(own.depths.reshape(-1)[group.at], 2 * label + group.phase)
+            np.testing.assert_array_equal(labels.depths.reshape(-1)[group.at], 2 * label + group.phase)
         else:
-            np.testing.assert_array_equal(own.indices[..., group.iteration].reshape(-1)[group.at], label)
+            np.testing.assert_array_equal(labels.indices[..., group.iteration].reshape(-1)[group.at], label)
             assert (planes[group.position][..., group.iteration].reshape(-1)[group.at] > 0).all()
-    for own, plane in zip(contexts, planes, strict=True):
-        assert own.depths.shape == plane.shape[:3] and own.indices.shape == plane.shape
+    for labels, plane in zip(contexts, planes, strict=True):
+        assert labels.depths.shape == plane.shape[:3] and labels.indices.shape == plane.shape
 
 
 def test_a_depth_above_the_cap_is_refused(random_pack, random_planes):

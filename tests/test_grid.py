@@ -29,8 +29,8 @@ def test_patches_cover_the_image_and_no_row_is_idle(height: int, width: int, sid
 
 
 def test_places_of_codewords():
-    own, shared = Scale(1, 8, (4, 2, 8)), Scale(1, 8, (4, 4, 4), shared=True)
-    assert (own.starts, own.rows) == ((0, 4, 6), 14)
+    separate, shared = Scale(1, 8, (4, 2, 8)), Scale(1, 8, (4, 4, 4), shared=True)
+    assert (separate.starts, separate.rows) == ((0, 4, 6), 14)
     assert (shared.starts, shared.rows) == ((0, 0, 0), 4)
 
 
@@ -92,8 +92,8 @@ def test_strips_are_whole_rows_of_patches_and_as_large_as_may_be(height: int, wi
         assert high % span == 0 and (high + span) * wide > 2**20
         assert high * wide <= 2**20 or high == span
     # The patches of the strips, at every scale, are those of the image.
-    for own in scales:
-        assert sum(own.grid(bottom - top, width)[0] for top, bottom in bounds) == own.grid(height, width)[0]
+    for scale in scales:
+        assert sum(scale.grid(bottom - top, width)[0] for top, bottom in bounds) == scale.grid(height, width)[0]
 
 
 @given(st.integers(1, 3000), st.data(), st.sampled_from([SCALES, SCALES[3:], SCALES[4:]]))
@@ -103,14 +103,14 @@ def test_windows_reach_as_far_as_pixels_depend(height: int, data: st.DataObject,
     # Row y of pixels, in blocks of two rows, needs three blocks beside its own: one for chroma, two for smoothing.
     # Row y of a plane needs two of the coarser one.
     low, high = 2 * (top // 2 - 3), 2 * ((bottom - 1) // 2 + 4)
-    for own, (first, last) in zip(scales[::-1], grid.window(scales, height, top, bottom)[::-1], strict=True):
-        rows = own.grid(height, 1)[0]
+    for scale, (first, last) in zip(scales[::-1], grid.window(scales, height, top, bottom)[::-1], strict=True):
+        rows = scale.grid(height, 1)[0]
         assert 0 <= first < last <= rows
-        assert first * own.patch <= max(0, low) and last * own.patch >= min(rows * own.patch, high)
+        assert first * scale.patch <= max(0, low) and last * scale.patch >= min(rows * scale.patch, high)
         # And no patch further.
-        assert first == 0 or first * own.patch > low - own.patch - 2
-        assert last == rows or last * own.patch < high + own.patch + 2
-        low, high = first * own.patch // 2 - 2, (last * own.patch - 1) // 2 + 3
+        assert first == 0 or first * scale.patch > low - scale.patch - 2
+        assert last == rows or last * scale.patch < high + scale.patch + 2
+        low, high = first * scale.patch // 2 - 2, (last * scale.patch - 1) // 2 + 3
 
 
 def test_the_window_of_all_rows_is_all():

@@ -21,8 +21,8 @@ PAGES = Path(__file__).parent.parent / "man"
 def commands(command: click.Command, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """The words of every command that has options, and the command."""
     if isinstance(command, click.Group):
-        for name, own in command.commands.items():
-            yield from commands(own, *names, name)
+        for name, subcommand in command.commands.items():
+            yield from commands(subcommand, *names, name)
     else:
         yield names, command
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +101,8 @@ def test_derived_names_follow_the_format(photo_file: Path, tmp_path: Path):
 
 def test_decoding_a_region_of_standard_input(photo_file: Path):
     result = lrq("decode", "-", "--region", "3,4,5,6", stdin=photo_file.read_bytes())
-    whole = Decoder().decode(photo_file.read_bytes())
-    np.testing.assert_array_equal(pixels(result.stdout_bytes), whole[4:10, 3:8])
+    expected = Decoder().decode(photo_file.read_bytes())
+    np.testing.assert_array_equal(pixels(result.stdout_bytes), expected[4:10, 3:8])
 
 
 def test_info_of_standard_input(photo_file: Path):
@@ -202,25 +203,25 @@ def test_a_piece_is_on_standard_output_before_the_next_is_asked_for(monkeypatch:
 
 def test_large_images_go_to_standard_output_in_strips(photo_file: Path, monkeypatch: pytest.MonkeyPatch):
     """And one that turns out to be damaged after its first strip is an error, after what was already written."""
-    whole = Decoder().decode(photo_file.read_bytes())
+    expected = Decoder().decode(photo_file.read_bytes())
 
     def strips(self: Decoder, data: bytes, rows: tuple[int, int]) -> Iterator[np.ndarray]:
-        yield whole[:20]
+        yield expected[:20]
         if data != photo_file.read_bytes():
             raise FormatError("the indices are damaged")
-        yield whole[20:]
+        yield expected[20:]
 
     monkeypatch.setattr(Decoder, "strips", strips)
     monkeypatch.setattr(Decoder, "decode", None)
     monkeypatch.setattr(grid, "STRIP_PIXELS", 1000)
     result = lrq("decode", "-", "--format", "ppm", stdin=photo_file.read_bytes())
     assert (result.exit_code, result.stderr) == (0, "")
-    np.testing.assert_array_equal(pixels(result.stdout_bytes), whole)
+    np.testing.assert_array_equal(pixels(result.stdout_bytes), expected)
     header, chunks = container.unpack(photo_file.read_bytes())
     other = container.pack(header, [*chunks, container.Chunk(b"z", b"")])
     result = lrq("decode", "-", "--format", "ppm", stdin=other)
     assert (result.exit_code, result.stderr) == (3, "lrq: error: standard input: the indices are damaged\n")
-    assert result.stdout_bytes == b"P6 97 61 255\n" + whole[:20].tobytes()
+    assert result.stdout_bytes == b"P6 97 61 255\n" + expected[:20].tobytes()
 
 
 # ---- terminals, closed and full pipes
@@ -275,13 +276,19 @@ def test_a_reader_that_has_gone_ends_things_quietly(command: str, large_file: Pa
     assert (result.stdout[5:], result.stderr) == (b"1\n", b"")
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("format", ["ppm", "bmp"])
-def test_a_slow_reader_gets_everything(format: str, unbuffered: str, large_file: Path):
-    line = f'export PYTHONUNBUFFERED={unbuffered}; lrq decode "$1" -o - --format {format} | (sleep 2; cat)'
-    result = process(line, large_file)
-    assert (result.returncode, result.stderr) == (0, b"")
-    np.testing.assert_array_equal(pixels(result.stdout), Decoder().decode(large_file.read_bytes()))
+def test_slow_readers_get_everything(large_file: Path):
+    """Four at a time, for they sleep."""
+    cases = [(format, unbuffered) for format in ("ppm", "bmp") for unbuffered in ("", "1")]
+    lines = (
+        f'export PYTHONUNBUFFERED={unbuffered}; lrq decode "$1" -o - --format {format} | (sleep 2; cat)'
+        for format, unbuffered in cases
+    )
+    with ThreadPoolExecutor(len(cases)) as readers:
+        results = [*readers.map(lambda line: process(line, large_file), lines)]
+    expected = Decoder().decode(large_file.read_bytes())
+    for case, result in zip(cases, results, strict=True):
+        assert (result.returncode, result.stderr) == (0, b""), case
+        np.testing.assert_array_equal(pixels(result.stdout), expected, err_msg=str(case))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")

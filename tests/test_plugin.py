@@ -144,7 +144,7 @@ def test_a_newer_version_is_not_identified():
 
 def damaged(data: bytes) -> list[bytes]:
     header, chunks = unpack(data)
-    own = {chunk.tag: chunk for chunk in chunks}
+    by_tag = {chunk.tag: chunk for chunk in chunks}
     others = [chunk for chunk in chunks if chunk.tag != b"c"]
     colours = [chunk for chunk in chunks if chunk.tag != b"A"]
     flipped = bytearray(data)
@@ -156,8 +156,8 @@ def damaged(data: bytes) -> list[bytes]:
         bytes(flipped),
         data + b"\0",
         pack(header, [*chunks, Chunk(b"Z", b"")]),
-        pack(header, [*chunks, own[b"A"]]),
-        pack(header, [*chunks, own[b"x"]]),
+        pack(header, [*chunks, by_tag[b"A"]]),
+        pack(header, [*chunks, by_tag[b"x"]]),
         pack(header, colours),
         pack(header, [Chunk(b"c", b"damaged"), *others]),
         pack(header, [Chunk(b"c", zlib.compress(bytes(2**24 + 1))), *others]),

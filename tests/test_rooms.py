@@ -52,10 +52,10 @@ def test_every_module_is_in_a_room():
 
 @pytest.mark.parametrize("module", MODULES, ids=".".join)
 def test_imports_go_down(module: tuple[str, ...]):
-    own = module[0]
-    lower = {room for room, floor in FLOOR.items() if floor > FLOOR[own]}
-    top = {*FLOORS[0]} if own in FLOORS[0] else set()
-    assert ours(module) - lower - {own} <= top
+    here = module[0]
+    lower = {room for room, floor in FLOOR.items() if floor > FLOOR[here]}
+    top = {*FLOORS[0]} if here in FLOORS[0] else set()
+    assert ours(module) - lower - {here} <= top
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +36,39 @@ def fresh(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": os.environ["PATH"]}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced(photo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A process that decodes and then lives on for twelve seconds, beside the other tests, and its log of strace."""
+    if not STRACE:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("traced")
+    code = f"import lrcodec, time; lrcodec.decode(open({str(photo_file)!r}, 'rb').read()); time.sleep(12)"
+    command = [STRACE, "-f", "-o", folder / "log", "-e", "trace=socket,connect", sys.executable, "-c", code]
+    with subprocess.Popen(command, env=fresh(folder / "home"), stderr=subprocess.PIPE, text=True) as process:
+        yield process, folder / "log"
+        process.terminate()
+
+
 # ---- nothing is told or kept
 
 
 def test_nothing_appears_in_a_fresh_home(source: Path, tmp_path: Path):
+    """After three commands, in one process: importing torch takes longer than all else."""
     user, work = fresh(tmp_path / "home"), tmp_path / "work"
     work.mkdir()
-    for command in (
-        ["encode", source, "-o", "photo.lrq", "--effort", "0"],
-        ["decode", "photo.lrq", "-o", "decoded.png"],
-        ["bench", source, "-q", "50", "--effort", "0", "--anchor", "jpeg", "--plot", "rd.png", "--html", "report.html"],
-    ):
-        result = subprocess.run(
-            [*LRQ, *command], cwd=work, env=user, stdin=subprocess.DEVNULL, capture_output=True, timeout=300
-        )
-        assert result.returncode == 0, result.stderr
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lrcodec.cli.main import main;"
+        "[main(line.split(), standalone_mode=False) for line in sys.argv[1:]]"
+    )
+    lines = (
+        f"encode {source} -o photo.lrq --effort 0",
+        "decode photo.lrq -o decoded.png",
+        f"bench {source} -q 50 --effort 0 --anchor jpeg --plot rd.png --html report.html",
+    )
+    command = [sys.executable, "-c", code, *lines]
+    result = subprocess.run(command, cwd=work, env=user, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    assert result.returncode == 0, result.stderr
     assert [*Path(user["HOME"]).rglob("*")] == []
     assert sorted(path.name for path in work.iterdir()) == ["decoded.png", "photo.lrq", "rd.png", "report.html"]
 
@@ -59,19 +78,6 @@ def test_decoding_without_a_writable_home_is_silent(photo_file: Path, tmp_path: 
     command = [*LRQ, "decode", photo_file, "-o", tmp_path / "out.png"]
     result = subprocess.run(command, env=user, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-
-
-@pytest.mark.skipif(not STRACE, reason="needs strace")
-def test_no_host_is_looked_up(photo_file: Path, tmp_path: Path):
-    """ONNX Runtime did so after ten seconds."""
-    trace = tmp_path / "trace"
-    code = f"import lrcodec, time; lrcodec.decode(open({str(photo_file)!r}, 'rb').read()); time.sleep(12)"
-    command = [STRACE, "-f", "-o", trace, "-e", "trace=socket,connect", sys.executable, "-c", code]
-    result = subprocess.run(command, env=fresh(tmp_path / "home"), capture_output=True, text=True, timeout=120)
-    if "PTRACE" in result.stderr:
-        pytest.skip("strace may not trace here")
-    assert result.returncode == 0, result.stderr
-    assert "exited with 0" in trace.read_text() and "AF_INET" not in trace.read_text()
 
 
 # ---- cores are shared
@@ -129,18 +135,18 @@ def test_threads_of_the_encoder(threads: int, source: Path, tmp_path: Path, monk
 
 
 def test_threads_of_the_decoder(photo_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    made = []
+    counts = []
     start = lrcodec.Decoder.__init__
 
     def watched(self, *positional, **named):
         start(self, *positional, **named)
-        made.append(self.threads)
+        counts.append(self.threads)
 
     monkeypatch.setattr(lrcodec.Decoder, "__init__", watched)
     assert lrq("decode", photo_file, "-o", tmp_path / "1.png", "--threads", 1).exit_code == 0
     assert lrq("decode", photo_file, "-o", tmp_path / "3.png", "--threads", 3).exit_code == 0
     assert lrq("decode", photo_file, "-o", tmp_path / "0.png").exit_code == 0
-    assert made == [1, 3, runtime.cores()]
+    assert counts == [1, 3, runtime.cores()]
     assert len({(tmp_path / f"{n}.png").read_bytes() for n in (0, 1, 3)}) == 1
 
 
@@ -222,3 +228,17 @@ def test_memory_that_runs_out_in_onnxruntime(photo_file: Path, tmp_path: Path, m
     monkeypatch.setattr("lrcodec.decoder.graph.ort", type("", (), vars(ort) | {"InferenceSession": Full}))
     assert "out of memory" in fails(1, "decode", photo_file, "-o", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
+
+
+# ---- nothing is told: last, for the process takes its time
+
+
+@pytest.mark.skipif(not STRACE, reason="needs strace")
+def test_no_host_is_looked_up(traced: tuple[subprocess.Popen[str], Path]):
+    """ONNX Runtime did so after ten seconds."""
+    process, log = traced
+    errors = process.communicate(timeout=120)[1]
+    if "PTRACE" in errors:
+        pytest.skip("strace may not trace here")
+    assert process.returncode == 0, errors
+    assert "exited with 0" in log.read_text() and "AF_INET" not in log.read_text()

@@ -208,10 +208,10 @@ def test_only_small_images_are_decoded_in_one_piece(make: Make, tmp_path: Path, 
 
 @pytest.mark.parametrize("height", [61, 10], ids=["strips", "one strip"])
 def test_decoding_regions(height: int, make: Make, tmp_path: Path):
-    source, whole = make("a.lrq", height=height)
+    source, pixels = make("a.lrq", height=height)
     for x, y, w, h in ((0, 0, WIDTH, height), (96, height - 1, 1, 1), (13, 5, 50, height - 8)):
         assert lrq("decode", source, "-o", tmp_path / "out.png", "--region", f"{x},{y},{w},{h}").output == ""
-        np.testing.assert_array_equal(pixels_of(tmp_path / "out.png"), whole[y : y + h, x : x + w])
+        np.testing.assert_array_equal(pixels_of(tmp_path / "out.png"), pixels[y : y + h, x : x + w])
 
 
 def test_a_region_outside_the_image_is_2(make: Make, tmp_path: Path):
@@ -249,22 +249,22 @@ def test_a_damaged_strip_leaves_no_file(suffix: str, make: Make, damaged: list[b
 def test_a_damaged_strip_does_not_stop_the_others(make: Make, damaged: list[bytes], tmp_path: Path):
     """Small images, one of two strips, and large ones, one of them damaged, in one group."""
     out = tmp_path / "out"
-    made = [make("0.lrq", height=20), make("1.lrq"), make("2.lrq", GREY), make("3.lrq", height=10)]
-    damaged.append(made[1][0].read_bytes())
-    result = lrq("decode", *(path for path, _ in made), "--out-dir", out)
+    inputs = [make("0.lrq", height=20), make("1.lrq"), make("2.lrq", GREY), make("3.lrq", height=10)]
+    damaged.append(inputs[1][0].read_bytes())
+    result = lrq("decode", *(path for path, _ in inputs), "--out-dir", out)
     error, summary, end = result.stderr.splitlines()
-    assert error == f"lrq: error: {made[1][0]}: the indices are damaged"
+    assert error == f"lrq: error: {inputs[1][0]}: the indices are damaged"
     assert summary.startswith("3 of 4 files written: ")
     assert (end, result.exit_code) == ("lrq: error: 1 of 4 files failed", 3)
     assert sorted(path.name for path in out.iterdir()) == ["0.png", "2.png", "3.png"]
     for number in (0, 2, 3):
-        np.testing.assert_array_equal(pixels_of(out / f"{number}.png"), made[number][1])
+        np.testing.assert_array_equal(pixels_of(out / f"{number}.png"), inputs[number][1])
 
 
 def test_a_region_of_many_files(make: Make, tmp_path: Path):
-    (large, whole), (small, _) = make("0.lrq"), make("1.lrq", height=10)
+    (large, pixels), (small, _) = make("0.lrq"), make("1.lrq", height=10)
     result = lrq("decode", large, small, "--out-dir", tmp_path / "out", "--region", "1,20,3,4")
     error, *_ = result.stderr.splitlines()
     assert error.startswith(f"lrq: error: {small}: region 1,20,3,4 is empty or not inside")
     assert result.exit_code == 2
-    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "0.png"), whole[20:24, 1:4])
+    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "0.png"), pixels[20:24, 1:4])

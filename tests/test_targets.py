@@ -239,7 +239,7 @@ def test_a_preview_is_what_decoding_shows(picture: Path):
 
 
 def test_a_preview_with_a_model_that_only_the_encoder_was_told(picture: Path, tmp_path: Path):
-    model = tmp_path / "own"
+    model = tmp_path / "copy"
     shutil.copytree(Path(lrcodec.__file__).parent.parent / "models" / "photo", model)
     (model / "decoder-more.onnx").write_bytes(b"another fingerprint")
     out = tmp_path / "seen.ppm"

@@ -54,7 +54,7 @@ def crops(images) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
+def train_pack(tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
     """A function that trains a pack, in a folder whose neighbour `work` has the checkpoints."""
 
     def make(images: list[np.ndarray], config: Config) -> Path:
@@ -69,19 +69,19 @@ def made(tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
 
 
 @pytest.fixture(scope="module")
-def pack(made, images) -> Path:
-    return made(images, TINY)
+def pack(train_pack, images) -> Path:
+    return train_pack(images, TINY)
 
 
 @pytest.fixture(scope="module")
-def luma_pack(made, images) -> Path:
+def luma_pack(train_pack, images) -> Path:
     """Its finest scale has no chroma."""
-    return made(images, LUMA)
+    return train_pack(images, LUMA)
 
 
 @pytest.fixture(scope="module")
-def shared_pack(made, crops) -> Path:
-    return made(crops, SHARED)
+def shared_pack(train_pack, crops) -> Path:
+    return train_pack(crops, SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def grey_images() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def grey_pack(made, grey_images) -> Path:
-    return made(grey_images, replace(TINY, steps=2))
+def grey_pack(train_pack, grey_images) -> Path:
+    return train_pack(grey_images, replace(TINY, steps=2))
 
 
 def asking_for(data: bytes, **fields: int) -> bytes:
@@ -143,9 +143,9 @@ def test_the_search_pays_what_the_file_costs(name, request, photo):
         planes, entropy.contexts(planes, encoder.pack, header), encoder._context_bits(header.band), strict=True
     ):
         total += bits.depths.numpy()[labels.depths, np.count_nonzero(plane, axis=3)].sum()
-        for i, own in enumerate(bits.indices):
+        for i, bits_of_index in enumerate(bits.indices):
             coded = plane[..., i] > 0
-            total += own.numpy()[labels.indices[..., i][coded], plane[..., i][coded] - 1].sum()
+            total += bits_of_index.numpy()[labels.indices[..., i][coded], plane[..., i][coded] - 1].sum()
     (chunk,) = container.unpack(data)[1]
     assert total / 8 - 1 < len(chunk.payload) < 1.002 * total / 8 + 2 and total > 4000
 
@@ -153,7 +153,7 @@ def test_the_search_pays_what_the_file_costs(name, request, photo):
 def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
     """Files of several strips, searched a few at a time: decoded as one image, of about the same quality and size."""
     encoder, decoder = Encoder(luma_pack, device="cpu"), Decoder([luma_pack])
-    whole, image = encoder.encode(images[0], quality=70), images[0]
+    in_one, image = encoder.encode(images[0], quality=70), images[0]
     assert image.shape == (192, 256, 3)
     for module in (grid, reference):
         monkeypatch.setattr(module, "STRIP_PIXELS", 32 * 256)
@@ -175,9 +175,9 @@ def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
         assert [chunk.tag for chunk in chunks] == [b"I"] * 6
         pixels = decoder.decode(data)
         np.testing.assert_array_equal(pixels, reference.decode(data, encoder.pack.tables))
-        assert len(data) == pytest.approx(len(whole), rel=0.1)
+        assert len(data) == pytest.approx(len(in_one), rel=0.1)
         monkeypatch.setattr(grid, "STRIP_PIXELS", 2**20)
-        assert psnr(image, pixels) == pytest.approx(psnr(image, decoder.decode(whole)), abs=0.2)
+        assert psnr(image, pixels) == pytest.approx(psnr(image, decoder.decode(in_one)), abs=0.2)
         monkeypatch.setattr(grid, "STRIP_PIXELS", 32 * 256)
         # Several images at a time, too.
         for one in encoder.encode_batch([image, image], quality=70):
@@ -191,7 +191,7 @@ def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
 
 @pytest.mark.parametrize(("name", "config"), [("pack", TINY), ("shared_pack", SHARED)])
 def test_interrupted_training_goes_on_to_the_same_pack(name, config, request, tmp_path):
-    whole = request.getfixturevalue(name)
+    uninterrupted = request.getfixturevalue(name)
     images = request.getfixturevalue("images" if name == "pack" else "crops")
     out, work = tmp_path / "mine", tmp_path / "work"
 
@@ -208,9 +208,9 @@ def test_interrupted_training_goes_on_to_the_same_pack(name, config, request, tm
         except Stop:
             assert not out.exists()
     train(images, tmp_path / "again", config=config, work=work, progress=stop_at(2.0))
-    for made in (out, tmp_path / "again"):  # the second from checkpoints alone
-        assert store.find(made).fingerprint == store.find(whole).fingerprint
-        assert (made / "encoder.safetensors").read_bytes() == (whole / "encoder.safetensors").read_bytes()
+    for folder in (out, tmp_path / "again"):  # the second from checkpoints alone
+        assert store.find(folder).fingerprint == store.find(uninterrupted).fingerprint
+        assert (folder / "encoder.safetensors").read_bytes() == (uninterrupted / "encoder.safetensors").read_bytes()
 
 
 def test_shared_codebook(shared_pack, crops):
@@ -249,8 +249,8 @@ def test_grey_model(grey_pack, grey_images, photo):
     decoded = Decoder([grey_pack]).decode_batch(files)
     for data, pixels in zip(files, decoded, strict=True):
         np.testing.assert_array_equal(pixels, reference.decode(data, encoder.pack.tables))
-    whole, flat = np.concatenate(grey_images), np.full((16 * 28, 28), np.mean(grey_images), np.uint8)
-    assert psnr(whole, np.concatenate(decoded)) > psnr(whole, flat) + 6
+    originals, flat = np.concatenate(grey_images), np.full((16 * 28, 28), np.mean(grey_images), np.uint8)
+    assert psnr(originals, np.concatenate(decoded)) > psnr(originals, flat) + 6
     with pytest.raises(UsageError, match="grey images only"):
         encoder.encode(photo)
     with pytest.raises(FormatError, match="decoder-rgb"):
@@ -313,17 +313,17 @@ def test_checkpoints_of_another_run_are_refused(pack, images, tmp_path):
         train(mirrored, tmp_path / "out", config=TINY, work=pack.with_name("work"), progress=print)
 
 
-def test_tiny_images_train(made, images):
+def test_tiny_images_train(train_pack, images):
     """Images smaller than a window of the transformer; one that is grey is one of the others in a colour model."""
     tiny = [np.ascontiguousarray(images[1][30:50, 20 * i : 20 * i + 20]) for i in range(6)]
     tiny[2] = tiny[2][:, :, 1]
-    out = made(tiny, replace(TINY, steps=2))
+    out = train_pack(tiny, replace(TINY, steps=2))
     assert decode(Encoder(out).encode(tiny[3]), models=[out]).shape == (20, 20, 3)
 
 
-def test_shared_codebook_for_a_side_that_patches_do_not_divide(made, grey_images):
+def test_shared_codebook_for_a_side_that_patches_do_not_divide(train_pack, grey_images):
     config = paper(28, codewords=32, iterations=2, smoothing=4, mirror=False)
-    out = made(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
+    out = train_pack(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
     data = Encoder(out, device="cpu").encode(grey_images[0])
     np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, store.find(out).load().tables))
 

@@ -51,8 +51,8 @@ class Job(ABC):
         process = lrq(*arguments)
         message = process.communicate()[1]
         assert process.returncode == 0, message
-        self.seconds, self.made = time.perf_counter() - start, content(out)
-        print(f"{name}: undisturbed {self.seconds:.1f} s, {sum(map(len, self.made.values())):,} bytes", flush=True)
+        self.seconds, self.expected = time.perf_counter() - start, content(out)
+        print(f"{name}: undisturbed {self.seconds:.1f} s, {sum(map(len, self.expected.values())):,} bytes", flush=True)
         self.reset(False)
 
     def reset(self, old: bool) -> None:
@@ -60,7 +60,7 @@ class Job(ABC):
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
         if old:
-            for name in self.made:
+            for name in self.expected:
                 (self.out / name).write_bytes(OLD)
 
     @abstractmethod
@@ -100,11 +100,11 @@ class Files(Job):
         assert not temporary or how == "killed", f"{temporary} left: {how}"
         for name in temporary:
             del left[name]
-        assert left.keys() <= self.made.keys() and (not old or left.keys() == self.made.keys()), list(left)
+        assert left.keys() <= self.expected.keys() and (not old or left.keys() == self.expected.keys()), list(left)
         for name, data in left.items():
-            assert data == self.made[name] or old and data == OLD, f"{name} is damaged"
+            assert data == self.expected[name] or old and data == OLD, f"{name} is damaged"
         if how == "had ended":
-            assert left == self.made
+            assert left == self.expected
         return how + ", temporary file left" * bool(temporary)
 
 
@@ -124,10 +124,12 @@ class Training(Job):
 
     def check(self, pack: Path) -> None:
         """The pack must be that of an undisturbed run; its card alone says how long that took."""
-        made = {name.removeprefix("pack/"): data for name, data in self.made.items() if name.startswith("pack/")}
+        expected = {
+            name.removeprefix("pack/"): data for name, data in self.expected.items() if name.startswith("pack/")
+        }
         left = content(pack)
-        assert left.pop("card.md") and made.pop("card.md")
-        assert left == made, "another pack"
+        assert left.pop("card.md") and expected.pop("card.md")
+        assert left == expected, "another pack"
 
     def finish(self) -> None:
         """Run to the end."""

@@ -1,0 +1,147 @@
+"""SPEC.md and the code say the same of the numbers that become pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from markdown import Document, evaluate, number, numbers
+
+from lrcodec import decoder
+from lrcodec.errors import LrqError
+from lrcodec.format import container, fixed
+from lrcodec.format.grid import Scale
+from lrcodec.training import export
+
+SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
+
+
+def test_number_formats():
+    described = {row["name"]: number(row["value"]) for row in SPEC.table("Number formats")}
+    assert described == {name: value for name, value in vars(fixed).items() if isinstance(value, int)}
+    # The formulas hold these numbers as literals.
+    planes = "".join(SPEC.blocks("Planes"))
+    shift = fixed.FACTOR_BITS - fixed.PLANE_BITS
+    limit = fixed.PLANE_LIMIT
+    assert planes.count(f"+ {1 << shift - 1}) >> {shift}, -{limit}, {limit})") == 2
+    assert f"+ {1 << shift - fixed.ENLARGE_BITS} * enlarged" in planes
+    assert f"+ {1 << fixed.ENLARGE_BITS - 1}) >> {fixed.ENLARGE_BITS}" in SPEC.blocks("Enlargement")[1]
+    bits, pixel = fixed.WEIGHT_BITS, fixed.COLOUR_BITS + fixed.PLANE_BITS
+    hidden, change, smooth = SPEC.blocks("Smoothing")[1].splitlines()
+    assert f"<< {bits}) + {1 << bits - 1}) >> {bits}, 0, {limit})" in hidden
+    assert change.endswith(f"<< {bits}) + {1 << bits - 1}) >> {bits}") and smooth.endswith(f", -{limit}, {limit})")
+    assert f"(257 << {pixel - 1})) >> {pixel}, 0, 255)" in SPEC.blocks("Pixels")[1]
+    assert 257 << pixel - 1 == 128.5 * 2**pixel
+
+
+def test_order_of_rows_and_columns(random_pack):
+    """A patch alone: its pixels lie where "Low-rank sums" says."""
+    pack, _ = random_pack
+    formulas = SPEC.formulas("Low-rank sums")
+
+    def place(name: str, p: int, **place_in_product: int) -> int:
+        return evaluate(formulas[name], h=evaluate(formulas["h"], p=p), p=p, **place_in_product)
+
+    example = SPEC.table("Low-rank sums")
+    assert [int(row["a"]) for row in example] == [*range(len(example))]
+    assert [int(row["row(a)"]) for row in example] == [place("row(a)", len(example), a=a) for a in range(len(example))]
+    coarse, scale = pack.scales[-2:]
+    p, c = scale.patch, scale.channels(3)
+    planes = [np.zeros((1, *s.grid(p, p), len(s.codewords)), np.int64) for s in pack.scales]
+    planes[-1][0, 0, 0, 0] = 5
+
+    def drawn(scale: Scale, row: int) -> np.ndarray:
+        u, v = (pack.tables[f"{name}{scale.scale}"][row, :2].astype(np.int64) for name in "uv")
+        patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
+        out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
+        for a in range(p):
+            for b in range(channels * p):
+                column = place("channel(b)", p, b=b), place("row(a)", p, a=a), place("column(b)", p, b=b)
+                out[column] = patch[a, b]
+        return np.clip(out + 256 >> 9, -2047, 2047)
+
+    def shown(value: np.ndarray) -> np.ndarray:
+        matrix = fixed.colour_matrix(3)[:, : len(value)]
+        return np.clip(np.einsum("jc,cyx->yxj", matrix, value) + (257 << 12) >> 13, 0, 255)
+
+    graph = decoder.Graph(pack, container.RGB, smoothing=False, threads=1)
+    np.testing.assert_array_equal(graph.run(planes, 2, p, p)[0], shown(drawn(scale, 4)))
+    if c < 3:
+        # Chroma comes from the scale before, interpolated. Luma must not: so its part of V is zero here.
+        planes[-1][:], planes[-2][0, 0, 0, 0] = 0, 7
+        graph._inputs(2)["v2"][..., :8] = 0
+        got = graph.run(planes, 2, p, p)[0]
+        value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
+        value[0] = 0
+        np.testing.assert_array_equal(got, shown(value))
+
+
+def test_chroma_taps():
+    """The nine weights of each of the four pixels that a pixel of chroma becomes."""
+    weights = numbers(SPEC.formulas("Chroma")["chroma(c, 2 * y + q, 2 * x + r)"])
+    assert weights[:3] == [9, 3, 3]
+    taps = np.einsum("ia,jb->ijab", fixed.CHROMA_TAPS, fixed.CHROMA_TAPS)
+    assert taps[0, 0].ravel().tolist() == [1, 3, 0, 3, 9, 0, 0, 0, 0]
+    impulse = np.zeros((1, 3, 3), np.int64)
+    impulse[0, 1, 1] = 16
+    wanted = np.pad(taps[:, :, ::-1, ::-1].transpose(2, 0, 3, 1).reshape(6, 6), 0)
+    np.testing.assert_array_equal(reference.interpolate(impulse)[0], wanted)
+
+
+def test_taps():
+    taps = [numbers(line) for line in SPEC.blocks("Enlargement")[0].splitlines()]
+    assert taps == fixed.ENLARGE_TAPS.tolist() == reference.TAPS.tolist()
+
+
+def test_colour_matrix():
+    matrix = [numbers(line) for line in SPEC.blocks("Pixels")[0].splitlines()]
+    assert matrix == fixed.colour_matrix(3).tolist() == reference.MATRIX.tolist()
+    assert matrix[0][:1] == fixed.colour_matrix(1).ravel().tolist()
+
+
+def test_bounds_of_exactness():
+    """The fixed parts of the sums; with them, what a model adds is refused from 2^24 on."""
+    gain = np.abs(fixed.ENLARGE_TAPS).sum(1).max()
+    formulas = SPEC.formulas("Exactness")
+    g = gain / 2**fixed.ENLARGE_BITS
+    assert evaluate(formulas["g"]) == g
+    enlarged = ((fixed.PLANE_LIMIT * g + 1) * g + 1) * 2 ** (fixed.FACTOR_BITS - fixed.PLANE_BITS)
+    sums = {row["sum"]: number(row["value"]) for row in SPEC.table("Exactness")}
+    assert sums["enlargement"] == evaluate(formulas["enlarged"], g=g) == enlarged < fixed.EXACT
+    assert sums["chroma"] == np.abs(fixed.CHROMA_TAPS).sum(1).max() ** 2 * fixed.PLANE_LIMIT + 8 < 2**15
+    colour = np.abs(fixed.colour_matrix(3)).sum(1).max() * fixed.PLANE_LIMIT + 128.5 * 2**13
+    assert sums["pixels"] == colour < fixed.EXACT
+    scale = Scale(1, 2, (1, 1))
+    zero = {1: (np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16))}
+
+    def product(total: int) -> None:
+        """Two iterations whose largest sums over four ranks add up to `total`."""
+        u, v = np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16)
+        u[:, :, 0], u[1, 3, 0] = 127, 1
+        rest = total
+        for k in range(2):
+            for r in range(4):
+                v[k, r, 0] = min(rest // int(u[k, r, 0]), 32767)
+                rest -= int(u[k, r, 0]) * int(v[k, r, 0])
+        assert rest == 0
+        export.check_exact((scale,), 3, {1: (-u, v)}, None)
+
+    def smoothing(weight: int, bias: int, name: str) -> None:
+        """Two hidden channels; the sums of one of the convolutions."""
+        w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, 12, 3, 3), 2, (12, 2, 3, 3), 12))
+        weights, biases = (w1, b1) if name == "w1" else (w2, b2)
+        weights[1, 1, 2, 0], weights[1, 0, 0, 0], biases[1] = -(weight // 2), weight - weight // 2, -bias
+        export.check_exact((scale,), 3, zero, (w1, b1, w2, b2))
+
+    limit, room = fixed.PLANE_LIMIT, fixed.EXACT - int(enlarged)
+    w1, w2 = fixed.EXACT // limit - 1, fixed.EXACT // limit - 2**9 - 1
+    b1 = -(-(fixed.EXACT - w1 * limit) // 2**9) - 1
+    b2 = -(-(fixed.EXACT - (w2 + 2**9) * limit) // 2**9) - 1
+    for check, least in (
+        (product, (room,)),
+        (lambda *sizes: smoothing(*sizes, "w1"), (w1, b1)),
+        (lambda *sizes: smoothing(*sizes, "w2"), (w2, b2)),
+    ):
+        check(*least[:-1], least[-1] - 1)
+        with pytest.raises(LrqError, match="not exact"):
+            check(*least)
