@@ -104,7 +104,8 @@ def bench(
     from ..measure.html import Gallery, page
 
     images, pack = _inputs(paths, model, [json_file, plot_file, html_file])
-    require("bjontegaard", *["scipy"] * bool(bpp), *["matplotlib"] * bool(plot_file or html_file))
+    drawing = ["matplotlib"] * bool(plot_file or html_file)
+    require("bjontegaard", "tabulate", *["scipy"] * bool(bpp), *drawing, *["jinja2"] * bool(html_file))
     with extra("encode"):
         from ..encoder import Encoder
     from ..decoder import Decoder
@@ -173,10 +174,11 @@ def speed(
     ships.
     """
     from ..measure import bench as measuring
-    from ..measure import report
+    from ..measure import speed_report
     from ..measure.speed import run
 
     images, pack = _inputs(paths, model, [json_file])
+    require("tabulate")
     with extra("encode"):
         from ..encoder import Encoder
     from ..decoder import Decoder
@@ -193,9 +195,9 @@ def speed(
             large,
             progress=lambda: bar and bar.update(1),
         )
-    click.echo(report.speed_table(timed, per_image))
+    click.echo(speed_report.table(timed, per_image))
     if json_file:
-        write_file(json_file, report.speed_json(timed).encode())
+        write_file(json_file, speed_report.to_json(timed).encode())
 
 
 def _inputs(paths: tuple[Path, ...], model: str, outputs: list[Path | None]) -> tuple[list[Path], Path]:

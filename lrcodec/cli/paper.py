@@ -54,7 +54,7 @@ def paper(
     check_outputs([work], [data], folders=True)
     with extra("encode"):
         import_module("lrcodec.training.train")
-    require(*["matplotlib"] * bool(plot_file or pictures))
+    require("tabulate", *["matplotlib"] * bool(plot_file or pictures))
     with goes_on(work):
         measured = suite.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper_report.table(measured.points))

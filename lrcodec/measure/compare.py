@@ -56,16 +56,16 @@ def _describe(image: np.ndarray) -> str:
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """The figures as text, a line a file under a heading; `-` for an MS-SSIM that there is not."""
-    cells = [("file", "bytes", "bpp", "PSNR dB", "MS-SSIM")]
+    """The figures as text, a line a file under a heading; `-` for an MS-SSIM that there is not.
+
+    File names stand last, where their length moves no column.
+    """
+    line = "{:>13}  {:>8}  {:>7}  {:>7}  {}"
+    lines = [line.format("bytes", "bpp", "PSNR dB", "MS-SSIM", "file")]
     for row in rows:
         similar = "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
-        cells.append((row.file, f"{row.bytes:,}", f"{row.bpp:.3f}", f"{row.psnr:.2f}", similar))
-    name, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return "\n".join(
-        "  ".join([first.ljust(name), *(text.rjust(width) for text, width in zip(rest, widths, strict=True))])
-        for first, *rest in cells
-    )
+        lines.append(line.format(f"{row.bytes:,}", f"{row.bpp:.3f}", f"{row.psnr:.2f}", similar, row.file))
+    return "\n".join(lines)
 
 
 def to_json(reference: str, rows: Sequence[Comparison]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 from ..errors import extra
+from ..measure.tables import Column, Table, cell, table_of
 from .suite import SHOWN, Point, Suite
 
 
@@ -37,58 +38,51 @@ def cheapest_not_worse(points: Sequence[Point], reference: Point) -> Point | Non
 
 
 COLUMNS = (
-    ("model", "model", ""),
-    ("setting", "setting", ""),
-    ("bytes", "bytes", ".1f"),
-    ("bpp", "bpp", ".3f"),
-    ("ratio", "ratio", ".1f"),
-    ("raw bpp", "raw_bpp", ".3f"),
-    ("raw ratio", "raw_ratio", ".1f"),
-    ("MSE", "mse", ".2e"),
-    ("PSNR dB", "psnr", ".2f"),
-    ("MAC/px", "macs", ",.0f"),
-    ("usage", "usage", ".1%"),
+    Column("model", "model"),
+    Column("setting", "setting"),
+    Column("bytes", "bytes", ".1f"),
+    Column("bpp", "bpp", ".3f"),
+    Column("ratio", "ratio", ".1f"),
+    Column("raw bpp", "raw_bpp", ".3f"),
+    Column("raw ratio", "raw_ratio", ".1f"),
+    Column("MSE", "mse", ".2e"),
+    Column("PSNR dB", "psnr", ".2f"),
+    Column("MAC/px", "macs", ",.0f"),
+    Column("usage", "usage", ".1%"),
 )
-
-
-def table(points: Sequence[Point]) -> str:
-    """Markdown: a table for each data set, then the sizes at equal quality, then MACs beside the baseline's."""
-    parts = []
-    for name in dict.fromkeys(p.dataset for p in points):
-        own = [p for p in points if p.dataset == name]
-        parts += [f"### {name}\n", _markdown(own), _equal_quality(own), _macs(own)]
-    return "\n".join(parts)
-
-
-def _markdown(points: Sequence[Point]) -> str:
-    lines = ["| " + " | ".join(heading for heading, _, _ in COLUMNS) + " |"]
-    lines.append("|" + "|".join(" --- " if not form else " ---: " for _, _, form in COLUMNS) + "|")
-    for point in points:
-        cells = ((getattr(point, name), form) for _, name, form in COLUMNS)
-        lines.append("| " + " | ".join("-" if value is None else format(value, form) for value, form in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 TARGETS = {
     "celeba64": (("mse", 3.6e-3), ("psnr", 27.0), ("psnr", 30.0)),
     "cifar10": (("mse", 3.6e-3), ("psnr", 27.0)),
     "mnist": (("mse", 3.6e-3), ("mse", 1e-3), ("mse", 6e-4)),
 }
+"""Where each data set's curves are compared: a field of `Point`, and its value."""
 
 
-def _equal_quality(points: Sequence[Point]) -> str:
+def table(points: Sequence[Point]) -> str:
+    """Markdown: a table for each data set, then the sizes at equal quality, then MACs beside the baseline's.
+
+    Raises EncoderMissingError if the package tabulate is missing.
+    """
+    parts = []
+    for name in dict.fromkeys(p.dataset for p in points):
+        group = [p for p in points if p.dataset == name]
+        parts += [f"### {name}", table_of(group, COLUMNS).markdown(), _equal_quality(group).markdown(), _macs(group)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _equal_quality(points: Sequence[Point]) -> Table:
     """Bytes at equal quality, every curve read between its points."""
     targets = TARGETS[points[0].dataset]
     curves: dict[str, list[Point]] = {}
     for point in points:
         if point.model not in ("paper", "vq-vae"):
             curves.setdefault(point.model + point.setting.partition(",")[2], []).append(point)
-    heads = [f"MSE {value:.1e}" if field == "mse" else f"{value:g} dB" for field, value in targets]
-    lines = ["| bytes at | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(targets)]
-    for model, curve in curves.items():
-        sizes = [bytes_at(curve, field, value) for field, value in targets]
-        lines.append(f"| {model} | " + " | ".join("-" if size is None else f"{size:.0f}" for size in sizes) + " |")
-    return "\n".join(lines) + "\n"
+    headings = [f"MSE {value:.1e}" if field == "mse" else f"{value:g} dB" for field, value in targets]
+    lines = [
+        [model, *(cell(bytes_at(curve, field, value), ".0f") for field, value in targets)]
+        for model, curve in curves.items()
+    ]
+    return Table(["bytes at", *headings], lines)
 
 
 def _macs(points: Sequence[Point]) -> str:
@@ -101,7 +95,7 @@ def _macs(points: Sequence[Point]) -> str:
             lines.append(line + "nothing here is as small and as good")
         else:
             lines.append(line + f"{_brief(found)}, **{reference.macs / found.macs:.0f} times fewer**")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _brief(point: Point) -> str:
