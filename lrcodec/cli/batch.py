@@ -116,15 +116,7 @@ class Batch:
         """Sources, and what was remarked of them."""
         self.skipped = 0
         self.failures: list[Failure] = []
-        inputs: list[Source] = []
-        for source in sources:
-            found = _try(title(source), _look, source, recursive, wanted)
-            if not isinstance(found, Failure):
-                inputs += found
-            elif len(sources) == 1:
-                fail(found)
-            else:
-                self._refuse(found)
+        inputs = self._find(sources, recursive, wanted)
         outputs = [output] if output else name_outputs(inputs, out_dir, suffix)
         self.files = list(zip([source.path for source in inputs], outputs, strict=True))
         self.count = len(self.files) + len(self.failures)
@@ -188,6 +180,19 @@ class Batch:
             text = f"{done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left: {text}"
         if not self.quiet:
             show(text)
+
+    def _find(self, sources: Sequence[Path], recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
+        """Files, and what folders hold. Of several folders, one that is of no use does not stop the others."""
+        inputs: list[Source] = []
+        for source in sources:
+            found = _try(title(source), find, source, recursive, wanted) if _is_folder(source) else [Source(source)]
+            if not isinstance(found, Failure):
+                inputs += found
+            elif len(sources) == 1:
+                fail(found)
+            else:
+                self._refuse(found)
+        return inputs
 
     def _groups(self, read: Callable[[bytes], Loaded[Item]], together: int) -> Iterator[list[Task[Item]]]:
         """What is to be converted, together where it is small."""
@@ -266,10 +271,6 @@ def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Fa
             return call(*arguments)
     except FAILURES as error:
         return explain(error)
-
-
-def _look(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
-    return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
 
 
 def _is_folder(source: Path) -> bool:
