@@ -27,12 +27,18 @@ def large() -> np.ndarray:
     return np.ascontiguousarray(data.astronaut()[40:205, 120:290])
 
 
+@pytest.fixture(scope="session")
+def large_file(large: np.ndarray) -> bytes:
+    """`large`, encoded in one pass."""
+    return lrcodec.encode(large, quality=30, effort=0)
+
+
 @pytest.fixture
-def folder(large: np.ndarray, photo: np.ndarray, photo_file: Path, tmp_path: Path) -> Path:
+def folder(large: np.ndarray, large_file: bytes, photo: np.ndarray, photo_file: Path, tmp_path: Path) -> Path:
     """large.png, large.lrq, large.jpg; photo.png, photo.lrq; grey.png, half as bright as the photo's green."""
     Image.fromarray(large).save(tmp_path / "large.png")
     Image.fromarray(large).save(tmp_path / "large.jpg", quality=50)
-    (tmp_path / "large.lrq").write_bytes(lrcodec.encode(large, quality=30, effort=0))
+    (tmp_path / "large.lrq").write_bytes(large_file)
     Image.fromarray(photo).save(tmp_path / "photo.png")
     (tmp_path / "photo.lrq").write_bytes(photo_file.read_bytes())
     Image.fromarray(photo[..., 1] // 2).save(tmp_path / "grey.png")
