@@ -56,7 +56,7 @@ def _describe(image: np.ndarray) -> str:
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """The figures as text, a line a file under a heading; `-` for an MS-SSIM that there is not.
+    """The figures as text: a heading, then a line for each file, with `-` where MS-SSIM is nan.
 
     File names stand last, where their length moves no column.
     """
@@ -78,11 +78,10 @@ def to_json(reference: str, rows: Sequence[Comparison]) -> str:
 
 
 def picture(reference: np.ndarray, images: Sequence[np.ndarray], amplify: int) -> Iterator[np.ndarray]:
-    """For each image reference, image and difference side by side, one below the other: the strips of one picture.
+    """The strips of one picture: reference, image and difference side by side, and so for each image below the last.
 
-    All are uint8 and of one shape, (H, W) or (H, W, 3); the picture has 3 W columns and as many times H rows as there
-    are images. The difference is absolute, sample by sample, `amplify` times and at most 255: black where they are
-    equal.
+    All are uint8 and of one shape, (H, W) or (H, W, 3); the picture has 3 W columns, and H rows for each image.
+    The difference is absolute, sample by sample, times `amplify` and at most 255: black where the two are equal.
     """
     for image in images:
         for top in range(0, len(image), ROWS):

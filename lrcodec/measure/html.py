@@ -1,6 +1,6 @@
 """What bench.py measured, as one page that needs nothing else: curves, tables, and pictures to compare by eye.
 
-No script, no network: the pictures are data: URIs, radio buttons and style sheets switch them.
+The page has no script and needs no network. Its pictures are data: URIs; radio buttons and style sheets switch them.
 """
 
 import base64
@@ -15,19 +15,20 @@ import numpy as np
 from PIL import Image
 
 from ..errors import extra
-from .bench import METRICS, OWN, Result, Row, bd_rates, means
+from .bench import LRQ, METRICS, Result, Row, bd_rates, means
 from .classic import Pixels
 from .report import COLUMNS, NOTES, bd_note, bd_table, curve_name, draw, image_count, machine, versions
 from .tables import table_of
 
 MAX_IMAGES = 48
-"""Of more images only the first are shown."""
+"""The page shows this many images at most, the first ones."""
 MAX_SIDE, MIN_SIDE = 384, 96
+"""Pixels: a picture's sides are at most the first, and never limited below the second."""
 PICTURE_PIXELS = 2**24
-"""Of all pictures together: the more there are, the smaller their sides. A photograph takes 0.2 bytes for each."""
+"""All pictures together have about this many pixels at most. A photograph takes 0.2 bytes a pixel."""
 WEBP_QUALITY = 85
 LEVELS = 3
-"""Rates to choose from: those of so many of lrq's qualities, from lowest to highest."""
+"""The page offers the rates of this many of lrq's qualities, from the lowest to the highest."""
 
 Curve = tuple[str, int | None]
 """Codec and rank, as in `Row`."""
@@ -42,7 +43,7 @@ class Choice(NamedTuple):
 
 @dataclass
 class Shown:
-    """One image: its whole size in pixels, its middle, and for each curve and level the file of the closest rate."""
+    """An image: width and height in pixels, its middle, and for each curve and level the file of the closest rate."""
 
     name: str
     width: int
@@ -52,10 +53,10 @@ class Shown:
 
 
 class Gallery:
-    """Keeps the pictures that the page shows while bench measures: `add` is its `look`. Memory is bounded.
+    """Keeps the pictures for the page while bench measures: `add` is the `look` of `bench`. Memory is bounded.
 
-    images, curves: how many of each will come. qualities: of lrq, 0..100; the files of the first rank at some of them
-    are what the other files' rates have to be close to.
+    images, curves: how many of each will come. qualities: of lrq, 0..100. The page offers `LEVELS`
+    of these: the file of lrq's first rank sets the size, and of every other curve the file of the closest size is kept.
     """
 
     def __init__(self, images: int, curves: int, qualities: Sequence[float]):
@@ -70,7 +71,7 @@ class Gallery:
         self._reference: dict[int, float] = {}
 
     def add(self, row: Row, image: Pixels, decoded: Pixels) -> None:
-        """Take in one file. Those of an image come one after the other, lrq's first rank first."""
+        """Take in one file. The files of an image must come one after the other, those of lrq's first rank first."""
         if image is not self._last:
             self._last, self._reference = image, {}
             if len(self.images) == MAX_IMAGES:
@@ -79,7 +80,7 @@ class Gallery:
                 self.images.append(Shown(row.image, image.shape[1], image.shape[0], self._middle(image)))
         if self.left_out:
             return
-        if row.codec == OWN and row.setting in self.qualities:
+        if row.codec == LRQ and row.setting in self.qualities:
             self._reference.setdefault(self.qualities.index(row.setting), row.bytes)
         choices = self.images[-1].choices.setdefault((row.codec, row.rank), {})
         for level, size in self._reference.items():
@@ -111,8 +112,8 @@ def page(result: Result, gallery: Gallery, per_image: bool = False, bpp: tuple[f
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.jinja").render(
-        own=OWN,
-        title=f"{OWN} bench: {image_count(result)}",
+        lrq=LRQ,
+        title=f"{LRQ} bench: {image_count(result)}",
         images=f"{image_count(result)}: {', '.join(names[:MAX_IMAGES])}{', ...' * (len(names) > MAX_IMAGES)}",
         skipped=result.skipped,
         curves=[_curves(result, metric) for metric in METRICS if _is_known(mean_rows, metric)],
@@ -164,8 +165,8 @@ def _shown(gallery: Gallery, mean_rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _rate(quality: float, mean_rows: Sequence[Row]) -> str:
-    bpp = next((row.bpp for row in mean_rows if (row.codec, row.setting) == (OWN, quality)), math.nan)
-    return f"{bpp:.3f} bpp ({OWN} -q {quality:g})"
+    bpp = next((row.bpp for row in mean_rows if (row.codec, row.setting) == (LRQ, quality)), math.nan)
+    return f"{bpp:.3f} bpp ({LRQ} -q {quality:g})"
 
 
 def _size(shown: Shown) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import extra
 from ..runtime import cores
-from .bench import METRICS, OWN, BdRate, Result, bd_rates, curves, levels, means
+from .bench import LRQ, METRICS, BdRate, Result, bd_rates, curves, levels, means
 from .tables import Column, Table, table_of
 
 COLUMNS = (
@@ -42,9 +42,10 @@ PACKAGES = (
 
 
 def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | None = None) -> str:
-    """The means of each codec, rank and quality, then the BD-rates; with `per_image` every image's rows before them.
+    """The means of each codec, rank and quality, then the BD-rates.
 
-    bpp: the range of lrq's mean bits per pixel that the BD-rates are taken over, as in `bench.bd_rates`.
+    per_image: every image's rows come before them. bpp: the range of lrq's mean bits per pixel that the BD-rates are
+    taken over, as in `bench.bd_rates`.
     Raises EncoderMissingError if the package bjontegaard or tabulate is missing.
     """
     mean_rows = means(result.rows)
@@ -71,7 +72,7 @@ def bd_table(rates: Iterable[BdRate]) -> Table:
     headings = ["codec", "against", *(text for metric in metrics for text in (METRICS[metric], "from dB", "to dB"))]
     lines = []
     for (rank, anchor), found in pairs.items():
-        cells = [curve_name(OWN, rank), anchor]
+        cells = [curve_name(LRQ, rank), anchor]
         for metric in metrics:
             bd = found[metric]
             overlap = bd.percent is not None
@@ -82,9 +83,9 @@ def bd_table(rates: Iterable[BdRate]) -> Table:
 
 def bd_note(bpp: tuple[float, float] | None) -> str:
     """What the figures of `bd_table` are. bpp: as in `table`."""
-    where = "" if bpp is None else f", where {OWN} takes {bpp[0]:g} to {bpp[1]:g} bpp"
+    where = "" if bpp is None else f", where {LRQ} takes {bpp[0]:g} to {bpp[1]:g} bpp"
     return (
-        f"BD-rates from the means{where}. Negative: {OWN} needs fewer bits.\n"
+        f"BD-rates from the means{where}. Negative: {LRQ} needs fewer bits.\n"
         "MS-SSIM in dB is -10 log10(1 - MS-SSIM). A dash: no quality that both curves reach."
     )
 
@@ -92,8 +93,8 @@ def bd_note(bpp: tuple[float, float] | None) -> str:
 def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
     """An object of versions, machine, skipped, rows, means, bd_bpp and bd_rates; keys as the fields of Row and BdRate.
 
-    bpp: as in `table`; it stands in bd_bpp. What is undefined or infinite is null, since JSON has no word for it.
-    Holds no host name and no path. Raises EncoderMissingError if the package bjontegaard is missing.
+    bpp: as in `table`; it becomes bd_bpp. What is undefined or infinite is null, since JSON has no word for it.
+    The object holds no host name and no path. Raises EncoderMissingError if the package bjontegaard is missing.
     """
     mean_rows = means(result.rows)
     document = {
@@ -130,14 +131,14 @@ def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
     name = {"psnr": "PSNR in dB, RGB (mean)", "ms_ssim": "MS-SSIM in dB (of the mean)"}[metric]
     axes = figure.add_subplot(xscale="log", xlabel="bits per pixel, whole file (mean)", ylabel=name)
     for (codec, rank), points in curves(means(result.rows)).items():
-        own = codec == OWN
+        ours = codec == LRQ
         rates, decibels = levels(points, metric)
         axes.plot(
             rates,
             [value if math.isfinite(value) else math.nan for value in decibels],
-            "o-" if own else "s--",
-            linewidth=2 if own else 1,
-            markersize=5 if own else 3,
+            "o-" if ours else "s--",
+            linewidth=2 if ours else 1,
+            markersize=5 if ours else 3,
             label=curve_name(codec, rank),
         )
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
@@ -162,7 +163,7 @@ def curve_name(codec: str, rank: int | None) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on, without names of hosts or paths."""
+    """The machine that measured, without names of hosts or paths."""
     return {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -176,11 +177,11 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the `PACKAGES` that are installed."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of those `PACKAGES` that are installed."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,6 +1,6 @@
-"""Decoding times: warm, beside the classic codecs; of a large image; of whole processes. Times in, times out.
+"""Decoding times: warm, beside the classic codecs; of a large image; of whole processes. speed_report.py prints them.
 
-What is compared runs in turns (timing.py); the figures are medians over the rounds. speed_report.py prints them.
+What is compared runs in turns (timing.py). The figures are medians over the rounds.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..decoder import Decoder
-from .bench import OWN
+from .bench import LRQ
 from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
 from .process import Process, measure_process
 from .timing import Call, rounds, watched_decode
@@ -28,20 +28,20 @@ SMALL = 64
 Encode = Callable[[Pixels, float, bool], bytes]
 """encode(image, quality 0..100, smoothing) -> file"""
 Decoders = Mapping[int, Decoder]
-"""By the number of their threads; one of them has one."""
+"""Decoders by the number of their threads. One of them has one thread."""
 
 
 @dataclass(frozen=True)
 class Time:
-    """Warm decodes of a file to a uint8 array, or, with `image` = `MEDIAN`, the medians of those over several images.
+    """Warm decodes of a file to a uint8 array; with `image` = `MEDIAN` every figure is a median over several images.
 
     image: file name without folders.
-    codec: "lrq", "lrq no smoothing" or a key of `CLASSIC`. threads: that it may have.
-    quality: of the lrq file. setting: on the codec's own scale; a classic codec's file is as large as possible alike.
+    codec: "lrq", "lrq no smoothing" or a key of `CLASSIC`. threads: how many it may have.
+    quality: of the lrq file. setting: on the codec's own scale, where its file comes nearest to the lrq file in size.
     bytes: of the file. ms: milliseconds. speed: megapixels (10^6) a second.
     to_webp, to_avif: ms as a multiple of that codec's for the same image and quality; None where it was not measured.
-    entropy_ms, graph_ms, array_ms: of which for container and entropy decoding, in ONNX Runtime, and for all else,
-    mostly the pixels' way into an array; medians of their own, so they add up to ms roughly. None for classic codecs,
+    entropy_ms, graph_ms, array_ms: the parts of ms: container and entropy decoding, ONNX Runtime, and all else, mostly
+    the pixels' way into an array. Each is a median by itself, so they add up to ms roughly. None for classic codecs,
     and where threads work on several strips side by side.
     """
 
@@ -65,9 +65,9 @@ FIGURES = tuple(field.name for field in fields(Time))[4:]
 
 @dataclass(frozen=True)
 class Large:
-    """Decodes of a large image made of mirror images of a small one, and of the small one, both with smoothing.
+    """Decodes of a small image, and of a large one that is made of its mirror images; both with smoothing.
 
-    megapixels, small_megapixels: 10^6 pixels. bytes: of the large file.
+    megapixels, small_megapixels: sizes of the images, in 10^6 pixels. bytes: of the large file.
     ms, small_ms: milliseconds a megapixel, by the number of threads.
     """
 
@@ -98,10 +98,10 @@ def run(
     megapixels: float | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Speed:
-    """Time every image at every quality, and the first one enlarged, and in whole processes, at the first quality.
+    """Time every image at every quality; then, at the first quality, the first image enlarged, and whole processes.
 
     images: name and uint8 (H, W) or (H, W, 3). models: folders of packs that `lrq decode` must be told of.
-    megapixels: size of the large image; None for none. progress: called after each image and quality.
+    megapixels: size of the enlarged image; None for none. progress: called after each image and quality.
     Raises UsageError for an unknown classic codec, LrqError if a process fails.
     """
     available, skipped = split_available(classic)
@@ -123,15 +123,15 @@ def run(
 def measure(
     name: str, image: Pixels, quality: float, encode: Encode, decoders: Decoders, classic: Sequence[str]
 ) -> list[Time]:
-    """The times of an image with smoothing and without, and of classic codecs, on one thread, at its size of file."""
-    files = {OWN: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
+    """The times of an image with smoothing and without, and of classic codecs on one thread, at equal file sizes."""
+    files = {LRQ: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
     for codec in classic:
-        size = len(files[OWN][1])
+        size = len(files[LRQ][1])
         files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, size)
     calls: dict[Call, Callable[[], object]] = {}
     graphs: dict[Call, list[float]] = {}
     for threads, decoder in decoders.items():
-        for codec in (OWN, PLAIN):
+        for codec in (LRQ, PLAIN):
             call, data = Call(codec, threads), files[codec][1]
             calls[call] = partial(watched_decode, decoder, data, graphs.setdefault(call, []))
             if threads == 1 or len(decoder._read(data)[1]) == 1:
@@ -141,16 +141,18 @@ def measure(
     ms = {call: 1000 * median(values) for call, values in seconds.items()}
     result = []
     for call in (call for call in calls if not call.entropy):
-        (setting, data), own = files[call.what], ms[call]
-        ratios = [own / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
+        (setting, data), decode_ms = files[call.what], ms[call]
+        ratios = [decode_ms / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
         parts: list[float | None] = [None] * 3
         if (entropy := ms.get(call._replace(entropy=True))) is not None:
             graph = graphs[call][-ROUNDS:]
             # Round by round: on a busy machine the difference of two medians would be mostly chance.
-            outside = 1000 * median(whole - part for whole, part in zip(seconds[call], graph, strict=True))
+            outside = 1000 * median(total - part for total, part in zip(seconds[call], graph, strict=True))
             parts = [entropy, 1000 * median(graph), outside - entropy]
-        speed = image.shape[0] * image.shape[1] / own / 1000
-        result.append(Time(name, call.what, call.threads, quality, setting, len(data), own, speed, *ratios, *parts))
+        speed = image.shape[0] * image.shape[1] / decode_ms / 1000
+        result.append(
+            Time(name, call.what, call.threads, quality, setting, len(data), decode_ms, speed, *ratios, *parts)
+        )
     return result
 
 
@@ -166,7 +168,7 @@ def medians(times: Iterable[Time]) -> list[Time]:
 
 
 def measure_large(image: Pixels, megapixels: float, quality: float, encode: Encode, decoders: Decoders) -> Large:
-    """The times of `image` and of its enlargement to about so many megapixels."""
+    """The times of `image` and of its enlargement to about this many megapixels (10^6)."""
     images = {"large": mirrored(image, megapixels), "small": image}
     files = {what: encode(pixels, quality, True) for what, pixels in images.items()}
     area = {what: pixels.shape[0] * pixels.shape[1] / 1e6 for what, pixels in images.items()}
@@ -177,9 +179,9 @@ def measure_large(image: Pixels, megapixels: float, quality: float, encode: Enco
 
 
 def nearest(encode: Callable[[int], bytes], scale: Sequence[int], size: int) -> tuple[int, bytes]:
-    """Of the settings `scale`, whose files grow from first to last, the one whose file comes nearest to `size` bytes.
+    """The setting whose file comes nearest to `size` bytes, and that file.
 
-    Returns the setting and its file. Tries about log2(len(scale)) of them.
+    scale: the settings, whose files grow from first to last. About log2(len(scale)) of them are tried.
 
     >>> nearest(bytes, range(0, 100, 10), 42)[0]
     40
@@ -197,7 +199,7 @@ def nearest(encode: Callable[[int], bytes], scale: Sequence[int], size: int) -> 
 
 
 def mirrored(image: Pixels, megapixels: float) -> Pixels:
-    """An image of about so many megapixels (10^6), with the sides' ratio of `image`: its mirror images side by side."""
+    """Mirror images of `image` side by side: about this many megapixels (10^6), with the same ratio of the sides."""
     factor = math.sqrt(megapixels * 1e6 / (image.shape[0] * image.shape[1]))
     places = [np.arange(max(1, round(side * factor))) % (2 * side) for side in image.shape[:2]]
     y, x = (np.minimum(at, 2 * side - 1 - at) for at, side in zip(places, image.shape[:2], strict=True))
@@ -205,5 +207,5 @@ def mirrored(image: Pixels, megapixels: float) -> Pixels:
 
 
 def _median(values: list[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    defined = [value for value in values if value is not None]
+    return median(defined) if defined else None

@@ -13,7 +13,9 @@ from .suite import SHOWN, Point, Suite
 
 
 def bytes_at(points: Sequence[Point], field: str, value: float) -> float | None:
-    """Bytes at which a curve reaches `value` of mse or psnr: log-linear between neighbours; None if it does not.
+    """Bytes at which a curve reaches a value of mse or psnr, log-linear between its points; None if it does not.
+
+    field: "mse" or "psnr", as in `Point`.
 
     >>> a, b = (Point("d", "m", "", s, 0, 0, None, None, e, None, None, None) for s, e in ((100, 4e-3), (200, 1e-3)))
     >>> round(bytes_at([a, b], "mse", 2e-3))
@@ -31,7 +33,10 @@ def bytes_at(points: Sequence[Point], field: str, value: float) -> float | None:
 
 
 def cheapest_not_worse(points: Sequence[Point], reference: Point) -> Point | None:
-    """Of the paper's and our points with no more bytes and no more MSE than `reference`, the one with least MACs."""
+    """The point with the fewest MACs among those of the paper's models and ours that are no larger and no worse.
+
+    That is: with no more bytes and no more MSE than `reference`, on its data set. None if there is no such point.
+    """
     same = [p for p in points if p.dataset == reference.dataset and p.model in ("paper", "lrq")]
     good = [p for p in same if p.bytes <= reference.bytes and p.mse <= reference.mse]
     return min(good, key=lambda p: p.macs or math.inf, default=None)
@@ -86,7 +91,7 @@ def _equal_quality(points: Sequence[Point]) -> Table:
 
 
 def _macs(points: Sequence[Point]) -> str:
-    """For each baseline, what is no larger and no worse than it, and how many times fewer MACs it needs."""
+    """For each baseline: what is no larger and no worse, and how many times fewer MACs that needs."""
     lines = []
     for reference in (p for p in points if p.model == "vq-vae"):
         found = cheapest_not_worse(points, reference)
@@ -116,7 +121,7 @@ def from_json(text: str) -> list[Point]:
 
 
 def plot(points: Sequence[Point]) -> bytes:
-    """A PNG: the paper's figure 4, bits per pixel against MACs per pixel, colour = MSE, a panel a data set."""
+    """A PNG of the paper's figure 4: MACs over bits, both per pixel, a panel for each data set; the colour is MSE."""
     with extra("bench"):
         from matplotlib import colors
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -129,14 +134,14 @@ def plot(points: Sequence[Point]) -> bytes:
     for at, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), at + 1, xscale="log", yscale="log", title=name)
         axes.set(xlabel="bits per pixel, whole file", ylabel="decoder MACs per pixel" if not at else "")
-        own = [p for p in points if p.dataset == name and p.macs is not None]
-        norm = colors.LogNorm(min(p.mse for p in own), max(p.mse for p in own))
+        panel = [p for p in points if p.dataset == name and p.macs is not None]
+        norm = colors.LogNorm(min(p.mse for p in panel), max(p.mse for p in panel))
         for model, marker in (("vq-vae", "s"), ("paper", "o"), ("lrq", "^")):
-            some = [p for p in own if p.model == model]
+            group = [p for p in panel if p.model == model]
             dots = axes.scatter(
-                [p.bpp for p in some],
-                [p.macs or 0.0 for p in some],
-                c=[p.mse for p in some],
+                [p.bpp for p in group],
+                [p.macs or 0.0 for p in group],
+                c=[p.mse for p in group],
                 norm=norm,
                 marker=marker,
                 label=model,
@@ -156,9 +161,9 @@ def plot(points: Sequence[Point]) -> bytes:
 
 
 def pictures(suite: Suite) -> bytes:
-    """A PNG: the paper's figure 3, test images side by side as every model draws them.
+    """A PNG of the paper's figure 3: test images side by side, as every model decodes them.
 
-    Holds images of the data sets: mind their licences.
+    It holds images of the data sets: mind their licences.
     """
     with extra("bench"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
