@@ -23,7 +23,7 @@ ANCHOR = click.option(
     multiple=True,
     default=ANCHORS,
     show_default="all",
-    help="A codec to compare with.",
+    help="Codec to compare with.",
 )
 PER_IMAGE = click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 JSON = click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
@@ -96,8 +96,8 @@ def bench(
 ) -> None:
     """Measure rate and distortion beside other codecs.
 
-    They are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without arguments, on the photographs that scikit-image ships.
-    --rank and -q may be given several times.
+    The others are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without IMAGES, the photographs that scikit-image ships are
+    measured. --rank, -q and --anchor may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import report
@@ -147,13 +147,18 @@ def bench(
     multiple=True,
     default=(50,),
     show_default="50",
-    help="Quality of the files, also fractions; may be given several times.",
+    help="Quality of the files, also fractions.",
 )
 @EFFORT
 @MODEL
 @DEVICE
 @ANCHOR
-@click.option("--large", type=Number(1, 250), help="Also an image of so many megapixels. Default: none.")
+@click.option(
+    "--large",
+    metavar="MEGAPIXELS",
+    type=Number(1, 250),
+    help="Also time an image of this size. Default: none.",
+)
 @PER_IMAGE
 @JSON
 def speed(
@@ -170,8 +175,8 @@ def speed(
 ) -> None:
     """Time decoding beside other codecs, at equal sizes of files.
 
-    Warm decodes on one thread and on two, and whole processes. Without arguments, on the photographs that scikit-image
-    ships.
+    Times warm decodes, on one thread and on two, and whole processes. Without IMAGES, the photographs that
+    scikit-image ships are decoded. -q and --anchor may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import speed_report
