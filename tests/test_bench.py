@@ -308,6 +308,10 @@ def test_table_without_overlap(row):
     assert table(Result([])).startswith("Means over 0 images")
 
 
+def test_images_that_share_a_name_count_each(row):
+    assert table(Result([row, row])).startswith("Means over 2 images\n")
+
+
 def test_json(measured, row, tmp_path):
     document = json.loads(to_json(measured.result), parse_constant=pytest.fail)
     assert set(document) == {"versions", "machine", "skipped", "rows", "means", "bd_bpp", "bd_rates"}

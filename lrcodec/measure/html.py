@@ -107,14 +107,15 @@ def page(result: Result, gallery: Gallery, per_image: bool = False, bpp: tuple[f
     with extra("bench"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
     mean_rows = means(result.rows)
+    count = image_count(result.rows, mean_rows)
     names = list(dict.fromkeys(row.image for row in result.rows))
     environment = Environment(
         loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.jinja").render(
         lrq=LRQ,
-        title=f"{LRQ} bench: {image_count(result)}",
-        images=f"{image_count(result)}: {', '.join(names[:MAX_IMAGES])}{', ...' * (len(names) > MAX_IMAGES)}",
+        title=f"{LRQ} bench: {count}",
+        images=f"{count}: {', '.join(names[:MAX_IMAGES])}{', ...' * (len(names) > MAX_IMAGES)}",
         skipped=result.skipped,
         curves=[_curves(result, metric) for metric in METRICS if _is_known(mean_rows, metric)],
         bd_rates=bd_table(bd_rates(mean_rows, bpp)),

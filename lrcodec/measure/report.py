@@ -4,7 +4,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -51,15 +51,15 @@ def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | No
     mean_rows = means(result.rows)
     rates = bd_rates(mean_rows, bpp)
     parts = [table_of(result.rows, COLUMNS).text()] if per_image else []
-    parts += [f"Means over {image_count(result)}", table_of(mean_rows, COLUMNS[1:]).text(), NOTES]
+    parts += [f"Means over {image_count(result.rows, mean_rows)}", table_of(mean_rows, COLUMNS[1:]).text(), NOTES]
     parts += [bd_note(bpp), bd_table(rates).text()] if rates else []
     parts += [f"not measured: {codec} (this build of Pillow cannot write it)" for codec in result.skipped]
     return "\n\n".join(parts)
 
 
-def image_count(result: Result) -> str:
-    """How many images were measured, in words: "1 image"."""
-    count = len({row.image for row in result.rows})
+def image_count(rows: Sequence[object], means: Sequence[object]) -> str:
+    """How many images were measured, as "1 image": each has a row in every mean, and two may share a name."""
+    count = len(rows) // max(len(means), 1)
     return f"{count} image{'' if count == 1 else 's'}"
 
 

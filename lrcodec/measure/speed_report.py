@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 
 from .process import REFERENCE, Process
-from .report import machine, versions
+from .report import image_count, machine, versions
 from .speed import ROUNDS, Large, Speed, medians
 from .tables import Column, Table, table_of
 
@@ -34,10 +34,10 @@ def table(speed: Speed, per_image: bool = False) -> str:
 
     per_image: every image's times before them. Raises EncoderMissingError if the package tabulate is missing.
     """
-    count = len({time.image for time in speed.times})
+    median_times = medians(speed.times)
     parts = [table_of(speed.times, COLUMNS).text()] if per_image else []
-    parts += [f"Medians over {count} image{'' if count == 1 else 's'}, {ROUNDS} rounds"]
-    parts += [table_of(medians(speed.times), COLUMNS[1:]).text(), NOTES]
+    parts += [f"Medians over {image_count(speed.times, median_times)}, {ROUNDS} rounds"]
+    parts += [table_of(median_times, COLUMNS[1:]).text(), NOTES]
     parts += _large(speed.large) if speed.large else []
     parts += _process(speed.process) if speed.process else []
     parts += [f"not measured: {codec} (this build of Pillow cannot write it)" for codec in speed.skipped]
