@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lrcodec.measure import html
-from lrcodec.measure.bench import OWN, Result, Row, bd_rates, bench, means
+from lrcodec.measure.bench import LRQ, Result, Row, bd_rates, bench, means
 from lrcodec.measure.classic import classic_encode
 from lrcodec.measure.html import Gallery, page
 
@@ -134,7 +134,7 @@ def test_tables_hold_the_figures(measured):
     assert {f"{row.psnr:.2f}" for row in [*mean_rows, *measured.result.rows]} <= set(cells)
     rates = bd_rates(mean_rows, (0.01, 20))
     assert {f"{bd.percent:+.1f} %" for bd in rates} <= set(cells) and rates
-    assert f"where {OWN} takes 0.01 to 20 bpp" in measured.page.text
+    assert f"where {LRQ} takes 0.01 to 20 bpp" in measured.page.text
     assert len(measured.page.all("table")) == 3
     without = page(measured.result, measured.gallery)
     assert without.count("<table>") == 2 and "where lrq takes" not in without
@@ -154,7 +154,7 @@ def test_the_closest_files_are_shown(measured):
         assert (shown.height, shown.width) == image.shape[:2]
         own = [row for row in rows if row.image == shown.name]
         for level, quality in enumerate(measured.gallery.qualities):
-            (wanted,) = (row.bytes for row in own if (row.codec, row.rank, row.setting) == (OWN, 1, quality))
+            (wanted,) = (row.bytes for row in own if (row.codec, row.rank, row.setting) == (LRQ, 1, quality))
             for (codec, rank), choices in shown.choices.items():
                 row, decoded = choices[level]
                 files = [r for r in own if (r.codec, r.rank) == (codec, rank)]
@@ -193,9 +193,9 @@ def test_the_page_stays_small(monkeypatch):
     for number in range(7):
         image = random.integers(0, 256, (150, 160, 3), np.uint8)
         for codec, rank, setting, size in (
-            (OWN, 2, 0, 900),
-            (OWN, 2, 50, 2000),
-            (OWN, 2, 100, 9000),
+            (LRQ, 2, 0, 900),
+            (LRQ, 2, 50, 2000),
+            (LRQ, 2, 100, 9000),
             ("jpeg", 0, 1, 950),
         ):
             row = Row(f"{number}.png", codec, setting, rank, size, 0.1, 9.0, 1e-2, 20.0, 0.5, *[1.0] * 4, 0.1, 0.1)

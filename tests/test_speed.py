@@ -12,22 +12,11 @@ from PIL import Image
 from lrcodec.cli import main as cli
 from lrcodec.errors import LrqError
 from lrcodec.format.container import INDICES, RGB, Chunk, Header, pack
-from lrcodec.measure import speed
-from lrcodec.measure.report import speed_json, speed_table
-from lrcodec.measure.speed import (
-    CHILD,
-    PLAIN,
-    STEPS,
-    Call,
-    Large,
-    Process,
-    Speed,
-    Time,
-    measure,
-    medians,
-    mirrored,
-    nearest,
-)
+from lrcodec.measure import process, speed, timing
+from lrcodec.measure.process import CHILD, STEPS, Process
+from lrcodec.measure.speed import PLAIN, Large, Speed, Time, measure, medians, mirrored, nearest
+from lrcodec.measure.speed_report import table, to_json
+from lrcodec.measure.timing import Call
 
 IMAGE = np.zeros((50, 100, 3), np.uint8)
 FILE = pack(Header(64, 48, RGB, 0, 1, 1, 0, bytes(8)), [Chunk(INDICES, b"x")])
@@ -78,7 +67,7 @@ class FakeDecoder:
 def clock(monkeypatch):
     """Time passes in the fakes alone, among them the classic codecs: WebP takes 2 ms, AVIF 4, the others 1."""
     clock = Clock()
-    monkeypatch.setattr(speed, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr(speed, "classic_encode", lambda image, codec, quality: codec.encode() + bytes(3 * abs(quality)))
     monkeypatch.setattr(
         speed, "classic_decode", lambda data, grey: clock.spend({b"w": 2, b"a": 4}.get(data[:1], 1)) or IMAGE
@@ -165,7 +154,7 @@ def test_rounds_take_turns():
     calls = {
         Call(name, threads): lambda name=name: seen.append(name) for name, threads in (("a", 1), ("b", 0), ("c", 2))
     }
-    seconds = speed.rounds(calls, 3)
+    seconds = timing.rounds(calls, 3)
     assert seen == ["a", "b", "c"] * 4
     assert {call: len(values) for call, values in seconds.items()} == dict.fromkeys(calls, 3)
 
@@ -174,7 +163,7 @@ def test_rounds_take_turns():
 def test_calls_get_no_more_cores_than_threads():
     before, seen = os.sched_getaffinity(0), {}
     calls = {Call("", n): lambda n=n: seen.update({n: len(os.sched_getaffinity(0))}) for n in (0, 1, 2)}
-    speed.rounds(calls, 1)
+    timing.rounds(calls, 1)
     assert seen == {0: len(before), 1: 1, 2: min(2, len(before))}
     assert os.sched_getaffinity(0) == before
 
@@ -205,12 +194,12 @@ def test_whole_processes(clock, monkeypatch):
         clock.spend({"decode": 300, "reference": 100, "inside": 350}[kind])
         return json.dumps(dict.fromkeys([name for name, _ in STEPS], 10.0)) if kind == "inside" else ""
 
-    monkeypatch.setattr(speed, "_python", python)
-    process = speed.measure_process(FILE, [Path("pack")])
-    assert (process.width, process.height) == (64, 48)
-    assert (process.decode_ms, process.reference_ms) == pytest.approx((300, 100))
-    rest = process.steps.pop(list(process.steps)[-1])
-    assert process.steps == {name: 10 for name, _ in STEPS} and rest == pytest.approx(350 - 10 * len(STEPS))
+    monkeypatch.setattr(process, "_python", python)
+    times = process.measure_process(FILE, [Path("pack")])
+    assert (times.width, times.height) == (64, 48)
+    assert (times.decode_ms, times.reference_ms) == pytest.approx((300, 100))
+    rest = times.steps.pop(list(times.steps)[-1])
+    assert times.steps == {name: 10 for name, _ in STEPS} and rest == pytest.approx(350 - 10 * len(STEPS))
     decode, reference, inside = commands[-3:]
     assert decode[2] == "decode" and decode[-2:] == ["--model", str(Path("pack").resolve())]
     assert reference == ["-c", "import numpy, PIL"]
@@ -223,14 +212,14 @@ def test_steps_of_a_process():
         "models": ["m"],
         "steps": [["a", "x = data, models"], ["b", "assert x == (b'\\0\\xff', ['m'])"]],
     }
-    assert list(json.loads(speed._python("-c", CHILD, json.dumps(given)))) == ["a", "b"]
+    assert list(json.loads(process._python("-c", CHILD, json.dumps(given)))) == ["a", "b"]
     with pytest.raises(LrqError, match="KeyError"):
-        speed._python("-c", CHILD, "{}")
+        process._python("-c", CHILD, "{}")
 
 
 def test_steps_are_those_of_the_decoder(photo_file):
     given = {"data": photo_file.read_bytes().hex(), "models": [], "steps": STEPS}
-    assert list(json.loads(speed._python("-c", CHILD, json.dumps(given)))) == [name for name, _ in STEPS]
+    assert list(json.loads(process._python("-c", CHILD, json.dumps(given)))) == [name for name, _ in STEPS]
 
 
 @pytest.fixture
@@ -241,13 +230,12 @@ def measured():
 
 
 def test_speed_table(measured):
-    text = speed_table(measured)
+    text = table(measured)
     assert text.startswith(f"Medians over 1 image, {speed.ROUNDS} rounds\n")
     for line in (
-        "1 thread: large 30.00, small 20.00, ratio 1.50",
-        "2 threads: large 15.00, small 16.00, ratio 0.94",
-        "speed-up of the large one by threads: 2.00 with 2",
-        "speed-up of the small one by threads: 1.25 with 2",
+        "threads  large  small  large / small  large faster  small faster",
+        "      1  30.00  20.00           1.50          1.00          1.00",
+        "      2  15.00  16.00           0.94          2.00          1.25",
         "not measured: jxl (this build of Pillow cannot write it)",
     ):
         assert line in text.splitlines()
@@ -257,13 +245,13 @@ def test_speed_table(measured):
         "250.5",
         "100.5",
     ]
-    assert "a.png" not in text and "a.png" in speed_table(measured, per_image=True)
+    assert "a.png" not in text and "a.png" in table(measured, per_image=True)
     assert max(map(len, text.splitlines())) <= 130
-    assert "large" not in speed_table(Speed([])) and speed_table(Speed([])).startswith("Medians over 0 images")
+    assert "large" not in table(Speed([])) and table(Speed([])).startswith("Medians over 0 images")
 
 
 def test_speed_json(measured):
-    document = json.loads(speed_json(measured), parse_constant=pytest.fail)
+    document = json.loads(to_json(measured), parse_constant=pytest.fail)
     assert set(document) == {"versions", "machine", "rounds", "skipped", "times", "medians", "large", "process"}
     assert [tuple(time.values()) for time in document["times"]] == [astuple(time) for time in measured.times]
     assert document["medians"][1]["ms"] == 1.25 and document["medians"][1]["image"] == "median"
@@ -314,13 +302,13 @@ def test_command(picture, clock, monkeypatch):
             encoded.append((image.shape, quality, rank, effort, smoothing))
             return b"\1" * 100
 
-    def process(data, models):
+    def fake_process(data, models):
         told.append(models)
         return Process(64, 64, 2.0, 1.0, {})
 
     monkeypatch.setattr("lrcodec.encoder.Encoder", FakeEncoder)
     monkeypatch.setattr("lrcodec.decoder.Decoder", lambda models, threads=0: FakeDecoder(clock, threads))
-    monkeypatch.setattr(speed, "measure_process", process)
+    monkeypatch.setattr(speed, "measure_process", fake_process)
     model, document = picture.parent / "pack", picture.parent / "speed.json"
     model.mkdir()
     options = ["--large", "1", "--rank", "2", "--effort", "0", "--anchor", "webp", "--anchor", "jpeg"]

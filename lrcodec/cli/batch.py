@@ -1,4 +1,4 @@
-"""The files of one command: which are converted group_pixels, by one loaded model, and what is told of each."""
+"""The files of one command: which are converted together, by one loaded model, and what is told of each."""
 
 import os
 import time
@@ -86,7 +86,7 @@ class Batch:
     ):
         """sources: files, and folders whose `wanted` files are taken. suffix: of outputs that have no name yet.
 
-        Raises UsageError if the options do not fit group_pixels, or if a terminal would have to take or give a file.
+        Raises UsageError if the options do not fit together, or if a terminal would have to take or give a file.
         """
         folders = any(map(_is_folder, sources))
         self.single = len(sources) == 1 and not folders
@@ -119,15 +119,7 @@ class Batch:
         """Sources, and the notes about them."""
         self.skipped = 0
         self.failures: list[Failure] = []
-        inputs: list[Source] = []
-        for source in sources:
-            found = _try(title(source), _sources_of, source, recursive, wanted)
-            if not isinstance(found, Failure):
-                inputs += found
-            elif len(sources) == 1:
-                fail(found)
-            else:
-                self._refuse(found)
+        inputs = self._find(sources, recursive, wanted)
         outputs = [output] if output else name_outputs(inputs, out_dir, suffix)
         self.files = list(zip([source.path for source in inputs], outputs, strict=True))
         self.count = len(self.files) + len(self.failures)
@@ -191,6 +183,19 @@ class Batch:
             text = f"{done:,} of {self.count:,} files done, {timedelta(seconds=round(left))} left: {text}"
         if not self.quiet:
             show(text)
+
+    def _find(self, sources: Sequence[Path], recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
+        """Files, and what folders hold. Of several folders, one that is of no use does not stop the others."""
+        inputs: list[Source] = []
+        for source in sources:
+            found = _try(title(source), find, source, recursive, wanted) if _is_folder(source) else [Source(source)]
+            if not isinstance(found, Failure):
+                inputs += found
+            elif len(sources) == 1:
+                fail(found)
+            else:
+                self._refuse(found)
+        return inputs
 
     def _groups(self, read: Callable[[bytes], Loaded[Item]], group_pixels: int) -> Iterator[list[Task[Item]]]:
         """The files to convert, small ones in groups."""
@@ -269,10 +274,6 @@ def _try(name: str, call: Callable[..., Result], *arguments: Any) -> Result | Fa
             return call(*arguments)
     except FAILURES as error:
         return explain(error)
-
-
-def _sources_of(source: Path, recursive: bool, wanted: Callable[[Path], bool]) -> list[Source]:
-    return find(source, recursive, wanted) if _is_folder(source) else [Source(source)]
 
 
 def _is_folder(source: Path) -> bool:

@@ -23,7 +23,7 @@ ANCHOR = click.option(
     multiple=True,
     default=ANCHORS,
     show_default="all",
-    help="A codec to compare with.",
+    help="Codec to compare with.",
 )
 PER_IMAGE = click.option("--per-image", is_flag=True, help="Print the rows of every image too.")
 JSON = click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
@@ -96,15 +96,16 @@ def bench(
 ) -> None:
     """Measure rate and distortion beside other codecs.
 
-    They are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without arguments, on the photographs that scikit-image ships.
-    --rank and -q may be given several times.
+    The others are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without IMAGES, the photographs that scikit-image ships are
+    measured. --rank, -q and --anchor may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import report
     from ..measure.html import Gallery, page
 
     images, pack = _inputs(paths, model, [json_file, plot_file, html_file])
-    require("bjontegaard", *["scipy"] * bool(bpp), *["matplotlib"] * bool(plot_file or html_file))
+    drawing = ["matplotlib"] * bool(plot_file or html_file)
+    require("bjontegaard", "tabulate", *["scipy"] * bool(bpp), *drawing, *["jinja2"] * bool(html_file))
     with extra("encode"):
         from ..encoder import Encoder
     from ..decoder import Decoder
@@ -146,13 +147,18 @@ def bench(
     multiple=True,
     default=(50,),
     show_default="50",
-    help="Quality of the files, also fractions; may be given several times.",
+    help="Quality of the files, also fractions.",
 )
 @EFFORT
 @MODEL
 @DEVICE
 @ANCHOR
-@click.option("--large", type=Number(1, 250), help="Also an image of so many megapixels. Default: none.")
+@click.option(
+    "--large",
+    metavar="MEGAPIXELS",
+    type=Number(1, 250),
+    help="Also time an image of this size. Default: none.",
+)
 @PER_IMAGE
 @JSON
 def speed(
@@ -169,14 +175,15 @@ def speed(
 ) -> None:
     """Time decoding beside other codecs, at equal sizes of files.
 
-    Warm decodes on one thread and on two, and whole processes. Without arguments, on the photographs that scikit-image
-    ships.
+    Times warm decodes, on one thread and on two, and whole processes. Without IMAGES, the photographs that
+    scikit-image ships are decoded. -q and --anchor may be given several times.
     """
     from ..measure import bench as measuring
-    from ..measure import report
+    from ..measure import speed_report
     from ..measure.speed import run
 
     images, pack = _inputs(paths, model, [json_file])
+    require("tabulate")
     with extra("encode"):
         from ..encoder import Encoder
     from ..decoder import Decoder
@@ -193,9 +200,9 @@ def speed(
             large,
             progress=lambda: bar and bar.update(1),
         )
-    click.echo(report.speed_table(timed, per_image))
+    click.echo(speed_report.table(timed, per_image))
     if json_file:
-        write_file(json_file, report.speed_json(timed).encode())
+        write_file(json_file, speed_report.to_json(timed).encode())
 
 
 def _inputs(paths: tuple[Path, ...], model: str, outputs: list[Path | None]) -> tuple[list[Path], Path]:

@@ -22,13 +22,23 @@ SETS = ("celeba64", "cifar10", "mnist")
     type=FILE,
     default=Path("."),
     show_default=True,
-    help="Folder of the data sets. What it must hold is said if it is missing.",
+    help="Folder of the data sets. If images are missing, the error says what it must hold.",
 )
-@click.option("--work", type=FILE, default=Path("paper.work"), show_default=True, help="Folder that keeps the models.")
 @click.option(
-    "--set", "sets", type=click.Choice(SETS), multiple=True, default=SETS, show_default="all", help="A data set."
+    "--work", type=FILE, default=Path("paper.work"), show_default=True, help="Folder where the trained models are kept."
 )
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Images of each split. Default: all.")
+@click.option(
+    "--set",
+    "sets",
+    type=click.Choice(SETS),
+    multiple=True,
+    default=SETS,
+    show_default="all",
+    help="Data set to measure.",
+)
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(1), help="Use at most this many images of each split. Default: all."
+)
 @click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the paper's figure 4 as a PNG.")
 @click.option("--pictures", metavar="FILE", type=FILE, help="Write test images side by side as a PNG.")
@@ -44,7 +54,8 @@ def paper(
 ) -> None:
     """Reproduce the experiments of the paper.
 
-    Trains and measures the paper's models, its baseline and ours on the paper's data sets.
+    Trains the paper's models and its baseline on the paper's data sets, and measures them beside ours. --set may be
+    given several times.
     """
     from ..measure import report
     from ..paper import report as paper_report
@@ -54,7 +65,7 @@ def paper(
     check_outputs([work], [data], folders=True)
     with extra("encode"):
         import_module("lrcodec.training.train")
-    require(*["matplotlib"] * bool(plot_file or pictures))
+    require("tabulate", *["matplotlib"] * bool(plot_file or pictures))
     with goes_on(work):
         measured = suite.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
     click.echo(paper_report.table(measured.points))

@@ -1,4 +1,4 @@
-"""Measures the codec on images, beside the classic codecs of Pillow. Rows in, rows out; report.py makes them readable.
+"""Measures rate and distortion of the codec on images, beside the classic codecs of Pillow. report.py prints the rows.
 
 Every rate counts the whole file. Every PSNR is taken after rounding to uint8.
 """
@@ -19,7 +19,7 @@ from ..image_files import read_file
 from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
 from .metrics import bd_rate, ms_ssim, mse, psnr, psnr_overlap
 
-OWN = "lrq"
+LRQ = "lrq"
 MEAN = "mean"
 DECODES = 3
 
@@ -40,14 +40,14 @@ class Macs(Protocol):
 
 
 class Decoder(Protocol):
-    """What is measured: files -> uint8 (H, W) or (H, W, 3), and the work that a file costs."""
+    """What is measured: it decodes a file to uint8 (H, W) or (H, W, 3), and counts the work that a file costs."""
 
     def decode(self, data: bytes, /) -> Pixels: ...
     def macs(self, data: bytes, /) -> Macs: ...
 
 
 METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
-"""What BD-rates are taken on: the field of `Row`, and how to call it."""
+"""The metrics that BD-rates are taken on: field of `Row`, and name."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,12 @@ FIGURES = tuple(field.name for field in fields(Row))[4:]
 
 @dataclass(frozen=True)
 class BdRate:
-    """Per cent more bits (negative: fewer) that lrq at `rank` needs than the classic codec `anchor` at equal quality.
+    """How many per cent more bits lrq at `rank` needs than the classic codec `anchor` at equal quality.
 
     metric: a key of `METRICS`. MS-SSIM counts in dB, -10 log10(1 - MS-SSIM), of the mean MS-SSIM.
-    Taken between the mean curves, over the range of the metric from `low` to `high` (dB) that both cover.
-    All three are None where the curves do not overlap.
+    percent: between the mean curves; negative if lrq needs fewer bits.
+    low, high: in dB, the ends of the range of the metric that both curves cover.
+    percent, low and high are None where the curves do not overlap.
     """
 
     rank: int | None
@@ -123,7 +124,7 @@ def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
 def row_count(
     images: int, ranks: Sequence[int], qualities: Sequence[float], classic: Sequence[str] = tuple(CLASSIC)
 ) -> int:
-    """How many rows `bench` will make of so many images: the length of a progress bar."""
+    """How many rows `bench` will make of this many images: the length of a progress bar."""
     available, _ = split_available(classic)
     return images * (len(ranks) * len(qualities) + sum(len(CLASSIC[name].qualities) for name in available))
 
@@ -142,7 +143,7 @@ def bench(
 
     images: name and uint8 (H, W) or (H, W, 3), as `read_images` yields them.
     encoder: encode(image, quality 0..100, rank) -> file. Load its model beforehand: loading would count as encoding.
-    progress: called with each row when it is done. look: called before it, with the image and what was decoded too.
+    look: called for each file, with its row, the image and what was decoded. progress: called with the row after that.
     Raises UsageError for an unknown classic codec, or if a decoder returns another shape than it was given.
     """
     available, skipped = split_available(classic)
@@ -158,7 +159,7 @@ def bench(
             for quality in qualities:
                 data, seconds = _timed(encoder, image, quality, rank)
                 macs = decoder.macs(data)
-                add(image, *_measure(name, image, OWN, quality, rank, data, seconds, decoder.decode, macs))
+                add(image, *_measure(name, image, LRQ, quality, rank, data, seconds, decoder.decode, macs))
         for codec in available:
             for quality in CLASSIC[codec].qualities:
                 data, seconds = _timed(classic_encode, image, codec, quality)
@@ -190,16 +191,16 @@ def curves(mean_rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
 
 
 def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -> list[BdRate]:
-    """lrq at each rank against each classic codec, by each metric that it has, from the rows of `means`.
+    """lrq at each rank against each classic codec, from the rows of `means`, by each metric that these have.
 
-    bpp: only the part of lrq's curve between these mean bits per pixel, and what the classic codec needs for the
-    qualities of that part. Raises EncoderMissingError without the packages bjontegaard and, for a part, scipy.
+    bpp: takes only the part of lrq's curve between these mean bits per pixel, and of the classic codec's curve the
+    part of equal quality. Raises EncoderMissingError without the packages bjontegaard and, with bpp, scipy.
     """
     by_curve = curves(mean_rows)
     result = []
     for (codec, rank), points in by_curve.items():
         for (anchor, _), reference in by_curve.items():
-            if codec != OWN or anchor == OWN:
+            if codec != LRQ or anchor == LRQ:
                 continue
             for metric in METRICS:
                 (rate_a, level_a), (rate_b, level_b) = levels(reference, metric), levels(points, metric)
@@ -234,12 +235,12 @@ def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) 
     for rate, level in zip(bpp, levels, strict=True):
         if math.isfinite(level):
             best[rate] = max(level, best.get(rate, -math.inf))
-    known = sorted(best)
-    if not known or max(low, known[0]) >= min(high, known[-1]):
+    rising = sorted(best)
+    if not rising or max(low, rising[0]) >= min(high, rising[-1]):
         return [], []
-    low, high = max(low, known[0]), min(high, known[-1])
-    curve = PchipInterpolator(np.log(known), [best[rate] for rate in known])
-    rates = [low, *(rate for rate in known if low < rate < high), high]
+    low, high = max(low, rising[0]), min(high, rising[-1])
+    curve = PchipInterpolator(np.log(rising), [best[rate] for rate in rising])
+    rates = [low, *(rate for rate in rising if low < rate < high), high]
     return rates, [float(level) for level in curve(np.log(rates))]
 
 
@@ -291,5 +292,5 @@ def levels(points: Sequence[Row], metric: str) -> tuple[list[float], list[float]
 
 
 def _mean(values: list[Any]) -> Any:
-    known = [value for value in values if value is not None and not math.isnan(value)]
-    return fmean(known) if known else values[0]
+    defined = [value for value in values if value is not None and not math.isnan(value)]
+    return fmean(defined) if defined else values[0]

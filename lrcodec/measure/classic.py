@@ -18,10 +18,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Classic:
-    """A codec of Pillow, `format` and `options` as `Image.save` takes them, and the qualities to measure.
+    """A codec of Pillow.
 
-    scale: all qualities that it has, by rising size of the file. Those of JPEG 2000 are compression ratios, raw 8-bit
-    bytes / file bytes: that is how its files are smallest at equal mean PSNR.
+    format, options: as `Image.save` takes them. qualities: what `bench` measures, on the codec's own scale.
+    scale: all qualities that the codec has, by rising size of the file.
+    Qualities of JPEG 2000 are compression ratios, raw 8-bit bytes / file bytes: so its files are smallest at equal
+    mean PSNR.
     """
 
     format: str
@@ -37,7 +39,7 @@ CLASSIC = {
     "webp": Classic("WEBP", (0, 5, 10, 20, 30, 40, 50, 60, 70, 80), {"method": 6}),
     "avif": Classic("AVIF", (10, 20, 30, 40, 50, 60, 70), {"subsampling": "4:4:4", "speed": 6}),
     "jxl": Classic("JXL", (10, 20, 30, 40, 50, 60, 70, 80), {"effort": 7}, range(100)),
-    # Pillow leaves the colour transform out unless asked, which costs some 3 dB; and no boxes around the code stream.
+    # Pillow leaves the colour transform out unless asked, which costs about 3 dB. The code stream needs no boxes.
     "jpeg2000": Classic(
         "JPEG2000",
         (240, 160, 120, 80, 48, 36, 24, 16, 8, 4, 2),

@@ -56,16 +56,16 @@ def _describe(image: np.ndarray) -> str:
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """The figures as text, a line a file under a heading; `-` for an MS-SSIM that there is not."""
-    cells = [("file", "bytes", "bpp", "PSNR dB", "MS-SSIM")]
+    """The figures as text: a heading, then a line for each file, with `-` where MS-SSIM is nan.
+
+    File names stand last, where their length moves no column.
+    """
+    line = "{:>13}  {:>8}  {:>7}  {:>7}  {}"
+    lines = [line.format("bytes", "bpp", "PSNR dB", "MS-SSIM", "file")]
     for row in rows:
         similar = "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
-        cells.append((row.file, f"{row.bytes:,}", f"{row.bpp:.3f}", f"{row.psnr:.2f}", similar))
-    name, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
-    return "\n".join(
-        "  ".join([first.ljust(name), *(text.rjust(width) for text, width in zip(rest, widths, strict=True))])
-        for first, *rest in cells
-    )
+        lines.append(line.format(f"{row.bytes:,}", f"{row.bpp:.3f}", f"{row.psnr:.2f}", similar, row.file))
+    return "\n".join(lines)
 
 
 def to_json(reference: str, rows: Sequence[Comparison]) -> str:
@@ -78,11 +78,10 @@ def to_json(reference: str, rows: Sequence[Comparison]) -> str:
 
 
 def picture(reference: np.ndarray, images: Sequence[np.ndarray], amplify: int) -> Iterator[np.ndarray]:
-    """For each image reference, image and difference side by side, one below the other: the strips of one picture.
+    """The strips of one picture: reference, image and difference side by side, and so for each image below the last.
 
-    All are uint8 and of one shape, (H, W) or (H, W, 3); the picture has 3 W columns and as many times H rows as there
-    are images. The difference is absolute, sample by sample, `amplify` times and at most 255: black where they are
-    equal.
+    All are uint8 and of one shape, (H, W) or (H, W, 3); the picture has 3 W columns, and H rows for each image.
+    The difference is absolute, sample by sample, times `amplify` and at most 255: black where the two are equal.
     """
     for image in images:
         for top in range(0, len(image), ROWS):

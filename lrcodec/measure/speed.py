@@ -1,86 +1,47 @@
-"""Decoding times: warm, beside the classic codecs; of a large image; of whole processes. report.py makes them readable.
+"""Decoding times: warm, beside the classic codecs; of a large image; of whole processes. speed_report.py prints them.
 
-What is compared runs in turns, once in every round, so that whatever else the machine does hits all alike; the figures
-are medians over the rounds.
+What is compared runs in turns (timing.py). The figures are medians over the rounds.
 """
 
-import json
 import math
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..decoder import Decoder
-from ..errors import LrqError
-from ..format import container
-from .bench import OWN
+from .bench import LRQ
 from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
+from .process import Process, measure_process
+from .timing import Call, rounds, watched_decode
 
 MEDIAN = "median"
 PLAIN = "lrq no smoothing"
 ROUNDS = 15
-PROCESS_ROUNDS = 7
 SMALL = 64
 """Side of the image that a whole process decodes."""
-COMMAND, REFERENCE = "from lrcodec.cli.main import main; main()", "import numpy, PIL"
-STEPS = (
-    (REFERENCE, "import numpy, PIL.Image"),
-    ("import onnxruntime", "import onnxruntime"),
-    ("import lrcodec", "import lrcodec.cli, lrcodec.decoder, lrcodec.image_io"),
-    ("load the pack", "decoder = lrcodec.decoder.Decoder(models); decoder.pack(lrcodec.probe(data))"),
-    ("make the session", "decoder.graph(lrcodec.probe(data))"),
-    ("decode", "pixels = decoder.decode(data)"),
-    ("make the PNG", "lrcodec.image_io.write_image(pixels, '.png')"),
-)
-"""What `lrq decode` does, in order: name, and statements that see `data`, the file, and `models`, folders of packs."""
-CHILD = """\
-import json, sys, time
-given = json.loads(sys.argv[1])
-names, times = {"data": bytes.fromhex(given["data"]), "models": given["models"]}, {}
-for name, code in given["steps"]:
-    start = time.perf_counter()
-    exec(code, names)
-    times[name] = 1000 * (time.perf_counter() - start)
-print(json.dumps(times))
-"""
-
 Encode = Callable[[Pixels, float, bool], bytes]
 """encode(image, quality 0..100, smoothing) -> file"""
 Decoders = Mapping[int, Decoder]
-"""By the number of their threads; one of them has one."""
-
-
-class Call(NamedTuple):
-    """What is timed: a codec or image, how many threads it may have (0: any), and whether only entropy decoding."""
-
-    what: str
-    threads: int
-    entropy: bool = False
+"""Decoders by the number of their threads. One of them has one thread."""
 
 
 @dataclass(frozen=True)
 class Time:
-    """Warm decodes of a file to a uint8 array, or, with `image` = `MEDIAN`, the medians of those over several images.
+    """Warm decodes of a file to a uint8 array; with `image` = `MEDIAN` every figure is a median over several images.
 
     image: file name without folders.
-    codec: "lrq", "lrq no smoothing" or a key of `CLASSIC`. threads: that it may have.
-    quality: of the lrq file. setting: on the codec's own scale; a classic codec's file is as large as possible alike.
+    codec: "lrq", "lrq no smoothing" or a key of `CLASSIC`. threads: how many it may have.
+    quality: of the lrq file. setting: on the codec's own scale, where its file comes nearest to the lrq file in size.
     bytes: of the file. ms: milliseconds. speed: megapixels (10^6) a second.
     to_webp, to_avif: ms as a multiple of that codec's for the same image and quality; None where it was not measured.
-    entropy_ms, graph_ms, array_ms: of which for container and entropy decoding, in ONNX Runtime, and for all else,
-    mostly the pixels' way into an array; medians of their own, so they add up to ms roughly. None for classic codecs,
+    entropy_ms, graph_ms, array_ms: the parts of ms: container and entropy decoding, ONNX Runtime, and all else, mostly
+    the pixels' way into an array. Each is a median by itself, so they add up to ms roughly. None for classic codecs,
     and where threads work on several strips side by side.
     """
 
@@ -104,9 +65,9 @@ FIGURES = tuple(field.name for field in fields(Time))[4:]
 
 @dataclass(frozen=True)
 class Large:
-    """Decodes of a large image made of mirror images of a small one, and of the small one, both with smoothing.
+    """Decodes of a small image, and of a large one that is made of its mirror images; both with smoothing.
 
-    megapixels, small_megapixels: 10^6 pixels. bytes: of the large file.
+    megapixels, small_megapixels: sizes of the images, in 10^6 pixels. bytes: of the large file.
     ms, small_ms: milliseconds a megapixel, by the number of threads.
     """
 
@@ -115,20 +76,6 @@ class Large:
     bytes: int
     ms: dict[int, float]
     small_ms: dict[int, float]
-
-
-@dataclass(frozen=True)
-class Process:
-    """Milliseconds of whole processes: `lrq decode` of a small image, and Python with the statement `REFERENCE`.
-
-    steps: what `lrq decode` does, measured inside a process of its own, and last what is left of that process.
-    """
-
-    width: int
-    height: int
-    decode_ms: float
-    reference_ms: float
-    steps: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -151,10 +98,10 @@ def run(
     megapixels: float | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Speed:
-    """Time every image at every quality, and the first one enlarged, and in whole processes, at the first quality.
+    """Time every image at every quality; then, at the first quality, the first image enlarged, and whole processes.
 
     images: name and uint8 (H, W) or (H, W, 3). models: folders of packs that `lrq decode` must be told of.
-    megapixels: size of the large image; None for none. progress: called after each image and quality.
+    megapixels: size of the enlarged image; None for none. progress: called after each image and quality.
     Raises UsageError for an unknown classic codec, LrqError if a process fails.
     """
     available, skipped = split_available(classic)
@@ -176,17 +123,17 @@ def run(
 def measure(
     name: str, image: Pixels, quality: float, encode: Encode, decoders: Decoders, classic: Sequence[str]
 ) -> list[Time]:
-    """The times of an image with smoothing and without, and of classic codecs, on one thread, at its size of file."""
-    files = {OWN: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
+    """The times of an image with smoothing and without, and of classic codecs on one thread, at equal file sizes."""
+    files = {LRQ: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
     for codec in classic:
-        size = len(files[OWN][1])
+        size = len(files[LRQ][1])
         files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, size)
     calls: dict[Call, Callable[[], object]] = {}
     graphs: dict[Call, list[float]] = {}
     for threads, decoder in decoders.items():
-        for codec in (OWN, PLAIN):
+        for codec in (LRQ, PLAIN):
             call, data = Call(codec, threads), files[codec][1]
-            calls[call] = partial(_decode, decoder, data, graphs.setdefault(call, []))
+            calls[call] = partial(watched_decode, decoder, data, graphs.setdefault(call, []))
             if threads == 1 or len(decoder._read(data)[1]) == 1:
                 calls[call._replace(entropy=True)] = partial(decoder.indices, data)
     calls |= {Call(codec, 1): partial(classic_decode, files[codec][1], image.ndim == 2) for codec in classic}
@@ -194,16 +141,18 @@ def measure(
     ms = {call: 1000 * median(values) for call, values in seconds.items()}
     result = []
     for call in (call for call in calls if not call.entropy):
-        (setting, data), own = files[call.what], ms[call]
-        ratios = [own / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
+        (setting, data), decode_ms = files[call.what], ms[call]
+        ratios = [decode_ms / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
         parts: list[float | None] = [None] * 3
         if (entropy := ms.get(call._replace(entropy=True))) is not None:
             graph = graphs[call][-ROUNDS:]
             # Round by round: on a busy machine the difference of two medians would be mostly chance.
-            outside = 1000 * median(whole - part for whole, part in zip(seconds[call], graph, strict=True))
+            outside = 1000 * median(total - part for total, part in zip(seconds[call], graph, strict=True))
             parts = [entropy, 1000 * median(graph), outside - entropy]
-        speed = image.shape[0] * image.shape[1] / own / 1000
-        result.append(Time(name, call.what, call.threads, quality, setting, len(data), own, speed, *ratios, *parts))
+        speed = image.shape[0] * image.shape[1] / decode_ms / 1000
+        result.append(
+            Time(name, call.what, call.threads, quality, setting, len(data), decode_ms, speed, *ratios, *parts)
+        )
     return result
 
 
@@ -219,7 +168,7 @@ def medians(times: Iterable[Time]) -> list[Time]:
 
 
 def measure_large(image: Pixels, megapixels: float, quality: float, encode: Encode, decoders: Decoders) -> Large:
-    """The times of `image` and of its enlargement to about so many megapixels."""
+    """The times of `image` and of its enlargement to about this many megapixels (10^6)."""
     images = {"large": mirrored(image, megapixels), "small": image}
     files = {what: encode(pixels, quality, True) for what, pixels in images.items()}
     area = {what: pixels.shape[0] * pixels.shape[1] / 1e6 for what, pixels in images.items()}
@@ -229,31 +178,10 @@ def measure_large(image: Pixels, megapixels: float, quality: float, encode: Enco
     return Large(area["large"], area["small"], len(files["large"]), *ms)
 
 
-def measure_process(data: bytes, models: Sequence[Path] = ()) -> Process:
-    """The times of whole processes that decode a file. Raises LrqError if one fails."""
-    header = container.unpack_header(data)
-    given = {"data": data.hex(), "models": [str(path.resolve()) for path in models], "steps": STEPS}
-    inside: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "small.lrq")
-        source.write_bytes(data)
-        options = [word for path in models for word in ("--model", path.resolve())]
-        target = source.with_suffix(".png")
-        calls: dict[Call, Callable[[], object]] = {
-            Call("decode", 0): partial(_python, "-c", COMMAND, "decode", source, "-o", target, *options),
-            Call("reference", 0): partial(_python, "-c", REFERENCE),
-            Call("inside", 0): lambda: inside.append(json.loads(_python("-c", CHILD, json.dumps(given)))),
-        }
-        ms = {call.what: 1000 * median(values) for call, values in rounds(calls, PROCESS_ROUNDS).items()}
-    steps = {name: median(one[name] for one in inside[-PROCESS_ROUNDS:]) for name, _ in STEPS}
-    steps["start and end of Python, the rest"] = ms["inside"] - sum(steps.values())
-    return Process(header.width, header.height, ms["decode"], ms["reference"], steps)
-
-
 def nearest(encode: Callable[[int], bytes], scale: Sequence[int], size: int) -> tuple[int, bytes]:
-    """Of the settings `scale`, whose files grow from first to last, the one whose file comes nearest to `size` bytes.
+    """The setting whose file comes nearest to `size` bytes, and that file.
 
-    Returns the setting and its file. Tries about log2(len(scale)) of them.
+    scale: the settings, whose files grow from first to last. About log2(len(scale)) of them are tried.
 
     >>> nearest(bytes, range(0, 100, 10), 42)[0]
     40
@@ -271,81 +199,13 @@ def nearest(encode: Callable[[int], bytes], scale: Sequence[int], size: int) -> 
 
 
 def mirrored(image: Pixels, megapixels: float) -> Pixels:
-    """An image of about so many megapixels (10^6), with the sides' ratio of `image`: its mirror images side by side."""
+    """Mirror images of `image` side by side: about this many megapixels (10^6), with the same ratio of the sides."""
     factor = math.sqrt(megapixels * 1e6 / (image.shape[0] * image.shape[1]))
     places = [np.arange(max(1, round(side * factor))) % (2 * side) for side in image.shape[:2]]
     y, x = (np.minimum(at, 2 * side - 1 - at) for at, side in zip(places, image.shape[:2], strict=True))
     return image[y[:, None], x]
 
 
-def rounds(calls: Mapping[Call, Callable[[], object]], count: int) -> dict[Call, list[float]]:
-    """The seconds that every call took in each of `count` rounds, after one that does not count."""
-    seconds: dict[Call, list[float]] = {call: [] for call in calls}
-    for number in range(1 + count):
-        for call, function in calls.items():
-            with _cores(call.threads):
-                start = time.perf_counter()
-                value = function()
-                taken = time.perf_counter() - start
-            del value  # giving the memory back is not decoding
-            if number:
-                seconds[call].append(taken)
-            if call.threads > 1:
-                time.sleep(0.002)  # ONNX Runtime's threads wait for work busily for a while: not in the next call
-    return seconds
-
-
-@contextmanager
-def _cores(count: int) -> Iterator[None]:
-    """Keep this thread, and those that it starts, on `count` cores (0: all): codecs may take threads unasked."""
-    if not count or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:count])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-class Watch:
-    """Stands in for a graph's session of ONNX Runtime, and adds up the seconds of its runs."""
-
-    def __init__(self, session: Any):
-        self.session, self.seconds = session, 0.0
-
-    def run(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
-        value = self.session.run(*arguments)
-        self.seconds += time.perf_counter() - start
-        return value
-
-
-def _decode(decoder: Decoder, data: bytes, seconds: list[float]) -> Pixels:
-    """Decode, and append the seconds that the graph took; a graph that had to be loaded is watched from now on."""
-    before = _graph_seconds(decoder)
-    pixels = decoder.decode(data)
-    seconds.append(_graph_seconds(decoder) - before)
-    return pixels
-
-
-def _graph_seconds(decoder: Decoder) -> float:
-    for graph in decoder._graphs.values():
-        graph.session = graph.session if isinstance(graph.session, Watch) else Watch(graph.session)
-    return sum(graph.session.seconds for graph in decoder._graphs.values())
-
-
-def _python(*arguments: object) -> str:
-    """What a new process of Python prints. Raises LrqError if it fails."""
-    command = [sys.executable, *map(str, arguments)]
-    # In the folder of the package it is found, installed or not.
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    if done.returncode:
-        raise LrqError(f"a process that was to be timed failed: {done.stderr.strip()[-200:]}")
-    return done.stdout
-
-
 def _median(values: list[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
+    defined = [value for value in values if value is not None]
+    return median(defined) if defined else None

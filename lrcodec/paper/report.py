@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 
 from ..errors import extra
+from ..measure.tables import Column, Table, cell, table_of
 from .suite import SHOWN, Point, Suite
 
 
 def bytes_at(points: Sequence[Point], field: str, value: float) -> float | None:
-    """Bytes at which a curve reaches `value` of mse or psnr: log-linear between neighbours; None if it does not.
+    """Bytes at which a curve reaches a value of mse or psnr, log-linear between its points; None if it does not.
+
+    field: "mse" or "psnr", as in `Point`.
 
     >>> a, b = (Point("d", "m", "", s, 0, 0, None, None, e, None, None, None) for s, e in ((100, 4e-3), (200, 1e-3)))
     >>> round(bytes_at([a, b], "mse", 2e-3))
@@ -30,69 +33,65 @@ def bytes_at(points: Sequence[Point], field: str, value: float) -> float | None:
 
 
 def cheapest_not_worse(points: Sequence[Point], reference: Point) -> Point | None:
-    """Of the paper's and our points with no more bytes and no more MSE than `reference`, the one with least MACs."""
+    """The point with the fewest MACs among those of the paper's models and ours that are no larger and no worse.
+
+    That is: with no more bytes and no more MSE than `reference`, on its data set. None if there is no such point.
+    """
     same = [p for p in points if p.dataset == reference.dataset and p.model in ("paper", "lrq")]
     good = [p for p in same if p.bytes <= reference.bytes and p.mse <= reference.mse]
     return min(good, key=lambda p: p.macs or math.inf, default=None)
 
 
 COLUMNS = (
-    ("model", "model", ""),
-    ("setting", "setting", ""),
-    ("bytes", "bytes", ".1f"),
-    ("bpp", "bpp", ".3f"),
-    ("ratio", "ratio", ".1f"),
-    ("raw bpp", "raw_bpp", ".3f"),
-    ("raw ratio", "raw_ratio", ".1f"),
-    ("MSE", "mse", ".2e"),
-    ("PSNR dB", "psnr", ".2f"),
-    ("MAC/px", "macs", ",.0f"),
-    ("usage", "usage", ".1%"),
+    Column("model", "model"),
+    Column("setting", "setting"),
+    Column("bytes", "bytes", ".1f"),
+    Column("bpp", "bpp", ".3f"),
+    Column("ratio", "ratio", ".1f"),
+    Column("raw bpp", "raw_bpp", ".3f"),
+    Column("raw ratio", "raw_ratio", ".1f"),
+    Column("MSE", "mse", ".2e"),
+    Column("PSNR dB", "psnr", ".2f"),
+    Column("MAC/px", "macs", ",.0f"),
+    Column("usage", "usage", ".1%"),
 )
-
-
-def table(points: Sequence[Point]) -> str:
-    """Markdown: a table for each data set, then the sizes at equal quality, then MACs beside the baseline's."""
-    parts = []
-    for name in dict.fromkeys(p.dataset for p in points):
-        own = [p for p in points if p.dataset == name]
-        parts += [f"### {name}\n", _markdown(own), _equal_quality(own), _macs(own)]
-    return "\n".join(parts)
-
-
-def _markdown(points: Sequence[Point]) -> str:
-    lines = ["| " + " | ".join(heading for heading, _, _ in COLUMNS) + " |"]
-    lines.append("|" + "|".join(" --- " if not form else " ---: " for _, _, form in COLUMNS) + "|")
-    for point in points:
-        cells = ((getattr(point, name), form) for _, name, form in COLUMNS)
-        lines.append("| " + " | ".join("-" if value is None else format(value, form) for value, form in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 TARGETS = {
     "celeba64": (("mse", 3.6e-3), ("psnr", 27.0), ("psnr", 30.0)),
     "cifar10": (("mse", 3.6e-3), ("psnr", 27.0)),
     "mnist": (("mse", 3.6e-3), ("mse", 1e-3), ("mse", 6e-4)),
 }
+"""Where each data set's curves are compared: a field of `Point`, and its value."""
 
 
-def _equal_quality(points: Sequence[Point]) -> str:
+def table(points: Sequence[Point]) -> str:
+    """Markdown: a table for each data set, then the sizes at equal quality, then MACs beside the baseline's.
+
+    Raises EncoderMissingError if the package tabulate is missing.
+    """
+    parts = []
+    for name in dict.fromkeys(p.dataset for p in points):
+        group = [p for p in points if p.dataset == name]
+        parts += [f"### {name}", table_of(group, COLUMNS).markdown(), _equal_quality(group).markdown(), _macs(group)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _equal_quality(points: Sequence[Point]) -> Table:
     """Bytes at equal quality, every curve read between its points."""
     targets = TARGETS[points[0].dataset]
     curves: dict[str, list[Point]] = {}
     for point in points:
         if point.model not in ("paper", "vq-vae"):
             curves.setdefault(point.model + point.setting.partition(",")[2], []).append(point)
-    heads = [f"MSE {value:.1e}" if field == "mse" else f"{value:g} dB" for field, value in targets]
-    lines = ["| bytes at | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(targets)]
-    for model, curve in curves.items():
-        sizes = [bytes_at(curve, field, value) for field, value in targets]
-        lines.append(f"| {model} | " + " | ".join("-" if size is None else f"{size:.0f}" for size in sizes) + " |")
-    return "\n".join(lines) + "\n"
+    headings = [f"MSE {value:.1e}" if field == "mse" else f"{value:g} dB" for field, value in targets]
+    lines = [
+        [model, *(cell(bytes_at(curve, field, value), ".0f") for field, value in targets)]
+        for model, curve in curves.items()
+    ]
+    return Table(["bytes at", *headings], lines)
 
 
 def _macs(points: Sequence[Point]) -> str:
-    """For each baseline, what is no larger and no worse than it, and how many times fewer MACs it needs."""
+    """For each baseline: what is no larger and no worse, and how many times fewer MACs that needs."""
     lines = []
     for reference in (p for p in points if p.model == "vq-vae"):
         found = cheapest_not_worse(points, reference)
@@ -101,7 +100,7 @@ def _macs(points: Sequence[Point]) -> str:
             lines.append(line + "nothing here is as small and as good")
         else:
             lines.append(line + f"{_brief(found)}, **{reference.macs / found.macs:.0f} times fewer**")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _brief(point: Point) -> str:
@@ -122,7 +121,7 @@ def from_json(text: str) -> list[Point]:
 
 
 def plot(points: Sequence[Point]) -> bytes:
-    """A PNG: the paper's figure 4, bits per pixel against MACs per pixel, colour = MSE, a panel a data set."""
+    """A PNG of the paper's figure 4: MACs over bits, both per pixel, a panel for each data set; the colour is MSE."""
     with extra("bench"):
         from matplotlib import colors
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -135,14 +134,14 @@ def plot(points: Sequence[Point]) -> bytes:
     for at, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), at + 1, xscale="log", yscale="log", title=name)
         axes.set(xlabel="bits per pixel, whole file", ylabel="decoder MACs per pixel" if not at else "")
-        own = [p for p in points if p.dataset == name and p.macs is not None]
-        norm = colors.LogNorm(min(p.mse for p in own), max(p.mse for p in own))
+        panel = [p for p in points if p.dataset == name and p.macs is not None]
+        norm = colors.LogNorm(min(p.mse for p in panel), max(p.mse for p in panel))
         for model, marker in (("vq-vae", "s"), ("paper", "o"), ("lrq", "^")):
-            some = [p for p in own if p.model == model]
+            group = [p for p in panel if p.model == model]
             dots = axes.scatter(
-                [p.bpp for p in some],
-                [p.macs or 0.0 for p in some],
-                c=[p.mse for p in some],
+                [p.bpp for p in group],
+                [p.macs or 0.0 for p in group],
+                c=[p.mse for p in group],
                 norm=norm,
                 marker=marker,
                 label=model,
@@ -162,9 +161,9 @@ def plot(points: Sequence[Point]) -> bytes:
 
 
 def pictures(suite: Suite) -> bytes:
-    """A PNG: the paper's figure 3, test images side by side as every model draws them.
+    """A PNG of the paper's figure 3: test images side by side, as every model decodes them.
 
-    Holds images of the data sets: mind their licences.
+    It holds images of the data sets: mind their licences.
     """
     with extra("bench"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg

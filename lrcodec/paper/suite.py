@@ -27,11 +27,11 @@ KNOBS = {
     "smoothing": (0, 4, 16),
     "codewords": (128, 512, 2048),
 }
-"""The paper's model: every knob is turned alone, from `BASE`."""
+"""Values of the settings of the paper's model. Each setting is varied alone, the others stay as in `BASE`."""
 BASELINES = ((4, 512), (4, 64))
 """Stride and codewords of the baseline, in two rates."""
 BASELINE_STEPS = 2.5
-"""The baseline, which starts from nothing, gets this many times the optimiser steps of the paper's model."""
+"""The baseline starts from nothing, so it gets this many times the optimiser steps of the paper's model."""
 PACKS = {"celeba64": "faces64", "cifar10": "cifar10", "mnist": "mnist"}
 QUALITIES = tuple(range(0, 101, 10))
 EFFORT = 1
@@ -70,9 +70,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Suite:
-    """All points, and of each some decoded images for the pictures: uint8, in the order of the points.
+    """All points, with images for the pictures.
 
-    images: of each data set how many were trained on, and tested.
+    pictures: for each point, in the same order, the first `SHOWN` decoded images, uint8 (n, H, W[, 3]).
+    originals: the same images of each data set before encoding. images: how many of each were trained on, and tested.
     """
 
     points: list[Point]
@@ -82,7 +83,7 @@ class Suite:
 
 
 def knob_settings(dataset: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """Names and settings of the paper's model to measure: the base, then every knob's other values."""
+    """The paper's models to measure, name and settings of each: the base, then every knob's other values."""
     largest = 14 if dataset == "mnist" else 16
     yield "base", BASE
     for knob, values in KNOBS.items():
@@ -143,8 +144,8 @@ def _measure_set(
         )
         count = measured.indices[0].size * math.log2(codewords) / 8
         usage = len(np.unique(measured.indices)) / codewords
-        whole = _in_container(measured.bits)
-        yield _summary(name, "vq-vae", setting, test, measured.decoded, whole, count, measured.macs, usage)
+        file_size = _in_container(measured.bits)
+        yield _summary(name, "vq-vae", setting, test, measured.decoded, file_size, count, measured.macs, usage)
     pack = store.find(PACKS[name]).path
     encoder = Encoder(pack)
     for quality in QUALITIES:
