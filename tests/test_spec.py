@@ -249,6 +249,17 @@ def test_limits_of_models():
     assert number(r"The limit of `lrq` is ([\d,]+) bytes", "Tables") == tablefile.MAX_BYTES
 
 
+def test_descriptions_of_tables():
+    """What reading and writing go by is the table of SPEC.md: names, dtypes and shapes."""
+    described = {(row[0], row[1], row[2]) for row in table("Tables")}
+    shapes = {
+        field.name: ", ".join(map(str, field.shape)) + "," * (len(field.shape) == 1) for field in tablefile.FIELDS
+    }
+    assert {
+        (field.name, np.dtype(field.dtype).name, f"({shapes[field.name]})") for field in tablefile.FIELDS
+    } == described
+
+
 def test_tables(random_pack):
     """Every array of tables.npz is named, with its type and its shape, and no other is."""
     pack, _ = random_pack
