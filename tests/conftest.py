@@ -50,9 +50,8 @@ def random_pack(request: pytest.FixtureRequest):
     In three forms: with a finest scale without chroma, as the shipped photo model; with chroma in every scale; and
     that with one codebook for all iterations of a scale.
     """
-    import io
-
     from lrcodec.format.grid import Scale
+    from lrcodec.packs import tablefile
     from lrcodec.packs.pack import Pack
     from lrcodec.training.export import build_graph, check_exact, grey_smoothing
 
@@ -65,20 +64,13 @@ def random_pack(request: pytest.FixtureRequest):
         Scale(1, 8, finest, shared, luma_only),
     )
     bands, depth_classes, classes = 2, 4, 3
-    arrays = {
-        "scales": np.array([(s.scale, s.patch) for s in scales], np.int32),
-        "channels": np.array(3, np.int32),
-        "shared": np.array(shared, np.int32),
-        "luma_only": np.array(luma_only, np.int32),
-        "bands": np.array(bands, np.int32),
-    }
+    arrays = tablefile.describe(scales, 3, bands)
     for s in scales:
         rows, p, c, depth = s.rows, s.patch, s.channels(3), len(s.codewords)
         # Where the features lie, roughly: sums of four depths, totals of a patch and of four, and what is left.
         depth_edges = random.integers(0, [[[9], [50], [200]]], (2, 3, 7))
         edges = random.integers(0, [[3], [9], [50], [100]], (4, 7))
         arrays |= {
-            f"codewords{s.scale}": np.array(s.codewords, np.int32),
             f"u{s.scale}": random.integers(-127, 128, (rows, 4, p), np.int8),
             f"v{s.scale}": random.integers(-2500, 2500, (rows, 4, c * p), np.int16),
             f"energy{s.scale}": random.integers(1, 25, rows).astype(np.uint8),
@@ -99,12 +91,9 @@ def random_pack(request: pytest.FixtureRequest):
         random.integers(-150, 151, (inputs, 6, 3, 3)),
         random.integers(-9, 10, inputs),
     )
-    arrays |= {f"smooth_{n}": w.astype(np.int32) for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
-    factors = {s.scale: (arrays[f"u{s.scale}"], arrays[f"v{s.scale}"]) for s in scales}
-    check_exact(scales, 3, factors, smoothing)
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    blobs = {"tables.npz": file.getvalue()}
+    arrays |= {f"smooth_{n}": w for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
+    check_exact(scales, 3, arrays, smoothing)
+    blobs = {"tables.npz": tablefile.save(arrays)}
     for channels, name, weights in ((1, "grey", grey_smoothing(smoothing)), (3, "rgb", smoothing)):
         blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, None)
         blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, weights)

@@ -23,7 +23,7 @@ from lrcodec.cli import main as cli
 from lrcodec.measure import bench, speed
 from lrcodec.packs import store
 from lrcodec.paper import suite
-from lrcodec.training import train as training
+from lrcodec.training import run as training
 
 
 @pytest.fixture
@@ -162,14 +162,14 @@ def test_folders_that_a_training_must_not_write(picture: Path, tmp_path: Path):
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    def stage(self: object) -> None:
+    def stage(*arguments: object) -> None:
         raise error
 
     return stage
 
 
 def signalled(number: signal.Signals) -> Callable[..., None]:
-    def stage(self: object) -> None:
+    def stage(*arguments: object) -> None:
         os.kill(os.getpid(), number)
         time.sleep(60)
 
@@ -190,7 +190,7 @@ def signalled(number: signal.Signals) -> Callable[..., None]:
 def test_what_to_do_after_a_training_that_was_stopped(
     stage: Callable[..., None], code: int, message: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(training._Run, "start_codebooks", stage)
+    monkeypatch.setattr(training, "start_codebooks", stage)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         line = fails(code, "train", picture.parent, "-o", tmp_path / "pack", "--preset", "tiny")
@@ -201,7 +201,7 @@ def test_what_to_do_after_a_training_that_was_stopped(
 
 
 def test_an_interruption_before_the_first_checkpoint(picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "_prepare", lambda *arguments: raising(KeyboardInterrupt())(None))
+    monkeypatch.setattr(training, "prepare", raising(KeyboardInterrupt()))
     line = fails(130, "train", picture.parent, "-o", tmp_path / "pack", "--preset", "tiny")
     assert line == "lrq: error: interrupted\n"
 

@@ -89,11 +89,11 @@ def test_export_refuses_inexact_tables():
     scale = Scale(1, 8, (2,))
     u, v = np.full((2, 4, 8), 127, np.int8), np.full((2, 4, 24), 32767, np.int16)
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((scale,), 3, {1: (u, v)}, None)
-    export.check_exact((scale,), 3, {1: (u, v // 4)}, None)
+        export.check_exact((scale,), 3, {"u1": u, "v1": v}, None)
+    export.check_exact((scale,), 3, {"u1": u, "v1": v // 4}, None)
     # Four iterations that share the codebook may all pick its largest codeword.
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {1: (u, v // 4)}, None)
+        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {"u1": u, "v1": v // 4}, None)
 
 
 def test_macs_count_executed_products_only(random_pack):

@@ -21,8 +21,8 @@ from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.format.fixed import colour_matrix
 from lrcodec.format.grid import Scale
 from lrcodec.measure.metrics import psnr
+from lrcodec.training.networks import integer_smoothing
 from lrcodec.training.presets import PRESETS
-from lrcodec.training.train import _integer_smoothing
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
         torch.nn.init.normal_(parameter, std=0.1)
     finest = torch.randint(-500, 500, (2, fine, 16, 24)) / 8  # small enough that no hidden value is clipped
     coarser = torch.randint(-500, 500, (2, channels, 16, 16)) / 8
-    weights = _integer_smoothing(network)
+    weights = integer_smoothing(network)
     for parameter, integers, unit in zip(network.parameters(), weights, (2**9, 8 * LEVELS) * 2, strict=True):
         parameter.data = torch.from_numpy(integers / unit).float()
     got = network(finest, coarser).detach().numpy() + 128

@@ -67,6 +67,33 @@ def test_shipped_tables_keep_the_rules(name: str):
         assert set(arrays) == set(file.files)
 
 
+@pytest.mark.parametrize("name", [entry.name for entry in store.packs()])
+def test_shipped_tables_are_written_as_they_were_read(name: str):
+    blobs = store.find(name).blobs
+    arrays, scales = tablefile.load(blobs["tables.npz"])
+    written = tablefile.save(arrays)
+    again, _ = tablefile.load(written)
+    assert {k: (a.dtype, a.shape) for k, a in again.items()} == {k: (a.dtype, a.shape) for k, a in arrays.items()}
+    assert fingerprint({**blobs, "tables.npz": written}) == fingerprint(blobs)
+    described = tablefile.describe(scales, int(arrays["channels"]), int(arrays["bands"]))
+    assert tablefile.save({**arrays, **described}) == written
+
+
+def test_tables_that_cannot_be_written(random_pack):
+    tables = random_pack[0].tables
+    for wrong, error, message in (
+        ({"bands": 300}, ValueError, "bands is not within"),
+        ({"bands": 2**40}, ValueError, "bands has values that int32 cannot hold"),
+        ({"u1": tables["u1"].astype(float)}, TypeError, "float64"),
+        ({"u1": tables["u1"][1:]}, ValueError, "u1 has the wrong shape"),
+        ({"u8": tables["u1"]}, ValueError, "has no u8"),
+    ):
+        with pytest.raises(error, match=message):
+            tablefile.save({**tables, **wrong})
+    with pytest.raises(KeyError, match="energy1"):
+        tablefile.save({name: array for name, array in tables.items() if name != "energy1"})
+
+
 def test_every_array_is_checked(random_pack):
     """Whichever array is missing, or has another type, rank or length: the pack is refused."""
     pack, _ = random_pack

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 from lrcodec.format import container, fixed, grid
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale, check_scales
+from lrcodec.packs import tablefile
 from lrcodec.packs.pack import fingerprint
-from lrcodec.training import tables
+from lrcodec.training import context_tables
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
 HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
@@ -100,18 +101,24 @@ def test_tables(random_pack):
         assert (t[name].dtype.name, t[name].shape) == (dtype, evaluate(shape, **sizes)), name
 
 
+def test_descriptions_of_tables():
+    """What reading and writing go by is the table of SPEC.md: names, dtypes and shapes."""
+    described = {(row["name"], row["dtype"], row["shape"]) for row in SPEC.table("Tables", "name")}
+    assert {(f.name, np.dtype(f.dtype).name, str(f.shape).replace("'", "")) for f in tablefile.FIELDS} == described
+
+
 def test_tables_that_training_makes():
     """Their shapes where the number of clusters is not that of their members, as it is in `random_pack`."""
-    arrays = tables.context_tables({}, (8, 32), (2, 4), bands=3, limit=5)
-    rows = SPEC.table("Tables", "name")
-    described = {row["name"].replace("{s}", ""): (row["dtype"], row["shape"]) for row in rows}
+    arrays = context_tables.context_tables({}, Scale(2, 8, (8, 32)), bands=3, limit=5)
+    described = {row["name"]: (row["dtype"], row["shape"]) for row in SPEC.table("Tables", "name")}
     of_contexts = [name for name in described if re.match("depth|edges|classes|clusters|members", name)]
-    assert {re.sub(r"\d+$", "{i}", name) for name in arrays} == set(of_contexts)
+    general = {name: re.sub(r"2(_\d)?$", lambda m: "{s}_{i}" if m[1] else "{s}", name) for name in arrays}
+    assert {*general.values()} == {*of_contexts}
     for name, array in arrays.items():
         sizes = {"D": 2, "bands": 3, "M": 5}
-        if name[-1].isdigit():
+        if "{i}" in general[name]:
             sizes |= {"K": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
-        dtype, shape = described[re.sub(r"\d+$", "{i}", name)]
+        dtype, shape = described[general[name]]
         assert (array.dtype.name, array.shape) == (dtype, evaluate(shape, **sizes)), name
 
 

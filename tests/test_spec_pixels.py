@@ -112,7 +112,7 @@ def test_bounds_of_exactness():
     colour = np.abs(fixed.colour_matrix(3)).sum(1).max() * fixed.PLANE_LIMIT + 128.5 * 2**13
     assert sums["pixels"] == colour < fixed.EXACT
     scale = Scale(1, 2, (1, 1))
-    zero = {1: (np.zeros((2, 4, 2), np.int8), np.zeros((2, 4, 6), np.int16))}
+    zero = {"u1": np.zeros((2, 4, 2), np.int8), "v1": np.zeros((2, 4, 6), np.int16)}
 
     def product(total: int) -> None:
         """Two iterations whose largest sums over four ranks add up to `total`."""
@@ -124,7 +124,7 @@ def test_bounds_of_exactness():
                 v[k, r, 0] = min(rest // int(u[k, r, 0]), 32767)
                 rest -= int(u[k, r, 0]) * int(v[k, r, 0])
         assert rest == 0
-        export.check_exact((scale,), 3, {1: (-u, v)}, None)
+        export.check_exact((scale,), 3, {"u1": -u, "v1": v}, None)
 
     def smoothing(weight: int, bias: int, name: str) -> None:
         """Two hidden channels; the sums of one of the convolutions."""

@@ -24,10 +24,9 @@ from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB
 from lrcodec.measure.metrics import psnr
 from lrcodec.packs import store
-from lrcodec.training import codebooks, export
-from lrcodec.training import train as training
+from lrcodec.training import codebooks, end_to_end, export
 from lrcodec.training.presets import PRESETS, paper
-from lrcodec.training.train import train
+from lrcodec.training.run import train
 
 TINY = PRESETS["tiny"]
 LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)
@@ -286,6 +285,17 @@ def test_tampered_pack_is_refused(pack, photo, tmp_path):
         store.find(copy).load()
 
 
+@pytest.mark.parametrize("steps", [1, 3, 9, 10])
+def test_every_number_of_steps_can_be_trained(steps):
+    """PyTorch's own schedule divides by zero where the learning rate rises for exactly one step: 9 steps, or 3 * 3."""
+    for count in (steps, end_to_end.REFIT_STEPS * steps):
+        parameter = torch.nn.Parameter(torch.ones(1))
+        descent = end_to_end._Descent([parameter], 0.1, count)
+        while descent.done < count:
+            descent.step(parameter.square().sum())
+        assert parameter.isfinite().all() and parameter.item() < 1
+
+
 def test_bad_input(images, tmp_path):
     with pytest.raises(UsageError, match="no images"):
         train([], tmp_path / "out", config=TINY, work=tmp_path / "work", progress=print)
@@ -341,7 +351,7 @@ def too_steep(smoothing):
     return w1, b1, w2 + 2000, b2
 
 
-training_smoothing = training._integer_smoothing
+training_smoothing = end_to_end.integer_smoothing
 
 
 def checkpoints(pack: Path, work: Path, *missing: str) -> Path:
@@ -353,7 +363,7 @@ def checkpoints(pack: Path, work: Path, *missing: str) -> Path:
     ("module", "name", "wrong", "missing", "message"),
     [
         (codebooks, "factorise", as_large_as_can_be, ["networks.*", "tables.*"], "codewords of scale .*other images"),
-        (training, "_integer_smoothing", too_steep, ["tables.*"], "second convolution .*fewer --steps"),
+        (end_to_end, "integer_smoothing", too_steep, ["tables.*"], "second convolution .*fewer --steps"),
     ],
 )
 def test_inexact_weights_are_refused_as_soon_as_they_are_known(

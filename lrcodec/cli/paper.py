@@ -64,7 +64,7 @@ def paper(
     check_outputs([json_file, plot_file, pictures], data.glob("*/*"))
     check_outputs([work], [data], folders=True)
     with extra("encode"):
-        import_module("lrcodec.training.train")
+        import_module("lrcodec.training.run")
     require("tabulate", *["matplotlib"] * bool(plot_file or pictures))
     with goes_on(work):
         measured = suite.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))

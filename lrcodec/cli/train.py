@@ -46,7 +46,7 @@ def train(
     with extra("encode"):
         from ..encoder.limits import torch_threads
         from ..training.presets import PRESETS as settings
-        from ..training.train import train as run
+        from ..training.run import train as run
 
     config = settings[preset] if steps is None else replace(settings[preset], steps=steps)
     work = work or Path(f"{output}.work")

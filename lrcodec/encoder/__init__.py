@@ -37,7 +37,7 @@ BATCH_PIXELS = 2**20
 WINDOW_PIXELS = 3 * 2**20
 """Of larger images so many pixels are worked on at a time."""
 MARGIN = 128
-"""Rows of pixels around them that the search sees as well."""
+"""Rows of pixels above and below them that the search sees as well."""
 
 
 class Encoder:
@@ -45,8 +45,8 @@ class Encoder:
 
     model: name of a shipped or installed pack, or folder of another.
     device: auto (CUDA where there is one), cpu or cuda.
-    threads: of PyTorch while it encodes (0: those that it has anyway, as a rule one for each processor).
-    Raises UnsupportedError if the model cannot be used, UsageError if the device is not known or not there.
+    threads: of PyTorch while it encodes. 0: as many as it has anyway, as a rule one for each processor.
+    Raises UnsupportedError if the model cannot be used, UsageError if the device is unknown or not available.
     """
 
     def __init__(self, model: str | Path = "photo", device: str = "auto", threads: int = 0):
@@ -97,11 +97,11 @@ class Encoder:
         """The bytes of a .lrq file.
 
         image: uint8 (height, width) grey or (height, width, 3) RGB; or, with alpha as the last channel,
-        (height, width, 2) or (height, width, 4); sides 1..65535. Alpha is kept without loss.
-        quality: 0..100, also fractions. rank: 1 to the model's, None for the model's default. iterations: cap on the
-        depth of every scale, None for none. effort: 0 transformer and one greedy pass, 1 and 2 with a search, see
+        (height, width, 2) or (height, width, 4). Its sides are 1..65535 pixels. Alpha is kept without loss.
+        quality: 0..100, also fractions. rank: 1 to the model's; None for the model's default. iterations: cap on the
+        depth of every scale; None for no cap. effort: 0 for one greedy pass, 1 or 2 for a search after it, see
         `EFFORTS`.
-        smoothing: False leaves it out; a model without ignores this.
+        smoothing: False leaves it out. A model without smoothing ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         metadata: what the file carries beside the pixels.
         Raises UsageError or LimitError; MemoryError, also for that of the GPU.
@@ -119,9 +119,9 @@ class Encoder:
         use_transformer: bool = True,
         metadata: Sequence[Metadata] | None = None,
     ) -> list[bytes]:
-        """`encode` of every image. Small images of one shape take a fraction of the time of one by one.
+        """The bytes of a .lrq file for every image, see `encode`. Small images of one shape are faster together.
 
-        metadata: that of every image.
+        metadata: of every image; None for none.
         """
         out = [b""] * len(images)
         alike: dict[Header, list[int]] = {}
@@ -173,7 +173,7 @@ class Encoder:
                 ]
 
     def lam(self, quality: float) -> float:
-        """Squared error (8-bit levels, all channels) that one bit is worth at a quality."""
+        """Squared error, in 8-bit levels of all channels, that one bit is worth at a quality of 0..100."""
         return self.config.lam(quality / 100)
 
     def _header(
@@ -215,7 +215,10 @@ class Encoder:
     def _search(
         self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
     ) -> list[np.ndarray]:
-        """Index planes of images uint8 (n, h, w[, 3]) of one shape, which suit the band of `header` and the next."""
+        """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality.
+
+        beams: width of each search pass.
+        """
         lam = self.lam(quality)
         planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
         padded = pad(planes, self.transformer.multiple)
@@ -239,7 +242,7 @@ class Encoder:
         return indices
 
     def _blend(self, quality: float, bits: Callable[[int], list[Bits]]) -> list[Bits]:
-        """What `bits` gives for the rate bands around a quality, by how near they are: choices do not jump."""
+        """The mean of what `bits` gives for the rate bands around a quality, weighted: choices change bit by bit."""
         low, high, share = self.config.bands_around(quality / 100)
         if low == high:
             return bits(low)
@@ -253,7 +256,7 @@ class Encoder:
         ]
 
     def _context_bits(self, band: int) -> list[Bits]:
-        """The bits of a rate band's tables, by the labels of `entropy.contexts`, which all bands share."""
+        """The bits of a rate band's tables, by the labels of `entropy.contexts`, which are the same in all bands."""
         if band not in self._bits:
             parts = [tables.bits for tables in entropy.tables(self.pack, band)]
             # The phase is the lowest bit of a depth's label.
@@ -287,7 +290,7 @@ def _kind(image: object) -> str:
 
 
 def _colours(image: np.ndarray) -> np.ndarray:
-    """(h, w) or (h, w, 3): an image without its alpha."""
+    """An image without its alpha, uint8 (h, w) or (h, w, 3)."""
     return image[..., 0] if image.shape[2:] == (2,) else image[..., :3] if image.ndim == 3 else image
 
 

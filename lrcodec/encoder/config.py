@@ -8,7 +8,7 @@ from ..format.grid import Scale
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of `lrq train`. lambdas are squared errors (8-bit levels, three channels) that one bit is worth."""
+    """Settings of `lrq train`. A lambda is what a bit is worth in squared error, in 8-bit levels of three channels."""
 
     # A scale whose codebook is shared by its iterations must be the only one: then its codebook is trained end to
     # end as well, and at effort 0 every patch takes all iterations, at any quality (see training/end_to_end.py).
@@ -56,7 +56,7 @@ class Config:
     learning_rate: float = 6e-4
 
     def fitted_to(self, side: int) -> "Config":
-        """The settings for images of at most this side: one window of the transformer, if it covers them all."""
+        """The settings for images whose sides are at most `side` pixels: if a window covers them, there is only one."""
         patches = -(-side // self.scales[0].span)
         tokens = patches * self.scales[0].span // self.scales[-1].span
         return replace(self, window=tokens, shift=False) if tokens <= self.window else self
@@ -76,8 +76,8 @@ class Config:
         return min(int(share * self.bands), self.bands - 1)
 
     def bands_around(self, share: float) -> tuple[int, int, float]:
-        """The rate bands whose middles are next to a share of the quality range, the same one twice beyond the outer
-        ones, and how far it is from the first of the middles to the second: 0..1.
+        """The two rate bands whose middles are on both sides of a share of the quality range, and where it lies between
+        them: 0 at the first middle, 1 at the second. Outside the outermost middles both bands are the same.
         """
         at = min(max(share * self.bands - 0.5, 0), self.bands - 1)
         return math.floor(at), math.ceil(at), at % 1

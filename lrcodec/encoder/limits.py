@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Makes MemoryError of PyTorch's errors for memory that has run out, on the processor or the GPU."""
+    """Raises MemoryError in place of PyTorch's errors when memory runs out, that of the GPU included."""
     try:
         yield
     except RuntimeError as error:
@@ -21,7 +21,7 @@ def memory_errors() -> Iterator[None]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """PyTorch has so many threads within, 0: as before."""
+    """PyTorch computes with `count` threads within, or, if it is 0, with as many as before."""
     before = torch.get_num_threads()
     if count:
         torch.set_num_threads(count)

@@ -16,7 +16,7 @@ from ..format.grid import Scale
 
 
 def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 (..., h, w, 3) or, for one channel, (..., h, w, 1) -> float32 planes (..., 3, h, w) or (..., 1, h, w)."""
+    """Images uint8 (..., h, w, C), 3 channels or 1 -> planes float32 (..., C, h, w)."""
     pixels = torch.tensor(images, device=device).movedim(-1, -3).float() - 128
     channels = pixels.shape[-3]
     return torch.einsum("ij,...ihw->...jhw", _colour(channels).to(device), pixels) * (3 if channels == 1 else 1)
@@ -37,12 +37,12 @@ def shrink(planes: torch.Tensor, scale: int) -> torch.Tensor:
 
 
 def block_means(planes: torch.Tensor, scales: Sequence[Scale]) -> list[torch.Tensor]:
-    """What each scale would draw of planes (b, C, h, w): (b, its channels, h / s, w / s)."""
+    """Planes (b, C, h, w) as each scale sees them: its channels, shrunk, (b, its channels, h / s, w / s)."""
     return [shrink(planes[:, : s.channels(planes.shape[1])], s.scale) for s in scales]
 
 
 def enlarge(planes: torch.Tensor) -> torch.Tensor:
-    """Twofold enlargement as the decoder's, but for rounding: (..., h, w) -> (..., 2h, 2w)."""
+    """Enlarge twofold as the decoder does, but without rounding: (..., h, w) -> (..., 2h, 2w)."""
     taps = torch.tensor(ENLARGE_TAPS / 2**ENLARGE_BITS, dtype=torch.float32, device=planes.device)
     h, w = planes.shape[-2:]
     x = F.pad(planes.reshape(-1, 1, h, w), (2, 2, 2, 2), mode="replicate")
@@ -52,7 +52,7 @@ def enlarge(planes: torch.Tensor) -> torch.Tensor:
 
 
 def interpolate(chroma: torch.Tensor) -> torch.Tensor:
-    """Chroma at full resolution as the decoder makes it, but for rounding: (b, c, h, w) -> (b, c, 2h, 2w)."""
+    """Bring chroma to full resolution as the decoder does, but without rounding: (b, c, h, w) -> (b, c, 2h, 2w)."""
     b, c, h, w = chroma.shape
     x = F.pad(chroma.reshape(b * c, 1, h, w), (1, 1, 1, 1), mode="replicate")
     taps = torch.tensor(CHROMA_TAPS / 4, dtype=torch.float32, device=chroma.device)
@@ -61,7 +61,10 @@ def interpolate(chroma: torch.Tensor) -> torch.Tensor:
 
 
 def guess_from(decoded: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
-    """What a scale starts from: the coarser one, decoded (..., C', h, w), enlarged, as far as `target` reaches."""
+    """What a scale starts from: the coarser one, decoded (..., C', h, w), enlarged, and cut to `target` (..., C, h, w).
+
+    Zeros if there is no coarser one.
+    """
     if decoded is None:
         return torch.zeros_like(target)
     c, h, w = target.shape[-3:]
@@ -69,7 +72,7 @@ def guess_from(decoded: torch.Tensor | None, target: torch.Tensor) -> torch.Tens
 
 
 def to_patches(planes: torch.Tensor, p: int) -> torch.Tensor:
-    """(..., C, h, w) -> (..., h / p * w / p, p * C * p), patches in raster order."""
+    """Cut planes into patches of side p, in raster order: (..., C, h, w) -> (..., h / p * w / p, p * C * p)."""
     *batch, c, h, w = planes.shape
     x = planes.reshape(-1, c, h // p, p // 2, 2, w // p, p // 2, 2)
     return x.permute(0, 2, 5, 4, 3, 1, 7, 6).reshape(*batch, -1, p * c * p)
@@ -88,5 +91,5 @@ def pad(planes: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def crop_to_grid(planes: torch.Tensor, scale: Scale, grid: tuple[int, int]) -> torch.Tensor:
-    """The part of a plane of this scale that its patch grid covers."""
+    """The part of a scale's planes (..., h, w) that `grid`, rows and columns of patches, covers."""
     return planes[..., : grid[0] * scale.patch, : grid[1] * scale.patch]

@@ -14,9 +14,10 @@ from .search import Bits, Labels, beam_search, reconstruct
 
 
 class Step(NamedTuple):
-    """One scale of `closed_loop`.
+    """What `closed_loop` gives for one scale.
 
-    patches float32 (n, d); indices int64 (n, iterations); what they draw, (n, d); J (n,); planes (b, C, h, w).
+    patches: what is to be drawn, float32 (n, d). indices: int64 (n, iterations). drawn: by them, float32 (n, d).
+    cost: J, float32 (n,). decoded: planes, float32 (b, its channels, h, w).
     """
 
     patches: torch.Tensor
@@ -32,9 +33,11 @@ def closed_loop(
     books: Sequence[list[torch.Tensor]],
     search: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
 ) -> Iterator[Step]:
-    """Code planes (b, its channels, h, w) of every scale, coarse to fine.
+    """Code the planes of every scale, coarse to fine.
 
-    search: takes a scale's position and what its patches, of all images, still have to draw; returns indices and J.
+    targets: of each scale, float32 (b, its channels, h, w). books: books[position][iteration] is float32 (K, d).
+    search: takes the position of a scale and its patches of all images, float32 (n, d), and returns indices int64
+    (n, iterations) and J float32 (n,).
     """
     decoded: torch.Tensor | None = None
     for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
@@ -49,7 +52,7 @@ def closed_loop(
 
 @dataclass
 class Quantizer:
-    """Codebooks of every scale: books[scale's position][iteration] is float32 (K, p * C * p), C its channels.
+    """Chooses codewords. books: books[position][iteration] is float32 (K, p * C * p), C the channels of the scale.
 
     coarse: what lambda is multiplied with at all scales but the finest.
     """
@@ -67,7 +70,10 @@ class Quantizer:
         device: torch.device | str = "cpu",
         coarse: float = 1.0,
     ) -> "Quantizer":
-        """The codebooks that the decoder draws with, from its inputs u{s} and v{s} (see `Pack.factors`)."""
+        """With the codewords that the decoder draws.
+
+        factors: its inputs u{s} and v{s}, see `Pack.factors`. iterations: of each scale, at most.
+        """
         books = []
         for scale in scales:
             u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
@@ -76,7 +82,7 @@ class Quantizer:
         return cls(scales, books, coarse)
 
     def lam(self, position: int, lam: float) -> float:
-        """What a bit is worth in squared error of a scale's own pixels, if it is worth `lam` in that of the image."""
+        """lambda at a scale, in squared error of its pixels, if it is `lam` in squared error of the image."""
         return lam / self.scales[position].scale ** 2 * (self.coarse if position + 1 < len(self.scales) else 1)
 
     def __call__(
@@ -90,9 +96,9 @@ class Quantizer:
     ) -> list[np.ndarray]:
         """Choose the indices of images of one size.
 
-        latents: for each scale (b, its channels, h / s, w / s) of the padded images; size: (height, width) of an image.
-        bits: of each scale; with one class of each, where `labels` is None.
-        labels: of each scale, for the patches of all images, in raster order.
+        latents: for each scale (b, its channels, h / s, w / s) of the padded images. size: (height, width) of an image.
+        lam: squared error that a bit is worth. bits: of each scale, with one class alone if `labels` is None. beam:
+        width. labels: of each scale, for the patches of all images, in raster order.
         Returns index planes int64 (b, rows, columns, iterations).
         """
         targets = [

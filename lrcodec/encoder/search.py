@@ -13,9 +13,9 @@ BRANCHES = 3
 
 
 class Bits(NamedTuple):
-    """What one scale costs: float32 bits of the depths (classes, D + 1), and for each iteration (classes, K).
+    """What one scale costs, in bits: depths float32 (classes, D + 1), indices for each iteration float32 (classes, K).
 
-    As in tables.npz, codewords of the same of `clusters` cost as much more or less in one class than in another.
+    Between two classes, the costs of all codewords of a cluster differ by the same number of bits, as in tables.npz.
     """
 
     depths: torch.Tensor
@@ -39,8 +39,8 @@ def beam_search(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose an index path for every patch.
 
-    targets: float32 (n, d); books: for each iteration float32 (K, d); lam: squared error that a bit is worth.
-    labels: the classes that `bits` has more than one of.
+    targets: float32 (n, d). books: for each iteration float32 (K, d). lam: squared error that a bit is worth. beam:
+    paths that are kept at each step. labels: which of the classes of `bits` each patch has; None if there is only one.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
     chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(map(len, books)))))
@@ -93,14 +93,15 @@ def _search(
 
 
 def clusters(codewords: int) -> int:
-    """Number of clusters that K codewords are sorted into: the power of two at or below the square root of K."""
+    """How many clusters K codewords are sorted into: the largest power of two that is at most the square root of K."""
     return 2 ** int(math.log2(codewords) / 2)
 
 
 def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values and places of the `count` least, or all, of scores (rows, K) + blocks (rows, B), each for K / B in a row.
+    """The `count` least of the K sums in each row, or all, and their places.
 
-    They are in the `count` blocks with the least of their own: several times faster than topk over all.
+    scores: (rows, K). blocks: (rows, B), each added to K / B scores in a row. Only the `count` blocks with the least
+    minima are looked into, which is several times faster than topk over all.
     """
     size = scores.shape[1] // blocks.shape[1]
     scores = scores.unflatten(1, (-1, size))
@@ -113,7 +114,7 @@ def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torc
 def _keep_best(
     best: torch.Tensor, chosen: torch.Tensor, ids: torch.Tensor, cost: torch.Tensor, path: torch.Tensor
 ) -> None:
-    """Where a path that ends here is cheaper than the patch's best so far, take it."""
+    """Take the cheapest path of each patch that is still growing as if it ended here, if it beats the patch's best."""
     low, which = cost.min(1)
     better = low < best[ids]
     at = ids[better]

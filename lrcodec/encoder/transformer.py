@@ -93,7 +93,7 @@ class Transformer(nn.Module):
         ]
 
     def _place(self, change: torch.Tensor, scale: Scale, side: int) -> torch.Tensor:
-        """(b, rows, columns, its channels * side^2) -> (b, its channels, h / s, w / s)."""
+        """Make planes of a head's output: (b, rows, columns, channels * side^2) -> (b, channels, h / s, w / s)."""
         b, rows, columns, c = change.shape
         c //= side * side
         x = change.reshape(b, rows, columns, c, side, side).permute(0, 3, 1, 4, 2, 5)
@@ -118,10 +118,11 @@ class Transformer(nn.Module):
 
 
 class Smoothing(nn.Module):
-    """Decoded planes to pixels: what a 3x3 convolution, ReLU and another one add; chroma interpolated; colours.
+    """Turns decoded planes into pixels: smooths them, interpolates chroma if needed, and converts colours.
 
-    The convolutions work at half resolution, on the four phases of the finest scale and, where that has no chroma, on
-    the chroma of the scale before it. If hidden is 0 they add nothing.
+    To smooth them, a 3x3 convolution, ReLU and another convolution compute what is added. They work at half
+    resolution, on the four phases of the finest scale and, where that has no chroma, on the chroma of the scale before
+    it. If hidden is 0 nothing is added.
     """
 
     def __init__(self, scales: tuple[Scale, ...], channels: int, hidden: int):
@@ -136,7 +137,10 @@ class Smoothing(nn.Module):
             nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, finest: torch.Tensor, coarser: torch.Tensor | None) -> torch.Tensor:
-        """(b, its channels, h, w), and of the scale before it (b, C, h / 2, w / 2) -> pixels - 128, (b, C, h, w)."""
+        """Pixels - 128, float32 (b, C, h, w), of the finest scale (b, its channels, h, w).
+
+        coarser: the scale before it, (b, C, h / 2, w / 2) or larger; needed if the finest has no chroma.
+        """
         x = F.pixel_unshuffle(finest, 2)
         if coarser is not None and self.fine < self.channels:
             x = torch.cat([x, coarser[:, self.fine :, : x.shape[2], : x.shape[3]]], 1)

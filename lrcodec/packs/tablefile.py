@@ -1,9 +1,16 @@
-"""tables.npz -> arrays that keep every rule of SPEC.md, "Tables": the decoder then looks up nothing out of bounds."""
+"""tables.npz <-> arrays that keep every rule of SPEC.md, "Tables": the decoder then looks up nothing out of bounds.
+
+Every array is described once, as a `Field`. Reading and writing check the arrays by these descriptions, and by the few
+rules that no description tells.
+"""
 
 import io
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..format.grid import Scale, check_scales
 
@@ -14,95 +21,177 @@ MAX_SPAN, MAX_ITERATIONS, MAX_CODEWORDS, MAX_HIDDEN = 1024, 32, 65536, 256
 smoothing."""
 
 
-class _Archive:
-    """The arrays of an .npz archive, each checked as it is read."""
+class Field(NamedTuple):
+    """One array: its name, dtype and shape, and the least and the largest value that it may hold, if there are such.
 
-    def __init__(self, data: bytes):
-        with zipfile.ZipFile(io.BytesIO(data)) as members:
-            entries = members.infolist()
-        if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
-            raise ValueError("tables.npz is packed in a way that NumPy does not write")
-        if sum(entry.file_size for entry in entries) > MAX_BYTES:
-            raise ValueError(f"tables.npz holds more than {MAX_BYTES:,} bytes")
-        self.file = np.load(io.BytesIO(data), allow_pickle=False)
-        self.arrays: dict[str, np.ndarray] = {}
+    name: with {s} for the number of the scale and {i} for the iteration.
+    shape: lengths, or their names as in SPEC.md. A name that stands for nothing yet stands for what the array has.
+    """
 
-    def take(self, name: str, dtype: type, *shape: int | None, low: int | None = None, high: int = 0) -> np.ndarray:
-        """The array, of this dtype and shape (None: any length above 0) and, if asked, from low to high."""
-        array = self.file[name]
-        if not isinstance(array, np.ndarray) or array.dtype != dtype:
-            raise ValueError(f"{name} is not {np.dtype(dtype)}")
-        if array.ndim != len(shape) or any(
-            have != want if want is not None else not have for have, want in zip(array.shape, shape, strict=True)
-        ):
-            raise ValueError(f"{name} has the wrong shape {array.shape}")
-        if low is not None and not (low <= array.min() and array.max() <= high):
-            raise ValueError(f"{name} is not within {low} to {high}")
-        self.arrays[name] = array
-        return array
-
-    def number(self, name: str, low: int, high: int) -> int:
-        return int(self.take(name, np.int32, low=low, high=high))
+    name: str
+    dtype: DTypeLike
+    shape: tuple[int | str, ...] = ()
+    limits: tuple[int, int] | None = None
 
 
-def load(data: bytes) -> tuple[dict[str, np.ndarray], tuple[Scale, ...]]:
+MODEL = (
+    Field("channels", np.int32, (), (1, 3)),
+    Field("bands", np.int32, (), (1, 16)),
+    Field("shared", np.int32, (), (0, 1)),
+    Field("luma_only", np.int32, (), (0, 1)),
+    Field("scales", np.int32, ("S", 2), (1, MAX_SPAN)),
+)
+CODEWORDS = Field("codewords{s}", np.int32, ("D",), (2, MAX_CODEWORDS))
+SMOOTHING = (
+    Field("smooth_w1", np.int32, ("H", "I", 3, 3)),
+    Field("smooth_b1", np.int32, ("H",)),
+    Field("smooth_w2", np.int32, ("I", "H", 3, 3)),
+    Field("smooth_b2", np.int32, ("I",)),
+)
+SCALE = (
+    Field("u{s}", np.int8, ("rows", "R", "p")),
+    Field("v{s}", np.int16, ("rows", "R", "F * p")),
+    Field("energy{s}", np.uint8, ("rows",)),
+    Field("depth_edges{s}", np.uint8, (2, 3, 7)),
+    Field("depth_classes{s}", np.uint8, (2, 512)),
+    Field("depths{s}", np.uint8, ("bands", 2, "M", "D + 1")),
+    Field("edges{s}", np.uint8, (4, 7)),
+    Field("classes{s}", np.uint8, ("D", 4096)),
+)
+CLUSTERS = Field("clusters{s}_{i}", np.uint8, ("bands", "M", "A"))
+MEMBERS = Field("members{s}_{i}", np.uint8, ("bands", "A", "K // A"))
+FIELDS = (*MODEL, *SMOOTHING, CODEWORDS, *SCALE, CLUSTERS, MEMBERS)
+LENGTHS = {"D": (1, MAX_ITERATIONS), "H": (0, MAX_HIDDEN), "R": (1, 4)}
+"""The limits of lengths that an array is the first to have. All others are 1 or more."""
+
+Arrays = dict[str, np.ndarray]
+Find = Callable[[str, DTypeLike], Any]
+"""Finds an array by its name. It may be made of the dtype that is asked for, but need not."""
+
+
+def load(data: bytes) -> tuple[Arrays, tuple[Scale, ...]]:
     """The arrays of tables.npz by name, no others, and the scales that they describe, coarse to fine.
 
     Raises ValueError for a broken rule, and what NumPy and zipfile raise on archives that are damaged or hold pickles.
     """
-    archive = _Archive(data)
-    with archive.file:
-        channels, bands = archive.number("channels", 1, 3), archive.number("bands", 1, 16)
-        if channels == 2:
-            raise ValueError("channels is neither 1 nor 3")
-        scales = _scales(archive)
-        _smoothing(archive, channels, scales[-1])
-        rank = archive.file["u1"].shape[1]
-        if not 1 <= rank <= 4:
-            raise ValueError(f"rank {rank} is not within 1 to 4")
-        for scale in scales:
-            _scale(archive, scale, channels, bands, rank)
-    return archive.arrays, scales
+    with zipfile.ZipFile(io.BytesIO(data)) as members:
+        entries = members.infolist()
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise ValueError("tables.npz is packed in a way that NumPy does not write")
+    if sum(entry.file_size for entry in entries) > MAX_BYTES:
+        raise ValueError(f"tables.npz holds more than {MAX_BYTES:,} bytes")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return _check(lambda name, dtype: file[name])
 
 
-def _scales(archive: _Archive) -> tuple[Scale, ...]:
-    shared, luma_only = (bool(archive.number(name, 0, 1)) for name in ("shared", "luma_only"))
+def save(arrays: Mapping[str, ArrayLike]) -> bytes:
+    """A tables.npz of arrays by name, such as `load` gives. The same arrays give the same bytes.
+
+    Integers are converted to the dtypes of the file. Raises ValueError for a broken rule and for a name that the file
+    does not have, KeyError for a missing one, and TypeError for numbers that are not integers.
+    """
+
+    def find(name: str, dtype: DTypeLike) -> np.ndarray:
+        array = np.asarray(arrays[name])
+        converted = array.astype(dtype, casting="same_kind")
+        if not np.array_equal(array, converted):
+            raise ValueError(f"{name} has values that {np.dtype(dtype)} cannot hold")
+        return converted
+
+    checked, _ = _check(find)
+    if unknown := arrays.keys() - checked.keys():
+        raise ValueError(f"tables.npz has no {', '.join(sorted(unknown))}")
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **dict(sorted(checked.items())))
+    return file.getvalue()
+
+
+def describe(scales: Sequence[Scale], channels: int, bands: int) -> dict[str, ArrayLike]:
+    """The arrays that say which others there are: the inverse of what `load` makes scales of."""
+    arrays: dict[str, ArrayLike] = {
+        "channels": channels,
+        "bands": bands,
+        "shared": scales[0].shared,
+        "luma_only": scales[-1].luma_only,
+        "scales": [(scale.scale, scale.patch) for scale in scales],
+    }
+    return arrays | {CODEWORDS.name.format(s=scale.scale): scale.codewords for scale in scales}
+
+
+def _check(find: Find) -> tuple[Arrays, tuple[Scale, ...]]:
+    """The arrays that the descriptions name, all rules checked, and the scales. Raises ValueError for a broken one."""
+    sizes: dict[str, int] = {}
+    arrays = _take(MODEL, find, sizes)
+    scales = _scales(arrays, find)
+    channels = int(arrays["channels"])
+    if channels == 2:
+        raise ValueError("channels is neither 1 nor 3")
+    sizes |= {"bands": int(arrays["bands"]), "I": scales[-1].smoothed(channels)}
+    arrays |= _take(SMOOTHING, find, sizes)
+    for scale in scales:
+        depth, patch = len(scale.codewords), scale.patch
+        sizes |= {"rows": scale.rows, "p": patch, "F * p": scale.channels(channels) * patch}
+        sizes |= {"D": depth, "D + 1": depth + 1}
+        arrays |= _take_scale(scale, find, sizes)
+    return arrays, scales
+
+
+def _take(fields: Sequence[Field], find: Find, sizes: dict[str, int], **numbers: int) -> Arrays:
+    """The arrays of some fields, checked. Adds to `sizes` the lengths that they are the first to have.
+
+    numbers: the s and i of their names.
+    """
+    arrays = {}
+    for field in fields:
+        name = field.name.format(**numbers)
+        array = find(name, field.dtype)
+        if not isinstance(array, np.ndarray) or array.dtype != field.dtype:
+            raise ValueError(f"{name} is not {np.dtype(field.dtype)}")
+        if array.ndim != len(field.shape):
+            raise ValueError(f"{name} has the wrong shape {array.shape}")
+        for length, size in zip(array.shape, field.shape, strict=True):
+            if isinstance(size, str) and size not in sizes:
+                low, high = LENGTHS.get(size, (1, MAX_BYTES))
+                if not low <= length <= high:
+                    raise ValueError(f"{name} has the wrong shape {array.shape}: {size} is {low} to {high}")
+                sizes[size] = length
+            elif length != (sizes[size] if isinstance(size, str) else size):
+                raise ValueError(f"{name} has the wrong shape {array.shape}")
+        if field.limits is not None and not (field.limits[0] <= array.min() and array.max() <= field.limits[1]):
+            raise ValueError(f"{name} is not within {field.limits[0]} to {field.limits[1]}")
+        arrays[name] = array
+    return arrays
+
+
+def _scales(arrays: Arrays, find: Find) -> tuple[Scale, ...]:
+    """The scales, coarse to fine. Adds the arrays of their codewords."""
+    shared, luma_only = bool(arrays["shared"]), bool(arrays["luma_only"])
     scales = []
-    for s, p in archive.take("scales", np.int32, None, 2, low=1, high=MAX_SPAN).tolist():
-        codewords = archive.take(f"codewords{s}", np.int32, None, low=2, high=MAX_CODEWORDS).tolist()
-        if len(codewords) > MAX_ITERATIONS:
-            raise ValueError(f"scale {s} has more than {MAX_ITERATIONS} iterations")
-        scales.append(Scale(s, p, tuple(codewords), shared, luma_only and s == 1))
+    for s, p in arrays["scales"].tolist():
+        taken = _take([CODEWORDS], find, {}, s=s)
+        (codewords,) = taken.values()
+        scales.append(Scale(s, p, tuple(codewords.tolist()), shared, luma_only and s == 1))
+        arrays |= taken
     check_scales(tuple(scales))
     if scales[0].span > MAX_SPAN:
         raise ValueError(f"a patch spans more than {MAX_SPAN} pixels")
     return tuple(scales)
 
 
-def _smoothing(archive: _Archive, channels: int, finest: Scale) -> None:
-    hidden, planes = archive.file["smooth_b1"].size, finest.smoothed(channels)
-    if hidden > MAX_HIDDEN:
-        raise ValueError(f"smoothing has more than {MAX_HIDDEN} channels")
-    archive.take("smooth_w1", np.int32, hidden, planes, 3, 3)
-    archive.take("smooth_b1", np.int32, hidden)
-    archive.take("smooth_w2", np.int32, planes, hidden, 3, 3)
-    archive.take("smooth_b2", np.int32, planes)
-
-
-def _scale(archive: _Archive, scale: Scale, channels: int, bands: int, rank: int) -> None:
-    s, p, depth = scale.scale, scale.patch, len(scale.codewords)
-    archive.take(f"u{s}", np.int8, scale.rows, rank, p)
-    archive.take(f"v{s}", np.int16, scale.rows, rank, scale.channels(channels) * p)
-    archive.take(f"energy{s}", np.uint8, scale.rows)
-    archive.take(f"depth_edges{s}", np.uint8, 2, 3, 7)
-    archive.take(f"edges{s}", np.uint8, 4, 7)
-    classes = archive.take(f"depths{s}", np.uint8, bands, 2, None, depth + 1).shape[2]
-    archive.take(f"depth_classes{s}", np.uint8, 2, 512, low=0, high=classes - 1)
-    of_iterations = archive.take(f"classes{s}", np.uint8, depth, 4096)
+def _take_scale(scale: Scale, find: Find, sizes: dict[str, int]) -> Arrays:
+    """The arrays of a scale and of its iterations. Adds the rank to `sizes`."""
+    s = scale.scale
+    sizes.pop("M", None)  # of another scale
+    arrays = _take(SCALE, find, sizes, s=s)
+    if arrays[f"depth_classes{s}"].max() >= sizes["M"]:
+        raise ValueError(f"depth_classes{s} has classes that depths{s} has not")
     for i, codewords in enumerate(scale.codewords):
-        _, classes, clusters = archive.take(f"clusters{s}_{i}", np.uint8, bands, None, None).shape
-        if of_iterations[i].max() >= classes:
+        own = {"bands": sizes["bands"]}
+        arrays |= _take([CLUSTERS], find, own, s=s, i=i)
+        if arrays[f"classes{s}"][i].max() >= own["M"]:
             raise ValueError(f"classes{s} has classes that clusters{s}_{i} has not")
-        if codewords % clusters:
+        if codewords % own["A"]:
             raise ValueError(f"clusters{s}_{i} do not divide the codewords")
-        archive.take(f"members{s}_{i}", np.uint8, bands, clusters, codewords // clusters)
+        own["K // A"] = codewords // own["A"]
+        arrays |= _take([MEMBERS], find, own, s=s, i=i)
+    return arrays

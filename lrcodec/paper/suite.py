@@ -115,7 +115,7 @@ def _measure_set(
 ) -> Iterator[tuple[Point, np.ndarray]]:
     from ..encoder import Encoder
     from ..training.presets import paper
-    from ..training.train import train
+    from ..training.run import train
     from .baseline import train_and_measure
 
     side = test.shape[1]

@@ -16,9 +16,9 @@ from ..errors import LrqError
 from ..format.container import GREY, RGB
 
 SIDE = 128
-"""Of the crop that is tried, at most."""
+"""Pixels of a side of the crop that is tried, at most."""
 QUALITY = 90
-"""High, so that all scales have something to draw."""
+"""What the crop is encoded with: high, so that all scales have something to draw."""
 TOLERANCE = 1.0
 """Mean difference in levels, of which rounding to pixels makes 0.25; a wrong weight makes far more."""
 
@@ -26,8 +26,8 @@ TOLERANCE = 1.0
 def check_pack(folder: Path, image: np.ndarray, smoothing: Smoothing) -> None:
     """Raise LrqError, of any kind, unless the pack in a folder loads, encodes, and decodes to what it was trained for.
 
-    image: uint8 (h, w, C) of the training, of which a crop is tried: grey and, if the pack has it, in colour, with
-    smoothing and without. smoothing: as it was trained.
+    image: uint8 (h, w, C), one of the training. A crop of it is tried in grey and, if the pack has it, in colour, each
+    with smoothing and without. smoothing: as it was trained.
     """
     encoder, decoder = Encoder(folder, device="cpu"), Decoder([folder])
     pack = encoder.pack
@@ -48,15 +48,15 @@ def check_pack(folder: Path, image: np.ndarray, smoothing: Smoothing) -> None:
 
 @torch.no_grad()
 def _expected(data: bytes, decoder: Decoder, smoothing: Smoothing) -> np.ndarray:
-    """Pixels of a file by the arithmetic of the training: float32 (h, w, C), of whole patches, 0 to 255."""
+    """Pixels of a file by the arithmetic of the training: float32 (h, w, C), 0 to 255. Its sides are whole patches."""
     header, planes = decoder.indices(data)
     pack, channels = decoder.pack(header), 3 if header.colour == RGB else 1
     books = Quantizer.of_factors(pack.scales, pack.factors(header.rank, channels)).books
     decoded: list[torch.Tensor] = []
-    for scale, own, plane in zip(pack.scales, books, planes, strict=True):
+    for scale, of_scale, plane in zip(pack.scales, books, planes, strict=True):
         _, rows, columns, depth = plane.shape
         target = torch.empty(1, scale.channels(channels), rows * scale.patch, columns * scale.patch)
-        drawn = reconstruct(torch.from_numpy(plane).reshape(-1, depth), own)
+        drawn = reconstruct(torch.from_numpy(plane).reshape(-1, depth), of_scale)
         guess = guess_from(decoded[-1] if decoded else None, target)
         decoded.append(guess + from_patches(drawn[None], scale.patch, *target.shape[1:]))
     finest, coarser = decoded[-1], decoded[-2:][0]

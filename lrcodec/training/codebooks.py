@@ -1,42 +1,47 @@
 """Fits the codebooks of one scale: residual vector quantization with a stop index, low-rank codewords.
 
-Alternates a beam search that minimises D + lambda * R, a joint update of the centroids, and new rates
-(entropy-constrained vector quantization, Chou, Lookabaugh and Gray 1989, in residual form).
+Each round has three steps: a beam search that minimises D + lambda * R, a joint update of the codewords, and new
+rates. This is entropy-constrained vector quantization (Chou, Lookabaugh and Gray 1989) in residual form.
+
+A codebook is float32 (K, d): K codewords, each a matrix of p rows, flattened. Patches are float32 (n, d). Their indices
+are int64 (n, D) for D iterations, 0 from where a patch stops.
 """
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..encoder.search import Bits, beam_search, reconstruct
 from ..format.fixed import FACTOR_BITS
-
-Progress = Callable[[float, str], None]
-"""Told the share that is done, in [0, 1], and a line that says what."""
+from ..format.grid import Scale
+from .progress import Progress
+from .work import Tensors
 
 
 def bits_of(indices: torch.Tensor, codewords: tuple[int, ...]) -> Bits:
-    """Ideal code lengths of depths and indices (n, D), without contexts."""
+    """Ideal code lengths of indices (n, D) and of the depths that they reach, without contexts."""
     return lengths(count(indices, codewords))
 
 
 def count(indices: torch.Tensor, codewords: tuple[int, ...]) -> list[torch.Tensor]:
-    """How often each depth, float32 (D + 1,), and then each codeword of every iteration, (K,), is taken in (n, D)."""
+    """How often indices (n, D) reach each depth, float32 (D + 1,); then for each iteration how often they take each
+    codeword, float32 (K,).
+    """
     depths = torch.bincount((indices > 0).sum(1), minlength=len(codewords) + 1)
     taken = (torch.bincount(column, minlength=k + 1)[1:] for column, k in zip(indices.T, codewords, strict=True))
     return [counts.float() for counts in (depths, *taken)]
 
 
 def lengths(counts: list[torch.Tensor], prior: float = 0.3) -> Bits:
-    """Ideal code lengths of what was counted so often, and `prior` times more."""
-    depths, *taken = (-torch.log2((own + prior) / (own + prior).sum())[None] for own in counts)
+    """Ideal code lengths, without contexts, from counts as `count` gives them. `prior` is added to each count."""
+    depths, *taken = (-torch.log2((c + prior) / (c + prior).sum())[None] for c in counts)
     return Bits(depths, taken)
 
 
 def _chained(parts: list[Bits]) -> Bits:
-    """The bits of several iterations from those of each alone, where the deeper ones see what the others left."""
+    """The bits of several iterations from those of each alone. An iteration alone has two depths: stop or go on."""
     going = torch.stack([part.depths[0, 1] for part in parts]).cumsum(0)
     stopping = torch.stack([part.depths[0, 0] for part in parts])
     depths = torch.cat([stopping + torch.cat([going.new_zeros(1), going[:-1]]), going[-1:]])
@@ -44,10 +49,11 @@ def _chained(parts: list[Bits]) -> Bits:
 
 
 def shrink_to_rank(books: torch.Tensor, p: int, rank: int, counts: torch.Tensor, variance: float) -> torch.Tensor:
-    """Cut centroids (K, p * q) to `rank`, and their singular values to what their counts support.
+    """Cut codewords (K, p * q) to `rank`, and shrink their singular values to what the patches support.
 
-    The optimal shrinkage of Gavish and Donoho (2017) for the Frobenius norm: a centroid of n patches carries
-    noise of variance / n in every entry. The first singular value keeps at least half its size.
+    counts: float32 (K,), patches that each codeword is the mean of. variance: of a patch about its codeword, in each
+    entry. The shrinkage is the optimal one of Gavish and Donoho (2017) for the Frobenius norm: the mean of n patches
+    carries noise of variance / n in every entry. The first singular value keeps at least half its size.
     """
     a = books.reshape(len(books), p, -1)
     squared, u = torch.linalg.eigh(a @ a.mT)
@@ -65,8 +71,9 @@ def shrink_to_rank(books: torch.Tensor, p: int, rank: int, counts: torch.Tensor,
 class Averages:
     """What the codewords of one scale should have drawn, on average over batches of patches.
 
-    memory: a batch weighs 1 - 1 / memory of what the one after it does; with 1 each batch stands alone.
-    weights and means: for each iteration float32 (K,) and (K, d). The weights are numbers of patches.
+    books: of each iteration, as they are at the start. p, rank: rows and rank of a codeword.
+    memory: a batch weighs 1 - 1 / memory of what the one after it does. With 1 each batch stands alone.
+    weights, means: for each iteration float32 (K,) and (K, d). A weight is a number of patches.
     """
 
     def __init__(self, books: list[torch.Tensor], p: int, rank: int, memory: float = 1.0):
@@ -77,10 +84,13 @@ class Averages:
     def update(
         self, patches: torch.Tensor, indices: torch.Tensor, books: list[torch.Tensor], sweeps: int = 2
     ) -> torch.Tensor:
-        """Move every codeword to the mean of what it should draw, the others fixed, in turn. Returns the residual."""
+        """Move every codeword of `books` to the mean of what it should draw, in turn, while the others stay.
+
+        indices: of the patches. sweeps: how often all have their turn. Returns what is left of the patches, (n, d).
+        """
         residual = patches - reconstruct(indices, books)
         before = [self.keep * weight for weight in self.weights]
-        known = list(self.means)
+        old_means = list(self.means)
         for _ in range(sweeps):
             for i, book in enumerate(books):
                 active = indices[:, i].nonzero()[:, 0]
@@ -89,7 +99,7 @@ class Averages:
                 counts = torch.bincount(k, minlength=len(book)).float()
                 wanted = (counts[:, None] * book).index_add_(0, k, error)
                 weight = before[i] + counts
-                mean = (before[i][:, None] * known[i] + wanted) / weight.clamp(min=1e-6)[:, None]
+                mean = (before[i][:, None] * old_means[i] + wanted) / weight.clamp(min=1e-6)[:, None]
                 self.means[i] = torch.where(weight[:, None] > 0, mean, book)
                 self.weights[i] = weight
                 variance = error.square().mean().item() if len(active) else 0.0
@@ -107,7 +117,8 @@ class Averages:
     ) -> list[torch.Tensor]:
         """Replace codewords of less weight than `least` by what badly drawn patches would have needed.
 
-        Returns the numbers of those that were replaced, for each iteration.
+        indices, residual: of the batch that was the last to `update`. Returns for each iteration the places of the
+        codewords that were replaced, int64.
         """
         replaced = []
         for i, book in enumerate(books):
@@ -125,6 +136,36 @@ class Averages:
         return replaced
 
 
+@dataclass(frozen=True)
+class ScaleCodebooks:
+    """The codebooks of one scale.
+
+    books: for each iteration float32 (K, d). bits: what they cost, without contexts. weights, means: of the `Averages`
+    that they come from.
+    """
+
+    books: list[torch.Tensor]
+    bits: Bits
+    weights: list[torch.Tensor]
+    means: list[torch.Tensor]
+
+    def to_tensors(self) -> Tensors:
+        """All of it by name, without sharing memory."""
+        tensors = {"depths": self.bits.depths}
+        lists = {"book": self.books, "bits": self.bits.indices, "weight": self.weights, "mean": self.means}
+        for name, parts in lists.items():
+            tensors |= {f"{name}{i}": part.clone() for i, part in enumerate(parts)}
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, iterations: int) -> "ScaleCodebooks":
+        """The inverse of `to_tensors`."""
+        books, bits, weights, means = (
+            [tensors[f"{name}{i}"] for i in range(iterations)] for name in ("book", "bits", "weight", "mean")
+        )
+        return cls(books, Bits(tensors["depths"], bits), weights, means)
+
+
 def fit(
     patches: torch.Tensor,
     codewords: tuple[int, ...],
@@ -135,10 +176,12 @@ def fit(
     seed: int,
     progress: Progress,
     start_patches: int = 150_000,
-) -> tuple[list[torch.Tensor], Bits, Averages]:
-    """Codebooks (list of float32 (K, d)), their bits and their averages for patches (n, d).
+) -> ScaleCodebooks:
+    """Fit codebooks to patches (n, d).
 
-    The start is greedy: one iteration after the other. The rounds of the alternation are over all iterations.
+    codewords: K of each iteration. lam: squared error that a bit is worth. p, rank: rows and rank of a codeword.
+    The start is greedy, one iteration after the other, on at most `start_patches`. The rounds after it are over all
+    iterations and all patches.
     """
     random = torch.Generator().manual_seed(seed)
     sample = patches[torch.randperm(len(patches), generator=random)[:start_patches]]
@@ -160,13 +203,13 @@ def fit(
         if t < rounds - 1:
             _revive(averages, indices, books, residual, bits, random)
         progress((t + 1) / rounds, f"round {t + 1}/{rounds}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}")
-    return books, bits, averages
+    return ScaleCodebooks(books, bits, averages.weights, averages.means)
 
 
 def _start(
     sample: torch.Tensor, k: int, lam: float, p: int, rank: int, random: torch.Generator
 ) -> tuple[torch.Tensor, Bits]:
-    """One codebook for residuals, by four rounds from randomly picked ones."""
+    """One codebook of k codewords and what it costs: four rounds, from randomly picked patches of a sample (n, d)."""
     energy = sample.square().sum(1)
     pick = torch.multinomial(energy.sqrt() + 1e-6, k, replacement=len(sample) < k, generator=random)
     books = [shrink_to_rank(0.9 * sample[pick], p, rank, torch.ones(k), 0.0)]
@@ -189,14 +232,15 @@ def _revive(
     bits: Bits,
     random: torch.Generator,
 ) -> None:
-    for own, replaced in zip(bits.indices, averages.revive(indices, books, residual, random, 3.0), strict=True):
-        own[0, replaced] = own.median()
+    """Replace codewords that hardly any patch takes. Their bits become the median of all."""
+    for lengths, replaced in zip(bits.indices, averages.revive(indices, books, residual, random, 3.0), strict=True):
+        lengths[0, replaced] = lengths.median()
 
 
 def balanced_clusters(book: torch.Tensor, clusters: int) -> torch.Tensor:
-    """An order of the codewords (K,) in which each K / clusters in a row are alike, in energy above all.
+    """An order of the codewords, int64 (K,), in which each K / clusters in a row are alike, above all in energy.
 
-    Recursive bisection along the principal axis of the codewords and their norms.
+    clusters: a power of two. Each group is cut in half along the principal axis of its codewords and their norms.
     """
     points = torch.cat([book, 1.5 * book.norm(dim=1, keepdim=True)], 1).double()
     groups = [torch.arange(len(book))]
@@ -212,9 +256,9 @@ def balanced_clusters(book: torch.Tensor, clusters: int) -> torch.Tensor:
 
 
 def factorise(book: torch.Tensor, p: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codewords (K, p * q) -> integer factors u int8 (K, rank, p) and v int16 (K, rank, q) over 2^FACTOR_BITS.
+    """Integer factors of codewords (K, p * q): u int8 (K, rank, p), and v int16 (K, rank, q) over 2^FACTOR_BITS.
 
-    In singular-value order; each row of V makes up for the rounding of the columns of U before it.
+    They are in the order of their singular values. Each row of V makes up for the rounding of those before it.
     """
     left = book.reshape(len(book), p, -1).double()
     directions = torch.linalg.svd(left, full_matrices=False)[0][:, :, :rank]
@@ -227,3 +271,13 @@ def factorise(book: torch.Tensor, p: int, rank: int) -> tuple[np.ndarray, np.nda
         us.append(u)
         vs.append(v.clamp(-32767, 32767))
     return torch.stack(us, 1).numpy().astype(np.int8), torch.stack(vs, 1).numpy().astype(np.int16)
+
+
+def factors_of(scales: tuple[Scale, ...], books: list[list[torch.Tensor]], rank: int) -> dict[str, np.ndarray]:
+    """The factors u{s} and v{s} of all iterations of every scale, as in tables.npz, from books[position][iteration]."""
+    factors = {}
+    for scale, of_scale in zip(scales, books, strict=True):
+        pairs = [factorise(book, scale.patch, rank) for book in (of_scale[:1] if scale.shared else of_scale)]
+        for name, parts in zip("uv", zip(*pairs, strict=True), strict=True):
+            factors[f"{name}{scale.scale}"] = np.concatenate(parts)
+    return factors

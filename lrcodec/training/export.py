@@ -191,19 +191,17 @@ def _colour(g: _Graph, planes: str, channels: int) -> None:
 def check_exact(
     scales: tuple[Scale, ...],
     channels: int,
-    factors: dict[int, tuple[np.ndarray, np.ndarray]],
+    factors: dict[str, np.ndarray],
     smoothing: tuple[np.ndarray, ...] | None,
 ) -> None:
     """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
 
-    Those of chroma and pixels do for any model.
-
-    factors: for each scale u int8 (rows, R, p) and v int16 (rows, R, C * p). smoothing: as in `build_graph`; None while
-    it is not known yet.
+    Those of chroma and pixels do for any model. factors: u{s} int8 (rows, R, p) and v{s} int16 (rows, R, C * p) of each
+    scale, by name. smoothing: as in `build_graph`; None while it is not known yet.
     """
     sums = {}
     for scale in scales:
-        u, v = (np.abs(a.astype(np.float64)) for a in factors[scale.scale])
+        u, v = (np.abs(factors[f"{name}{scale.scale}"].astype(np.float64)) for name in "uv")
         product = np.einsum("krp,krq->kpq", u, v).max(axis=(1, 2))
         gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
         enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)

@@ -1,102 +1,246 @@
-"""Fits the codebooks of all scales together, on ever new views of the images, at the lambda of every rate band.
+"""Stage 2 of a training: the codebooks of all scales together, on ever new views, at the lambda of every rate band.
 
 What a codeword should draw is averaged over many rounds, each of them a search of other patches than the one before
-(online expectation-maximisation, Cappe and Moulines 2009). With a fixed set of patches the codebooks of photographs
-learn it by heart: their J was 15 % lower there than on the same images, shifted by some pixels.
+(online expectation-maximisation, Cappe and Moulines 2009). On a fixed set of patches the codebooks of photographs
+learned it by heart: their J was 15 % lower there than on the same images, shifted by some pixels.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 
+import numpy as np
 import torch
 
+from ..encoder.config import Config
 from ..encoder.pyramid import block_means
-from ..encoder.quantizer import closed_loop
-from ..encoder.search import Bits, beam_search
-from ..format.grid import Scale
-from .codebooks import Averages, count, lengths
+from ..encoder.quantizer import Quantizer, Step, closed_loop, pack_bits, unpack_bits
+from ..encoder.search import Bits, beam_search, clusters
+from .codebooks import Averages, ScaleCodebooks, balanced_clusters, count, factors_of, lengths
+from .context_tables import energy_levels
+from .export import check_exact
+from .images import View, round_views, stacks
+from .progress import Progress
+from .work import Tensors, WorkFolder
+
+KEEP_ROUNDS = 5
+"""Rounds between two checkpoints."""
+REVIVE_SHARE = 0.6
+"""Share of the rounds, the first ones, that replace codewords which hardly anything takes. In the others each codeword
+has time to become an average."""
+LEAST_WEIGHT = 2.0
+"""Codewords of less weight are replaced."""
 
 
-class View(NamedTuple):
-    """Planes of images, float32 (n, C, h, w), sides multiples of the coarsest span; a rate band, and a lambda of it."""
+@dataclass(frozen=True)
+class Codebooks:
+    """The codebooks of all scales.
 
-    planes: torch.Tensor
-    band: int
-    lam: float
+    books: books[position][iteration] is float32 (K, d), codewords in the order of their clusters. A shared book gets
+    its order at the end of stage 3. bits: bits[band][position] is what they cost without contexts.
+    """
+
+    config: Config
+    books: list[list[torch.Tensor]]
+    bits: list[list[Bits]]
+
+    @cached_property
+    def factors(self) -> dict[str, np.ndarray]:
+        """The arrays u{s} and v{s} of tables.npz, by name."""
+        return factors_of(self.config.scales, self.books, self.config.rank)
+
+    @cached_property
+    def quantizer(self) -> Quantizer:
+        """The search, with the codewords that the decoder draws at the default rank."""
+        factors = {name: factor[:, : self.config.default_rank] for name, factor in self.factors.items()}
+        return Quantizer.of_factors(self.config.scales, factors, coarse=self.config.coarse)
+
+    @cached_property
+    def energies(self) -> list[np.ndarray]:
+        """For each scale the energy levels of its codewords, uint8 (rows,)."""
+        levels = []
+        for scale, books in zip(self.config.scales, self.quantizer.books, strict=True):
+            levels.append(energy_levels([book.numpy() for book in (books[:1] if scale.shared else books)]))
+        return levels
+
+    def to_tensors(self) -> Tensors:
+        """Books and bits by name."""
+        scales = self.config.scales
+        tensors = {
+            f"book{scale.scale}_{i}": book
+            for scale, books in zip(scales, self.books, strict=True)
+            for i, book in enumerate(books)
+        }
+        named = [pack_bits(bits, scales) for bits in self.bits]
+        return tensors | {name: torch.stack([bits[name] for bits in named]) for name in named[0]}
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, config: Config) -> "Codebooks":
+        """The inverse of `to_tensors`."""
+        books = [[tensors[f"book{s.scale}_{i}"] for i in range(len(s.codewords))] for s in config.scales]
+        return cls(config, books, [unpack_bits(tensors, config.scales, band) for band in range(config.bands)])
+
+
+def refine_codebooks(
+    config: Config,
+    images: list[np.ndarray],
+    start: list[ScaleCodebooks],
+    work: WorkFolder,
+    seed: int,
+    progress: Progress,
+) -> Codebooks:
+    """Refine the codebooks of all scales. They are the final ones, but for a shared one, which is trained further.
+
+    start: the codebooks of every scale, from stage 1. Raises LrqError if the decoder could not be exact with the new
+    ones.
+    """
+    make = partial(_refine, config, images, start, work, seed, progress)
+    codebooks = work.keep("codebooks", make, partial(Codebooks.from_tensors, config=config))
+    if not config.shared:
+        check_exact(config.scales, images[0].shape[2], codebooks.factors, None)
+    return codebooks
+
+
+def _refine(
+    config: Config,
+    images: list[np.ndarray],
+    start: list[ScaleCodebooks],
+    work: WorkFolder,
+    seed: int,
+    progress: Progress,
+) -> Codebooks:
+    """Run all rounds, but for those that an earlier run has kept."""
+    refinement, first = Refinement(config, start), 0
+    if state := work.load("refinement"):
+        first = int(state.pop("rounds"))
+        refinement.load(state)
+    every = list(stacks(images))
+    for number in range(first, config.rounds):
+        revive = number < REVIVE_SHARE * config.rounds
+        random = torch.Generator().manual_seed(seed + number) if revive else None
+        cost = refinement.round(round_views(every, config, seed, number), random)
+        done = number + 1
+        if done % KEEP_ROUNDS == 0:
+            work.save("refinement", refinement.state() | {"rounds": torch.tensor(done)})
+        progress(done / config.rounds, f"codebooks, round {done}/{config.rounds}: J {cost:.2f} a pixel")
+    if config.shared:
+        # Its patches never stop, whatever was counted. It gets its order when its training ends.
+        return Codebooks(config, refinement.books, [[started.bits for started in start]] * config.bands)
+    return _in_clusters(Codebooks(config, refinement.books, [refinement.bits(band) for band in range(config.bands)]))
+
+
+def _in_clusters(codebooks: Codebooks) -> Codebooks:
+    """Codebooks and bits with the codewords in the order of their clusters."""
+    orders = [[balanced_clusters(book, clusters(len(book))) for book in books] for books in codebooks.books]
+    books = [
+        [book[order] for book, order in zip(*pair, strict=True)] for pair in zip(codebooks.books, orders, strict=True)
+    ]
+    bits = [
+        [
+            Bits(bits.depths, [b[:, order] for b, order in zip(bits.indices, of_scale, strict=True)])
+            for bits, of_scale in zip(of_band, orders, strict=True)
+        ]
+        for of_band in codebooks.bits
+    ]
+    return Codebooks(codebooks.config, books, bits)
+
+
+def _few_counts(bits: Bits) -> list[torch.Tensor]:
+    """Counts as `count` gives them, whose bits are about these: 100 of depths, and 4 a codeword."""
+    return [100 * 2 ** -bits.depths[0], *(4 * len(b[0]) * 2 ** -b[0] for b in bits.indices)]
 
 
 class Refinement:
-    """Codebooks of every scale, books[position][iteration] float32 (K, d), and what their bits are in each rate band.
+    """Codebooks that change from round to round, and how often each rate band takes their codewords.
 
-    start: for each scale the books and averages to go on from; bits: of each scale, for all bands.
+    books[position][iteration] is float32 (K, d). start: the codebooks of every scale, left as they are.
     """
 
-    def __init__(
-        self, scales: tuple[Scale, ...], start: list[tuple[list[torch.Tensor], Averages]], bits: list[Bits], bands: int
-    ):
-        self.scales = scales
-        self.books = [books for books, _ in start]
-        self.averages = [averages for _, averages in start]
-        # How often each depth and codeword was taken, forgotten as the averages are: a little at first.
-        few = [[100 * 2 ** -own.depths[0], *(4 * len(b[0]) * 2 ** -b[0] for b in own.indices)] for own in bits]
-        self.counts = [[[counts.clone() for counts in own] for own in few] for _ in range(bands)]
+    def __init__(self, config: Config, start: list[ScaleCodebooks]):
+        self.scales, self.beam = config.scales, config.beam
+        self.books = [[book.clone() for book in started.books] for started in start]
+        self.averages = []
+        for scale, started in zip(config.scales, start, strict=True):
+            averages = Averages(started.books, scale.patch, min(config.rank, scale.patch), config.memory)
+            averages.weights = [weight.clone() for weight in started.weights]
+            averages.means = [mean.clone() for mean in started.means]
+            self.averages.append(averages)
+        # counts[band][position]: of depths, then of the codewords of each iteration.
+        self.counts = [[_few_counts(started.bits) for started in start] for _ in range(config.bands)]
 
     def bits(self, band: int) -> list[Bits]:
         """The bits of every scale in a rate band, without contexts."""
         return [lengths(counts) for counts in self.counts[band]]
 
-    def round(self, views: Iterable[View], beam: int, random: torch.Generator | None) -> float:
+    def round(self, views: Iterable[View], random: torch.Generator | None) -> float:
         """Search the views, and move codewords and bits. Returns J a pixel.
 
-        random: picks what codewords that hardly anything takes are replaced by; None leaves them.
+        random: picks what codewords that hardly anything takes are replaced by. None leaves them.
         """
         patches: list[list[torch.Tensor]] = [[] for _ in self.scales]
         indices: list[list[torch.Tensor]] = [[] for _ in self.scales]
         bits = [self.bits(band) for band in range(len(self.counts))]
-        # What was counted before fades as the averages do.
-        for j, averages in enumerate(self.averages):
-            for counts in (own for own_band in self.counts for own in own_band[j]):
-                counts.mul_(averages.keep)
+        self._fade()
         total = pixels = 0.0
         for planes, band, lam in views:
             pixels += planes.shape[0] * planes.shape[2] * planes.shape[3]
-
-            def search(j: int, flat: torch.Tensor, band=band, lam=lam) -> tuple[torch.Tensor, torch.Tensor]:
-                return beam_search(flat, self.books[j], bits[band][j], lam / self.scales[j].scale ** 2, beam)
-
-            steps = closed_loop(block_means(planes, self.scales), self.scales, self.books, search)
-            for j, (scale, step) in enumerate(zip(self.scales, steps, strict=True)):
-                for counts, more in zip(self.counts[band][j], count(step.indices, scale.codewords), strict=True):
-                    counts += more
-                patches[j].append(step.patches)
-                indices[j].append(step.indices)
+            for position, step in enumerate(self._search(planes, lam, bits[band])):
+                scale = self.scales[position]
+                more = count(step.indices, scale.codewords)
+                for counts, new in zip(self.counts[band][position], more, strict=True):
+                    counts += new
+                patches[position].append(step.patches)
+                indices[position].append(step.indices)
                 # Errors of coarser scales are not those of the image.
-                last = j + 1 == len(self.scales)
+                last = position + 1 == len(self.scales)
                 error = 0 if last else (step.patches - step.drawn).square().sum(1)
                 total += scale.scale**2 * (step.cost - error).sum().item()
-        for j, averages in enumerate(self.averages):
-            every, chosen = torch.cat(patches[j]), torch.cat(indices[j])
-            residual = averages.update(every, chosen, self.books[j])
-            if random:
-                for i, replaced in enumerate(averages.revive(chosen, self.books[j], residual, random, 2.0)):
-                    for band_counts in self.counts:
-                        counts = band_counts[j][1 + i]
-                        counts[replaced] = counts.median()
+        for position in range(len(self.scales)):
+            self._move(position, torch.cat(patches[position]), torch.cat(indices[position]), random)
         return total / pixels
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """All of it by name: views of what `round` changes in place or replaces, so valid until then."""
-        out: dict[str, torch.Tensor] = {}
-        for j, (scale, averages) in enumerate(zip(self.scales, self.averages, strict=True)):
-            for i in range(len(scale.codewords)):
-                name = f"{scale.scale}_{i}"
-                out |= {f"book{name}": self.books[j][i]}
-                out |= {f"weight{name}": averages.weights[i], f"mean{name}": averages.means[i]}
-            for band, own in enumerate(self.counts):
-                out |= {f"count{scale.scale}_{band}_{i}": c for i, c in enumerate(own[j])}
-        return out
+    def _fade(self) -> None:
+        """Let what was counted before weigh less, as the averages do."""
+        for of_band in self.counts:
+            for averages, of_scale in zip(self.averages, of_band, strict=True):
+                for counts in of_scale:
+                    counts.mul_(averages.keep)
 
-    def load(self, state: dict[str, torch.Tensor]) -> None:
+    def _search(self, planes: torch.Tensor, lam: float, bits: list[Bits]) -> Iterator[Step]:
+        """What the codebooks draw of planes (n, C, h, w), scale by scale."""
+
+        def search(position: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scale_lam = lam / self.scales[position].scale ** 2
+            return beam_search(flat, self.books[position], bits[position], scale_lam, self.beam)
+
+        return closed_loop(block_means(planes, self.scales), self.scales, self.books, search)
+
+    def _move(
+        self, position: int, patches: torch.Tensor, indices: torch.Tensor, random: torch.Generator | None
+    ) -> None:
+        """Move the codewords of a scale to what they should have drawn of patches (n, d). random: as for `round`."""
+        books, averages = self.books[position], self.averages[position]
+        residual = averages.update(patches, indices, books)
+        if random is None:
+            return
+        for i, replaced in enumerate(averages.revive(indices, books, residual, random, LEAST_WEIGHT)):
+            for of_band in self.counts:
+                counts = of_band[position][1 + i]
+                counts[replaced] = counts.median()
+
+    def state(self) -> Tensors:
+        """All of it by name. The tensors are those of this object: the next `round` changes them."""
+        state: Tensors = {}
+        for position, (scale, averages) in enumerate(zip(self.scales, self.averages, strict=True)):
+            s = scale.scale
+            for i in range(len(scale.codewords)):
+                state[f"book{s}_{i}"] = self.books[position][i]
+                state[f"weight{s}_{i}"], state[f"mean{s}_{i}"] = averages.weights[i], averages.means[i]
+            for band, of_band in enumerate(self.counts):
+                state |= {f"count{s}_{band}_{i}": counts for i, counts in enumerate(of_band[position])}
+        return state
+
+    def load(self, state: Tensors) -> None:
         """Go on from a `state`."""
-        for name, own in self.state().items():
-            own.copy_(state[name])
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

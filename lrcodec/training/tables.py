@@ -1,150 +1,104 @@
-"""Makes the entropy coder's tables (SPEC.md, "Tables") from index planes of training images."""
+"""Stage 4 of a training: codes images in every rate band, and makes the tables of the pack from what they take."""
+
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 
-from ..entropy.cost_tables import COST_STEP, LEVELS
-from ..entropy.order import DEPTH_FEATURES, INDEX_FEATURES
+from ..encoder.config import Config
+from ..encoder.pyramid import pad, to_planes
+from ..encoder.quantizer import pack_bits
+from ..encoder.search import Bits
+from ..entropy import order
+from .codebooks import bits_of
+from .context_tables import Groups, context_tables
+from .end_to_end import Model
+from .images import random_lambda, sample, stacks
+from .progress import Progress
+from .work import Tensors, WorkFolder
 
-MEMBERS_LEAN = 400
-"""Uses of a cluster, in all bands, that the costs of its members in a band start from."""
-Groups = dict[tuple[int | None, int], list[tuple[np.ndarray, np.ndarray, int]]]
-"""(iteration or None, phase) -> features uint8 (n, F), depths or indices (n,), band: one entry an encoded image."""
-
-
-def energy_levels(books: list[np.ndarray]) -> np.ndarray:
-    """uint8 (rows,), 1..24: quarter-octaves of the codewords' norms, 10 at their root mean square."""
-    norms = np.concatenate([np.linalg.norm(book, axis=1) for book in books])
-    levels = np.round(4 * np.log2(np.maximum(norms, 1e-6) / np.sqrt(np.mean(norms**2)))) + 10
-    return np.clip(levels, 1, 24).astype(np.uint8)
-
-
-def level_edges(features: np.ndarray) -> np.ndarray:
-    """uint8 (F, LEVELS - 1): quantiles that cut each feature (n, F) into LEVELS."""
-    ranks = np.linspace(0, 1, LEVELS + 1)[1:-1]
-    edges = np.zeros((features.shape[1], LEVELS - 1), np.uint8)
-    if len(features):
-        for f in range(features.shape[1]):
-            values = np.unique(features[:, f])
-            if len(values) <= LEVELS:
-                edges[f] = np.pad(values[:-1], (0, LEVELS - len(values)), constant_values=255)
-                continue
-            # Zero (nothing there) is common and means much: it gets a level of its own.
-            positive = features[:, f][features[:, f] > 0]
-            if len(positive):
-                edges[f, 1:] = np.quantile(positive, ranks[1:])
-    return edges
+PLAIN = "plain"
+"""What the names of bits without contexts begin with."""
+TABLE_BEAM = 2
+"""Beam width of the search, but for a shared codebook, where it is greedy."""
 
 
-def grow_classes(cells: np.ndarray, features: int, symbols: np.ndarray, symbol_count: int, limit: int) -> np.ndarray:
-    """uint8 (LEVELS^features,): the class of every cell, by a greedy tree that splits on one feature at a time.
+@dataclass(frozen=True)
+class Tables:
+    """What symbols cost.
 
-    cells (n,): cell of each sample, features as digits in base LEVELS, the first the lowest. symbols (n,) in
-    [0, symbol_count). A split is kept while it saves more bits than its table costs.
+    plain: bits without contexts, which the encoder's first pass takes: see `pack_bits`, with the rate band as first
+    axis. contexts: the context tables of all scales, by their names in tables.npz.
     """
-    digits = np.arange(LEVELS**features)[:, None] // LEVELS ** np.arange(features) % LEVELS
-    # Most cells are empty: count the others only.
-    used, dense = np.unique(cells, return_inverse=True)
-    counts = np.zeros((len(used), symbol_count))
-    np.add.at(counts, (dense, symbols), 1)
-    classes = np.zeros(LEVELS**features, np.uint8)
 
-    def best_split(label: int) -> tuple[float, int, int]:
-        rows = classes[used] == label
-        own, where = counts[rows], digits[used[rows]]
-        best = (symbol_count / 2, -1, 0)
-        for f in range(features):
-            by_level = np.zeros((LEVELS, symbol_count))
-            np.add.at(by_level, where[:, f], own)
-            below = by_level.cumsum(0)
-            gains = _bits(below[-1]) - _bits(below[:-1]) - _bits(below[-1] - below[:-1])
-            if gains.max() > best[0]:
-                best = (float(gains.max()), f, int(gains.argmax()))
-        return best
+    plain: Tensors
+    contexts: dict[str, np.ndarray]
 
-    splits = {0: best_split(0)} if len(used) else {}
-    while len(splits) and len(splits) < limit:
-        label = max(splits, key=lambda key: splits[key][0])
-        _, feature, level = splits[label]
-        if feature < 0:
-            break
-        new = len(splits)
-        classes[(classes == label) & (digits[:, feature] > level)] = new
-        splits[label], splits[new] = best_split(label), best_split(new)
-    return classes
+    def to_tensors(self) -> Tensors:
+        """All of it by name."""
+        return self.plain | {name: torch.from_numpy(table) for name, table in self.contexts.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors) -> "Tables":
+        """The inverse of `to_tensors`."""
+        plain = {name: tensor for name, tensor in tensors.items() if name.startswith(PLAIN)}
+        return cls(plain, {name: tensor.numpy() for name, tensor in tensors.items() if name not in plain})
 
 
-def _bits(counts: np.ndarray) -> np.ndarray:
-    """Ideal code length of symbols with these counts (..., symbols)."""
-    total = counts.sum(-1)
-    return total * np.log2(np.maximum(total, 1)) - (counts * np.log2(np.maximum(counts, 1))).sum(-1)
+def make_tables(
+    config: Config, images: list[np.ndarray], model: Model, work: WorkFolder, seed: int, progress: Progress
+) -> Tables:
+    """The costs of all that a model codes, from at most `config.table_images` of the images."""
+    return work.keep("tables", partial(_make, config, images, model, seed, progress), Tables.from_tensors)
 
 
-def to_costs(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities (..., symbols) -> uint8 costs in eighths of a bit."""
-    return np.clip(np.round(-COST_STEP * np.log2(np.maximum(probabilities, 1e-9))), 0, 255).astype(np.uint8)
+def _make(config: Config, images: list[np.ndarray], model: Model, seed: int, progress: Progress) -> Tables:
+    """Code the images in one band after the other, and count."""
+    scales = config.scales
+    random = np.random.default_rng(seed)
+    groups: list[Groups] = [{} for _ in scales]
+    plain: list[Tensors] = []
+    for band in range(config.bands):
+        coded = []
+        for stack in stacks(sample(images, config.table_images)):
+            planes = _search(stack, config, model, band, random_lambda(config, band, random))
+            _collect(planes, config, model, band, groups)
+            coded.append(planes)
+        bits = model.codebooks.bits[band] if config.shared else _bits_of(coded, config)
+        plain.append(pack_bits(bits, scales))
+        progress((band + 1) / config.bands, f"tables of band {band}")
+    contexts: dict[str, np.ndarray] = {}
+    for scale, of_scale in zip(scales, groups, strict=True):
+        contexts |= context_tables(of_scale, scale, config.bands, config.classes)
+    return Tables({name: torch.stack([bits[name] for bits in plain]) for name in plain[0]}, contexts)
 
 
-def context_tables(
-    groups: Groups, codewords: tuple[int, ...], clusters: tuple[int, ...], bands: int, limit: int
-) -> dict[str, np.ndarray]:
-    """What tables.npz holds of one scale's contexts: depth_edges, depth_classes, depths, edges, classes, and for each
-    iteration clusters_{i} and members_{i}.
-    """
-    depths = len(codewords)
-    edges, classes, counts = [], [], []
-    for phase in (0, 1):
-        features, depth, band = _joined(groups.get((None, phase), []), DEPTH_FEATURES)
-        edges.append(level_edges(features))
-        cells = _cells(features, edges[-1])
-        classes.append(grow_classes(cells, DEPTH_FEATURES, band * (depths + 1) + depth, bands * (depths + 1), limit))
-        counts.append(_count(band, classes[-1][cells], depth, (bands, limit, depths + 1)))
-    out = {
-        "depth_edges": np.stack(edges),
-        "depth_classes": np.stack(classes),
-        "depths": to_costs(np.stack([_leaning(c) for c in counts], 1)),
-    }
-    by_iteration = [_joined(groups.get((i, 0), []), INDEX_FEATURES) for i in range(depths)]
-    # The same edges for all iterations.
-    out["edges"] = level_edges(np.concatenate([features for features, _, _ in by_iteration]))
-    index_classes = []
-    for i, ((features, index, band), k, a) in enumerate(zip(by_iteration, codewords, clusters, strict=True)):
-        cluster, member = np.divmod(index - 1, k // a)
-        cells = _cells(features, out["edges"])
-        # Classes are shared by the bands: split for what helps within each of them.
-        label = grow_classes(cells, INDEX_FEATURES, band * a + cluster, bands * a, limit)
-        index_classes.append(label)
-        out[f"clusters_{i}"] = to_costs(_leaning(_count(band, label[cells], cluster, (bands, limit, a))))
-        members = _count(band, cluster, member, (bands, a, k // a))
-        whole = members.sum(0) + 0.3
-        members += MEMBERS_LEAN * whole / whole.sum(-1, keepdims=True)
-        out[f"members_{i}"] = to_costs(members / members.sum(-1, keepdims=True))
-    out["classes"] = np.stack(index_classes)
-    return out
+def _search(stack: np.ndarray, config: Config, model: Model, band: int, lam: float) -> list[np.ndarray]:
+    """Index planes int64 (n, rows, columns, iterations) of images uint8 (n, h, w, C), searched without contexts."""
+    transformer, codebooks = model.networks.transformer, model.codebooks
+    latents = transformer.latents(pad(to_planes(stack), transformer.multiple), lam)
+    beam = 1 if config.shared else TABLE_BEAM
+    return codebooks.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, codebooks.bits[band], beam)
 
 
-def _joined(entries: list[tuple[np.ndarray, np.ndarray, int]], features: int) -> tuple[np.ndarray, ...]:
-    """Features (n, features), symbols (n,) and bands (n,) of all entries of a group."""
-    if not entries:
-        return np.zeros((0, features), np.uint8), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    bands = [np.full(len(symbols), band) for _, symbols, band in entries]
-    return np.concatenate([e[0] for e in entries]), np.concatenate([e[1] for e in entries]), np.concatenate(bands)
+def _collect(planes: list[np.ndarray], config: Config, model: Model, band: int, groups: list[Groups]) -> None:
+    """Add what the entropy coder codes of index planes, with its features, to the groups of every scale."""
+
+    def collect(group: order.Group) -> np.ndarray:
+        symbols = order.symbols_of(planes, group)
+        features = np.stack(group.features, 1).astype(np.uint8)
+        groups[group.position].setdefault((group.iteration, group.phase), []).append((features, symbols, band))
+        return symbols
+
+    grids = [plane.shape[1:3] for plane in planes]
+    order.walk(config.scales, model.codebooks.energies, grids, len(planes[0]), collect)
 
 
-def _cells(features: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The cell (n,) of features (n, F): the levels that edges (F, LEVELS - 1) cut them into, as digits."""
-    levels = (edges[None] < features[:, :, None]).sum(-1)
-    return levels @ LEVELS ** np.arange(len(edges))
-
-
-def _count(band: np.ndarray, row: np.ndarray, symbol: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    counts = np.zeros(shape)
-    np.add.at(counts, (band, row, symbol), 1)
-    return counts
-
-
-def _leaning(counts: np.ndarray) -> np.ndarray:
-    """Probabilities from counts (bands, classes, symbols): a table that has seen little leans on broader ones."""
-    whole = counts.sum((0, 1)) + 0.3
-    by_band = counts.sum(1) + 20 * whole / whole.sum()
-    leaf = counts + 20 * (by_band / by_band.sum(-1, keepdims=True))[:, None]
-    return leaf / leaf.sum(-1, keepdims=True)
+def _bits_of(coded: list[list[np.ndarray]], config: Config) -> list[Bits]:
+    """The bits of every scale without contexts, from the index planes of all stacks."""
+    bits = []
+    for scale, planes in zip(config.scales, zip(*coded, strict=True), strict=True):
+        indices = np.concatenate([plane.reshape(-1, plane.shape[3]) for plane in planes])
+        bits.append(bits_of(torch.from_numpy(indices), scale.codewords))
+    return bits
