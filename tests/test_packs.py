@@ -474,12 +474,13 @@ def test_a_card_cannot_control_the_terminal(folder: Path):
 
     from lrcodec.cli.main import main
 
-    (folder / CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\nLicence: \x1b[2Jfree\n" + b"x" * 2**20)
+    terms = b"Licence: \x1b[2Jfree\nData: \x1b[2Jnine\n"
+    (folder / CARD).write_bytes(b"# card\n\n\x1b]0;title\x07\x1b[2Jhello \xff\n" + terms + b"x" * 2**20)
     result = CliRunner().invoke(main, ["models", "add", str(folder), "--name", "mine"])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert len(lines) == result.stdout.count("\n") == 2 and all(line.isprintable() for line in lines)
-    assert "hello" in lines[0] and "free" in lines[1]
+    assert len(lines) == result.stdout.count("\n") == 3 and all(line.isprintable() for line in lines)
+    assert "hello" in lines[0] and "free" in lines[1] and "nine" in lines[2]
     assert (store.find("mine").path / CARD).stat().st_size == CARD_BYTES
 
 

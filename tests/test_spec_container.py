@@ -14,7 +14,8 @@ from markdown import Document, anchor, evaluate, hexadecimal, number, numbers
 from lrcodec import errors
 from lrcodec.cli.main import main
 from lrcodec.errors import FormatError, UnsupportedError
-from lrcodec.format import container, extras, grid
+from lrcodec.format import container, grid, metadata
+from lrcodec.format.alpha import AXES, AlphaReader
 from lrcodec.format.container import Chunk, Header
 from lrcodec.packs import tablefile
 
@@ -153,7 +154,7 @@ def test_overhead():
 
 def test_filters_of_alpha():
     formulas = {int(row["filter"]): row["alpha(y, x)"] for row in SPEC.table("Alpha", "filter")}
-    assert [*formulas] == [*range(len(extras.AXES))]
+    assert [*formulas] == [*range(len(AXES))]
     random = np.random.default_rng(0)
     z = random.integers(0, 256, (3, 4), np.uint8)
     for kind, formula in formulas.items():
@@ -163,7 +164,7 @@ def test_filters_of_alpha():
 
         expected = [[alpha(y, x) for x in range(4)] for y in range(3)]
         payload = bytes([kind]) + zlib.compress(z.tobytes())
-        assert extras.AlphaReader(payload, 3, 4).read(3).tolist() == expected
+        assert AlphaReader(payload, 3, 4).read(3).tolist() == expected
         assert reference.alpha(payload, replace(HEADER, width=4, height=3)).tolist() == expected
 
 
@@ -172,19 +173,19 @@ def test_example_of_alpha():
     alpha = np.array([numbers(example[f"alpha, row {y}"]) for y in (0, 1)], np.uint8)
     payload = hexadecimal(example["payload"])
     assert payload[0] == int(example["filter"])
-    np.testing.assert_array_equal(extras.AlphaReader(payload, *alpha.shape).read(len(alpha)), alpha)
+    np.testing.assert_array_equal(AlphaReader(payload, *alpha.shape).read(len(alpha)), alpha)
     header = replace(HEADER, width=alpha.shape[1], height=len(alpha))
     np.testing.assert_array_equal(reference.alpha(payload, header), alpha)
 
 
 def test_metadata():
     described = {row["tag"].encode(): row["content"] for row in SPEC.table("Metadata")}
-    assert described == {tag: container.CONTENTS[tag] for tag in extras.TAGS.values()}
+    assert described == {tag: container.CONTENTS[tag] for tag in metadata.TAGS.values()}
 
 
 def test_limits():
     """But for the two of varints, which test_varints compares, each has its name in the code."""
-    modules = (container, extras, grid, tablefile)
+    modules = (container, metadata, grid, tablefile)
     in_code = {name: getattr(module, name) for module in modules for name in limits() if hasattr(module, name)}
     assert in_code | {"MAX_VARINT": 5, "MAX_PAYLOAD": 2**35 - 1} == limits()
     assert grid.STRIP_PIXELS == reference.STRIP_PIXELS
