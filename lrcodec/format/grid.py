@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from .symmetry import SYMMETRIES, TRANSPOSED
+
 STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
 ENLARGE_REACH = 2
@@ -18,16 +20,23 @@ class Scale:
 
     scale: side of a pixel of this scale in image pixels (1 = full resolution), a power of two.
     patch: side of a patch in pixels of this scale, even.
-    codewords: K of each iteration: its indices are 1 to K.
+    shapes: how many shapes are stored for each iteration.
+    symmetries: how many codewords each shape stands for, see `symmetry`.
     shared: whether all iterations pick from one codebook; then all K are equal.
     luma_only: whether the scale has no chroma. Only the finest may, of several: chroma then ends at half resolution.
     """
 
     scale: int
     patch: int
-    codewords: tuple[int, ...]
+    shapes: tuple[int, ...]
     shared: bool = False
     luma_only: bool = False
+    symmetries: int = 1
+
+    @property
+    def codewords(self) -> tuple[int, ...]:
+        """K of each iteration: its indices are 1 to K. Index k has the shape (k - 1) // symmetries."""
+        return tuple(count * self.symmetries for count in self.shapes)
 
     def channels(self, of_image: int) -> int:
         """How many planes of an image of 1 (grey) or 3 channels the scale codes."""
@@ -47,14 +56,14 @@ class Scale:
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """For each iteration the row of its first codeword in the scale's tables."""
-        starts = (0,) * len(self.codewords) if self.shared else accumulate((0, *self.codewords[:-1]))
+        """For each iteration the row of its first shape in the scale's tables."""
+        starts = (0,) * len(self.shapes) if self.shared else accumulate((0, *self.shapes[:-1]))
         return tuple(starts)
 
     @property
     def rows(self) -> int:
-        """Codewords in the scale's tables."""
-        return self.starts[-1] + self.codewords[-1]
+        """Shapes in the scale's tables."""
+        return self.starts[-1] + self.shapes[-1]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches that cover a height x width image."""
@@ -68,12 +77,14 @@ def check_scales(scales: tuple[Scale, ...]) -> None:
     for coarse, fine in zip(scales, scales[1:], strict=False):
         if coarse.scale != 2 * fine.scale or coarse.span % fine.span:
             raise ValueError("scales must halve, and the span of each must be a multiple of the next")
-    if any(s.patch < 2 or s.patch % 2 or not s.codewords for s in scales):
+    if any(s.patch < 2 or s.patch % 2 or not s.shapes for s in scales):
         raise ValueError("patch sides must be even, and every scale needs an iteration")
     if any(s.luma_only for s in scales[:-1]) or (len(scales) == 1 and scales[0].luma_only):
         raise ValueError("only the finest of several scales may be without chroma")
-    if any(s.shared and len(set(s.codewords)) > 1 for s in scales):
-        raise ValueError("iterations that share a codebook have the same number of codewords")
+    if any(s.shared and len(set(s.shapes)) > 1 for s in scales):
+        raise ValueError("iterations that share a codebook have the same number of shapes")
+    if any(s.symmetries not in SYMMETRIES or (s.symmetries == TRANSPOSED and not s.luma_only) for s in scales):
+        raise ValueError("a scale has 1, 2 or 8 symmetries, or 16 if it has luma alone")
 
 
 def strips(scales: Sequence[Scale], height: int, width: int) -> list[tuple[int, int]]:
