@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from .symmetry import SYMMETRIES, TRANSPOSED
+from .symmetry import SYMMETRIES
 
 STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
@@ -83,8 +83,8 @@ def check_scales(scales: tuple[Scale, ...]) -> None:
         raise ValueError("only the finest of several scales may be without chroma")
     if any(s.shared and len(set(s.shapes)) > 1 for s in scales):
         raise ValueError("iterations that share a codebook have the same number of shapes")
-    if any(s.symmetries not in SYMMETRIES or (s.symmetries == TRANSPOSED and not s.luma_only) for s in scales):
-        raise ValueError("a scale has 1, 2 or 8 symmetries, or 16 if it has luma alone")
+    if any(s.symmetries not in SYMMETRIES for s in scales):
+        raise ValueError("a scale has 1, 2, 8 or 16 symmetries")
 
 
 def strips(scales: Sequence[Scale], height: int, width: int) -> list[tuple[int, int]]:
