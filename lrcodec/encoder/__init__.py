@@ -65,7 +65,7 @@ class Encoder:
         try:
             weights = load(entry.encoder)
             config = _metadata(entry.encoder)
-            config["scales"] = tuple(Scale(**s | {"codewords": tuple(s["codewords"])}) for s in config["scales"])
+            config["scales"] = tuple(Scale(**s | {"shapes": tuple(s["shapes"])}) for s in config["scales"])
             # Settings of training alone come and go between versions of this program.
             self.config = Config(**{field.name: config[field.name] for field in fields(Config) if field.name in config})
             own = self.config.scales, self.config.bands, self.config.smoothing
@@ -264,7 +264,7 @@ class Encoder:
                 self.device,
                 [
                     Bits(torch.from_numpy(depths).transpose(0, 1).flatten(0, 1), [torch.from_numpy(b) for b in indices])
-                    for depths, indices in parts
+                    for depths, indices, _ in parts
                 ],
             )
         return self._bits[band]
