@@ -50,7 +50,7 @@ class Codebook:
         return min(self.symmetries, 2)
 
     def aligned(self, patches: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """Patches (n, d), each turned back by the symmetry of its index, int64 (n,), from 1: what its shape should be."""
+        """Patches (n, d), each turned back by the symmetry of its index from 1, int64 (n,): what its shape is for."""
         if self.symmetries == NONE:
             return patches
         symmetry = (indices - 1) % self.symmetries

@@ -67,17 +67,24 @@ class Quantizer:
         cls,
         scales: tuple[Scale, ...],
         factors: dict[str, np.ndarray],
+        rank: int,
+        channels: int = 3,
         iterations: int = 32,
         device: torch.device | str = "cpu",
         coarse: float = 1.0,
     ) -> "Quantizer":
         """With the codewords that the decoder draws.
 
-        factors: of the shapes: u{s} (rows, R, p) and v{s} (rows, R, F * p). iterations: of each scale, at most.
+        factors: the arrays u{s} and v{s} of tables.npz, among others. rank: that is drawn with. channels: of images.
+        iterations: of each scale, at most.
         """
         books = []
         for scale in scales:
-            u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
+            columns = {"u": scale.patch, "v": scale.patch * scale.channels(channels)}
+            u, v = (
+                torch.from_numpy(factors[f"{name}{scale.scale}"][:, :rank, :end].astype(np.float32)).to(device)
+                for name, end in columns.items()
+            )
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
             books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])

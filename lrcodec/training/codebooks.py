@@ -225,7 +225,7 @@ def fit(
 
 
 def _start(sample: torch.Tensor, scale: Scale, lam: float, rank: int, random: torch.Generator) -> tuple[Codebook, Bits]:
-    """The codebook of a scale of one iteration, and what it costs: four rounds, from random patches of a sample (n, d)."""
+    """The codebook of a scale of one iteration, and its bits: four rounds, from random patches of a sample (n, d)."""
     (count,), p = scale.shapes, scale.patch
     energy = sample.square().sum(1)
     pick = torch.multinomial(energy.sqrt() + 1e-6, count, replacement=len(sample) < count, generator=random)

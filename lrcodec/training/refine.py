@@ -53,8 +53,8 @@ class Codebooks:
     @cached_property
     def quantizer(self) -> Quantizer:
         """The search, with the codewords that the decoder draws at the default rank."""
-        factors = {name: factor[:, : self.config.default_rank] for name, factor in self.factors.items()}
-        return Quantizer.of_factors(self.config.scales, factors, coarse=self.config.coarse)
+        rank = self.config.default_rank
+        return Quantizer.of_factors(self.config.scales, self.factors, rank, coarse=self.config.coarse)
 
     @cached_property
     def energies(self) -> list[np.ndarray]:
