@@ -126,7 +126,7 @@ class Graph:
 
 def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
     """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
-    s, depths = scale.scale, len(scale.codewords)
+    s, depths = scale.scale, len(scale.shapes)
     flat = plane.reshape(-1, depths)
     depth = np.count_nonzero(flat, axis=1)
     order = np.argsort(depth, kind="stable")
@@ -134,7 +134,7 @@ def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
     place = np.zeros(len(flat), np.int64)
     place[order[ends[0] :]] = np.arange(1, len(flat) - ends[0] + 1)
     inputs = {f"place{s}": place.reshape(plane.shape[:3])}
-    starts = np.array(scale.starts) - 1  # index 1 is the first row of its iteration
+    starts = np.array(scale.starts) * scale.symmetries - 1  # index 1 is the first row of its iteration
     for d in range(1, depths + 1):
         inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
     return inputs

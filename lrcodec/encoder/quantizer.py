@@ -129,22 +129,26 @@ class Quantizer:
 
 
 def pack_bits(bits: list[Bits], scales: Sequence[Scale]) -> dict[str, torch.Tensor]:
-    """Bits without contexts by name: plain_depths{s} (D + 1,), plain{s}_{i} (S,) and plain_symmetries{s}_{i} (S, G)."""
+    """Bits without contexts, but for symmetries, by name: plain_depths{s} (D + 1,) and plain{s}_{i} (S,)."""
     named = {}
     for of_scale, scale in zip(bits, scales, strict=True):
         named[f"plain_depths{scale.scale}"] = of_scale.depths[0]
         named |= {f"plain{scale.scale}_{i}": b[0] for i, b in enumerate(of_scale.shapes)}
-        named |= {f"plain_symmetries{scale.scale}_{i}": b for i, b in enumerate(of_scale.symmetries)}
     return named
 
 
-def unpack_bits(named: dict[str, torch.Tensor], scales: Sequence[Scale], band: int) -> list[Bits]:
-    """The inverse of `pack_bits`, from tensors whose first axis is the rate band."""
+def unpack_bits(
+    named: dict[str, torch.Tensor], symmetries: list[list[torch.Tensor]], scales: Sequence[Scale], band: int
+) -> list[Bits]:
+    """The inverse of `pack_bits`, from tensors whose first axis is the rate band.
+
+    symmetries: what they cost at each scale and iteration, float32 (S, G).
+    """
     return [
         Bits(
             named[f"plain_depths{s.scale}"][band][None],
             [named[f"plain{s.scale}_{i}"][band][None] for i in range(len(s.shapes))],
-            [named[f"plain_symmetries{s.scale}_{i}"][band] for i in range(len(s.shapes))],
+            of_scale,
         )
-        for s in scales
+        for s, of_scale in zip(scales, symmetries, strict=True)
     ]

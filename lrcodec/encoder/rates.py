@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 
 from .. import entropy
-from ..entropy.cost_tables import Tables
+from ..entropy import cost_tables
+from ..format.grid import Scale
 from ..packs.pack import Pack
 from .config import Config
 from .quantizer import unpack_bits
@@ -17,8 +18,10 @@ class Rates:
 
     def __init__(self, pack: Pack, config: Config, weights: dict[str, torch.Tensor], device: torch.device):
         self.pack, self.config, self.device = pack, config, device
-        self._plain = [_to(device, unpack_bits(weights, pack.scales, band)) for band in range(pack.bands)]
         self._with_contexts: dict[int, list[Bits]] = {}
+        symmetries = [bits.symmetries for bits in self._of_tables(0)]  # which are the same in all bands
+        self._plain = [unpack_bits(weights, symmetries, pack.scales, band) for band in range(pack.bands)]
+        self._plain = [_to(device, bits) for bits in self._plain]
 
     def plain(self, quality: float) -> list[Bits]:
         """Of each scale, with one class alone. quality: 0..100."""
@@ -48,15 +51,18 @@ class Rates:
     def _of_tables(self, band: int) -> list[Bits]:
         """The bits of a rate band's tables."""
         if band not in self._with_contexts:
-            self._with_contexts[band] = _to(self.device, [self._of_scale(t) for t in entropy.tables(self.pack, band)])
+            of_scales = zip(self.pack.scales, entropy.tables(self.pack, band), strict=True)
+            self._with_contexts[band] = _to(self.device, [_of_scale(scale, tables.bits) for scale, tables in of_scales])
         return self._with_contexts[band]
 
-    def _of_scale(self, tables: Tables) -> Bits:
-        """The bits of a scale's tables."""
-        depths, shapes, symmetries = tables.bits
-        # The phase is the lowest bit of a depth's label.
-        by_label = torch.from_numpy(depths).transpose(0, 1).flatten(0, 1)
-        return Bits(by_label, [torch.from_numpy(b) for b in shapes], [torch.from_numpy(b) for b in symmetries])
+
+def _of_scale(scale: Scale, bits: cost_tables.Bits) -> Bits:
+    """The bits of a scale's tables, as the search takes them."""
+    # The phase is the lowest bit of a depth's label.
+    depths = torch.from_numpy(bits.depths).transpose(0, 1).flatten(0, 1)
+    symmetries = torch.from_numpy(bits.symmetries)
+    of_iterations = [symmetries[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True)]
+    return Bits(depths, [torch.from_numpy(b) for b in bits.shapes], of_iterations)
 
 
 def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:

@@ -1,12 +1,14 @@
 """Index planes <-> bytes: context classes, integer frequency tables and constriction's range coder.
 
 SPEC.md, "Entropy coding", is the normative text. Scale by scale, the depths of all patches come first, in two
-checkerboard phases, then their indices, one iteration after the other. The symbols of a group are coded class by
-class, so that one call codes all that share a table. Tables depend on context classes, which are computed in
-integers from depths and indices that are already coded.
+checkerboard phases, then their indices, one iteration after the other. An index is two symbols: a shape and its
+symmetry. The shapes of a group are coded class by class, so that one call codes all that share a table; their
+symmetries follow. Tables depend on context classes, which are computed in integers from depths and indices that are
+already coded.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import constriction
@@ -15,8 +17,8 @@ import numpy as np
 from ..errors import FormatError
 from ..format.container import Header
 from ..packs.pack import Pack
-from .cost_tables import tables
-from .order import Coder, Group, symbols_of, walk
+from .cost_tables import SYMMETRY_MODELS, tables
+from .order import Group, symbols_of, walk
 
 
 class _Run(NamedTuple):
@@ -45,21 +47,32 @@ def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, 
     ]
 
 
+def _images(group: Group, count: int, patches: int) -> list[tuple[int, int]]:
+    """Where the symbols of every image of a batch start and end in a group."""
+    ends = np.searchsorted(group.at, np.arange(count + 1) * patches).tolist()
+    return list(pairwise(ends))
+
+
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
     queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
     by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
-        table, symbols = by_scale[group.position], symbols_of(planes, group)
-        # Symbols count from 0: depths do, indices start at 1.
-        order, runs = _runs(group, table.classes(group), planes[group.position][0, ..., 0].size)
-        ordered = (symbols.take(order) - (group.iteration is not None)).astype(np.int32)
+        table, values = by_scale[group.position], symbols_of(planes, group)
+        patches = planes[group.position][0, ..., 0].size
+        symbols, symmetries = (values, None) if group.iteration is None else np.divmod(values - 1, table.symmetries)
+        order, runs = _runs(group, table.classes(group), patches)
+        ordered = symbols.take(order).astype(np.int32)
         for image, label, start, end in runs:
             queues[image].encode(ordered[start:end], table.model(group, label))
-        return symbols
+        if symmetries is not None and table.symmetries > 1:
+            parameters, coded = table.symmetry_parameters(group, symbols), symmetries.astype(np.int32)
+            for queue, (start, end) in zip(queues, _images(group, len(queues), patches), strict=True):
+                queue.encode(coded[start:end], SYMMETRY_MODELS, parameters[start:end])
+        return values
 
-    _walk(pack, [plane.shape[1:3] for plane in planes], len(queues), coder)
+    walk(pack.scales, [table.traits for table in by_scale], [plane.shape[1:3] for plane in planes], len(queues), coder)
     return [_finish(queue) for queue in queues]
 
 
@@ -98,23 +111,31 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
         order, runs = _runs(group, table.classes(group), rows * columns)
         parts = [queues[image].decode(table.model(group, label), end - start) for image, label, start, end in runs]
         symbols[order] = np.concatenate(parts)
-        if group.iteration is not None:
+        if group.iteration is None:
+            if symbols.max() > header.iterations:
+                raise FormatError(
+                    f"the indices are damaged: {symbols.max()} iterations where {header.iterations} is the cap"
+                )
+            return symbols
+        if table.symmetries == 1:
             return symbols + 1
-        if symbols.max() > header.iterations:
-            raise FormatError(
-                f"the indices are damaged: {symbols.max()} iterations where {header.iterations} is the cap"
-            )
-        return symbols
+        parameters = table.symmetry_parameters(group, symbols)
+        bounds = _images(group, len(queues), rows * columns)
+        parts = [
+            queue.decode(SYMMETRY_MODELS, parameters[start:end])
+            for queue, (start, end) in zip(queues, bounds, strict=True)
+        ]
+        return symbols * table.symmetries + np.concatenate(parts) + 1
 
     try:
-        return _walk(pack, grids, len(queues), coder)
+        return walk(pack.scales, [table.traits for table in by_scale], grids, len(queues), coder)
     except (ValueError, AssertionError) as error:
         raise FormatError(f"the indices are damaged: {error}") from None
 
 
 class Classes(NamedTuple):
     """Context classes in one scale of a batch: int16, of every patch's depth, (count, rows, columns), with the phase
-    as its lowest bit, and of every index, (count, rows, columns, iterations), coded or not."""
+    as its lowest bit, and of the shape of every index, (count, rows, columns, iterations), coded or not."""
 
     depths: np.ndarray
     indices: np.ndarray
@@ -133,12 +154,12 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Class
             labels.indices.reshape(-1, labels.indices.shape[3])[group.at, group.iteration] = classes
         return symbols_of(planes, group)
 
-    _walk(pack, [plane.shape[1:3] for plane in planes], len(planes[0]), coder, everywhere=True)
+    walk(
+        pack.scales,
+        [table.traits for table in by_scale],
+        [plane.shape[1:3] for plane in planes],
+        len(planes[0]),
+        coder,
+        everywhere=True,
+    )
     return out
-
-
-def _walk(
-    pack: Pack, grids: Sequence[tuple[int, int]], count: int, coder: Coder, everywhere: bool = False
-) -> list[np.ndarray]:
-    energies = [pack.tables[f"energy{scale.scale}"] for scale in pack.scales]
-    return walk(pack.scales, energies, grids, count, coder, everywhere)

@@ -1,12 +1,14 @@
 """Integer frequency tables and the context classes that choose among them."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import constriction
 import numpy as np
 
 from ..format.grid import Scale
 from ..packs.pack import Pack
+from .features import Traits
 from .order import Group
 
 TOTAL = 2**24
@@ -14,6 +16,8 @@ COST_STEP = 8
 """Costs in tables.npz are eighths of a bit."""
 _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 9147842], np.int64)
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
+SYMMETRY_MODELS = constriction.stream.model.Categorical(perfect=False)
+"""The family of models of symmetries: each shape has its own."""
 LEVELS = 8
 """Each feature of a context is quantised to this many levels."""
 
@@ -29,59 +33,91 @@ def frequencies(costs: np.ndarray) -> np.ndarray:
     return freq
 
 
+class Bits(NamedTuple):
+    """What the symbols of a scale cost in bits, float32.
+
+    depths: (phases, classes, D + 1). shapes: of each iteration (classes, shapes). symmetries: (rows, symmetries).
+    """
+
+    depths: np.ndarray
+    shapes: list[np.ndarray]
+    symmetries: np.ndarray
+
+
 class Tables:
     """The entropy coder's view of one scale of a pack, in one rate band."""
 
     def __init__(self, pack: Pack, scale: Scale, band: int):
         s = scale.scale
+        self.symmetries, self._starts = scale.symmetries, scale.starts
+        self.traits = Traits.of(scale, pack.tables)
         self.depth_levels = [_levels(edges) for edges in pack.tables[f"depth_edges{s}"]]
         self.depth_classes = pack.tables[f"depth_classes{s}"]
         self.depth_costs = pack.tables[f"depths{s}"][band]
         """uint8 (phases, classes, D + 1)."""
-        self.levels = _levels(pack.tables[f"edges{s}"])
+        self.index_levels = [_levels(edges) for edges in pack.tables[f"edges{s}"]]
         self.index_classes = pack.tables[f"classes{s}"]
         self.costs = [
             (pack.tables[f"clusters{s}_{i}"][band], pack.tables[f"members{s}_{i}"][band])
-            for i in range(len(scale.codewords))
+            for i in range(len(scale.shapes))
         ]
         """For each iteration uint8 costs of clusters (classes, A) and of members (A, B)."""
+        self.symmetry_costs = pack.tables[f"symmetries{s}"]
+        """uint8 (rows, symmetries)."""
         self._models: dict[tuple[int | None, int, int], constriction.stream.model.Categorical] = {}
 
     def classes(self, group: Group) -> np.ndarray:
         """uint8 (n,): context classes of a group."""
-        if group.iteration is None:
-            levels, classes = self.depth_levels[group.phase], self.depth_classes[group.phase]
-        else:
-            levels, classes = self.levels, self.index_classes[group.iteration]
+        of_depths = group.iteration is None
+        levels = (self.depth_levels if of_depths else self.index_levels)[group.row]
         cells = levels[0].take(group.features[0])
         for level, feature in zip(levels[1:], group.features[1:], strict=True):
             cells += level.take(feature)
-        return classes.take(cells)
+        return (self.depth_classes if of_depths else self.index_classes)[group.row].take(cells)
 
     def frequencies(self, iteration: int | None, phase: int, label: int) -> np.ndarray:
-        """int64 frequencies of the depths 0..D or, of an iteration, of the indices 1..K in a context class."""
+        """int64 frequencies of the depths 0..D or, of an iteration, of its shapes in a context class."""
         if iteration is None:
             return frequencies(self.depth_costs[phase, label])
         clusters, members = self.costs[iteration]
         return frequencies((clusters[label, :, None].astype(np.int64) + members).reshape(-1))
 
     def model(self, group: Group, label: int) -> constriction.stream.model.Categorical:
-        """The model that constriction codes a group's symbols of a context class with, built once."""
-        key = group.iteration, group.phase, label
+        """The model that constriction codes a group's depths or shapes of a context class with, built once."""
+        # Both phases of the first iteration share its costs.
+        key = group.iteration, group.phase if group.iteration is None else 0, label
         if key not in self._models:
-            freq = (self.frequencies(*key) - 1).astype(np.float64)
-            self._models[key] = constriction.stream.model.Categorical(freq, perfect=False)
+            self._models[key] = constriction.stream.model.Categorical(
+                _parameters(self.frequencies(*key)), perfect=False
+            )
         return self._models[key]
 
+    def symmetry_parameters(self, group: Group, shapes: np.ndarray) -> np.ndarray:
+        """float64 (n, symmetries): of `SYMMETRY_MODELS`, for the shapes (n,) of a group of indices."""
+        return self._symmetry_parameters.take(shapes + self._starts[group.iteration or 0], 0)
+
     @cached_property
-    def bits(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Bits of a symbol, float32: depths (phases, classes, D + 1), and of each iteration indices (classes, K)."""
-        depths = -np.log2(frequencies(self.depth_costs) / TOTAL)
-        indices = []
+    def _symmetry_parameters(self) -> np.ndarray:
+        return _parameters(frequencies(self.symmetry_costs))
+
+    @cached_property
+    def bits(self) -> Bits:
+        """What every symbol costs. If a shape has one symmetry alone, that takes no bits."""
+        shapes = []
         for clusters, members in self.costs:
             costs = (clusters[:, :, None].astype(np.int64) + members).reshape(len(clusters), -1)
-            indices.append(-np.log2(frequencies(costs) / TOTAL).astype(np.float32))
-        return depths.astype(np.float32), indices
+            shapes.append(_bits(costs))
+        return Bits(_bits(self.depth_costs), shapes, _bits(self.symmetry_costs))
+
+
+def _bits(costs: np.ndarray) -> np.ndarray:
+    """Costs (..., symbols) -> bits, float32."""
+    return -np.log2(frequencies(costs) / TOTAL).astype(np.float32)
+
+
+def _parameters(freq: np.ndarray) -> np.ndarray:
+    """Frequencies (..., symbols) as constriction takes them: it adds one to each."""
+    return (freq - 1).astype(np.float64)
 
 
 def _levels(edges: np.ndarray) -> np.ndarray:

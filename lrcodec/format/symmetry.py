@@ -1,4 +1,4 @@
-"""Symmetries of codewords: a stored shape stands for up to 16 codewords. SPEC.md, "Symmetries", is the normative text.
+"""Symmetries: one stored shape stands for up to 16 codewords. SPEC.md, "Symmetries", is the normative text.
 
 A symmetry is a number. Bit 0 changes the sign, bit 1 mirrors left and right, bit 2 mirrors top and bottom, and bit 3
 transposes, before the patch is mirrored. In polyphase order (SPEC.md, "Low-rank sums") mirroring reverses the order of

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import FormatError, LrqError, UnsupportedError
 from ..format import container
 from ..format.container import Header
+from ..format.symmetry import expand
 from . import tablefile
 
 ENCODER, CARD = "encoder.safetensors", "card.md"
@@ -72,18 +73,16 @@ class Pack:
         return 18 * len(self.tables["smooth_w1"]) * self.scales[-1].smoothed(channels)
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} int8 (rows, rank, p) and v{s} int16 (rows, rank, channels * p)."""
+        """The graph's inputs u{s} (codewords, rank, p) and v{s} (codewords, rank, channels * p), both int16."""
         key = rank, channels
         if key not in self._factors:
-            self._factors[key] = {
-                f"{factor}{s.scale}": np.ascontiguousarray(
-                    self.tables[f"{factor}{s.scale}"][
-                        :, :rank, : s.patch * (s.channels(channels) if factor == "v" else 1)
-                    ]
+            factors = {}
+            for s in self.scales:
+                u, v = (self.tables[f"{factor}{s.scale}"][:, :rank] for factor in "uv")
+                factors[f"u{s.scale}"], factors[f"v{s.scale}"] = expand(
+                    u, v[:, :, : s.channels(channels) * s.patch], s.symmetries
                 )
-                for s in self.scales
-                for factor in "uv"
-            }
+            self._factors[key] = factors
         return self._factors[key]
 
 

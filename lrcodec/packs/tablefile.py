@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..format.grid import Scale, check_scales
+from ..format.symmetry import TRANSPOSED
 
 MAX_BYTES = 2**28
 """Larger archives, counted as they inflate, are refused."""
@@ -39,9 +40,9 @@ MODEL = (
     Field("bands", np.int32, (), (1, 16)),
     Field("shared", np.int32, (), (0, 1)),
     Field("luma_only", np.int32, (), (0, 1)),
-    Field("scales", np.int32, ("S", 2), (1, MAX_SPAN)),
+    Field("scales", np.int32, ("S", 3), (1, MAX_SPAN)),
 )
-CODEWORDS = Field("codewords{s}", np.int32, ("D",), (2, MAX_CODEWORDS))
+SHAPES = Field("shapes{s}", np.int32, ("D",), (2, MAX_CODEWORDS))
 SMOOTHING = (
     Field("smooth_w1", np.int32, ("H", "I", 3, 3)),
     Field("smooth_b1", np.int32, ("H",)),
@@ -50,17 +51,21 @@ SMOOTHING = (
 )
 SCALE = (
     Field("u{s}", np.int8, ("rows", "R", "p")),
-    Field("v{s}", np.int16, ("rows", "R", "F * p")),
+    Field("v{s}", np.int16, ("rows", "R", "F * p"), (-32767, 32767)),  # -32768 has no opposite
     Field("energy{s}", np.uint8, ("rows",)),
+    Field("orientation{s}", np.uint8, ("rows",), (0, 8)),
+    Field("frequency{s}", np.uint8, ("rows",), (1, 8)),
+    Field("symmetries{s}", np.uint8, ("rows", "G")),
     Field("depth_edges{s}", np.uint8, (2, 3, 7)),
     Field("depth_classes{s}", np.uint8, (2, 512)),
     Field("depths{s}", np.uint8, ("bands", 2, "M", "D + 1")),
-    Field("edges{s}", np.uint8, (4, 7)),
-    Field("classes{s}", np.uint8, ("D", 4096)),
+    Field("features{s}", np.uint8, ("D + 1", 4), (0, 10)),
+    Field("edges{s}", np.uint8, ("D + 1", 4, 7)),
+    Field("classes{s}", np.uint8, ("D + 1", 4096)),
 )
 CLUSTERS = Field("clusters{s}_{i}", np.uint8, ("bands", "M", "A"))
-MEMBERS = Field("members{s}_{i}", np.uint8, ("bands", "A", "K // A"))
-FIELDS = (*MODEL, *SMOOTHING, CODEWORDS, *SCALE, CLUSTERS, MEMBERS)
+MEMBERS = Field("members{s}_{i}", np.uint8, ("bands", "A", "N // A"))
+FIELDS = (*MODEL, *SMOOTHING, SHAPES, *SCALE, CLUSTERS, MEMBERS)
 LENGTHS = {"D": (1, MAX_ITERATIONS), "H": (0, MAX_HIDDEN), "R": (1, 4)}
 """The limits of lengths that an array is the first to have. All others are 1 or more."""
 
@@ -113,9 +118,9 @@ def describe(scales: Sequence[Scale], channels: int, bands: int) -> dict[str, Ar
         "bands": bands,
         "shared": scales[0].shared,
         "luma_only": scales[-1].luma_only,
-        "scales": [(scale.scale, scale.patch) for scale in scales],
+        "scales": [(scale.scale, scale.patch, scale.symmetries) for scale in scales],
     }
-    return arrays | {CODEWORDS.name.format(s=scale.scale): scale.codewords for scale in scales}
+    return arrays | {SHAPES.name.format(s=scale.scale): scale.shapes for scale in scales}
 
 
 def _check(find: Find) -> tuple[Arrays, tuple[Scale, ...]]:
@@ -129,9 +134,11 @@ def _check(find: Find) -> tuple[Arrays, tuple[Scale, ...]]:
     sizes |= {"bands": int(arrays["bands"]), "I": scales[-1].smoothed(channels)}
     arrays |= _take(SMOOTHING, find, sizes)
     for scale in scales:
-        depth, patch = len(scale.codewords), scale.patch
+        if scale.symmetries == TRANSPOSED and scale.channels(channels) > 1:
+            raise ValueError(f"scale {scale.scale} transposes shapes of several channels")
+        depth, patch = len(scale.shapes), scale.patch
         sizes |= {"rows": scale.rows, "p": patch, "F * p": scale.channels(channels) * patch}
-        sizes |= {"D": depth, "D + 1": depth + 1}
+        sizes |= {"D": depth, "D + 1": depth + 1, "G": scale.symmetries}
         arrays |= _take_scale(scale, find, sizes)
     return arrays, scales
 
@@ -164,15 +171,17 @@ def _take(fields: Sequence[Field], find: Find, sizes: dict[str, int], **numbers:
 
 
 def _scales(arrays: Arrays, find: Find) -> tuple[Scale, ...]:
-    """The scales, coarse to fine. Adds the arrays of their codewords."""
+    """The scales, coarse to fine. Adds the arrays that count their shapes."""
     shared, luma_only = bool(arrays["shared"]), bool(arrays["luma_only"])
     scales = []
-    for s, p in arrays["scales"].tolist():
-        taken = _take([CODEWORDS], find, {}, s=s)
-        (codewords,) = taken.values()
-        scales.append(Scale(s, p, tuple(codewords.tolist()), shared, luma_only and s == 1))
+    for s, p, symmetries in arrays["scales"].tolist():
+        taken = _take([SHAPES], find, {}, s=s)
+        (shapes,) = taken.values()
+        scales.append(Scale(s, p, tuple(shapes.tolist()), shared, luma_only and s == 1, symmetries))
         arrays |= taken
     check_scales(tuple(scales))
+    if max(k for scale in scales for k in scale.codewords) > MAX_CODEWORDS:
+        raise ValueError(f"an iteration has more than {MAX_CODEWORDS:,} codewords")
     if scales[0].span > MAX_SPAN:
         raise ValueError(f"a patch spans more than {MAX_SPAN} pixels")
     return tuple(scales)
@@ -185,13 +194,14 @@ def _take_scale(scale: Scale, find: Find, sizes: dict[str, int]) -> Arrays:
     arrays = _take(SCALE, find, sizes, s=s)
     if arrays[f"depth_classes{s}"].max() >= sizes["M"]:
         raise ValueError(f"depth_classes{s} has classes that depths{s} has not")
-    for i, codewords in enumerate(scale.codewords):
+    for i, shapes in enumerate(scale.shapes):
         own = {"bands": sizes["bands"]}
         arrays |= _take([CLUSTERS], find, own, s=s, i=i)
-        if arrays[f"classes{s}"][i].max() >= own["M"]:
+        groups = arrays[f"classes{s}"][i + 1 if i else slice(2)]
+        if groups.max() >= own["M"]:
             raise ValueError(f"classes{s} has classes that clusters{s}_{i} has not")
-        if codewords % own["A"]:
-            raise ValueError(f"clusters{s}_{i} do not divide the codewords")
-        own["K // A"] = codewords // own["A"]
+        if shapes % own["A"]:
+            raise ValueError(f"clusters{s}_{i} do not divide the shapes")
+        own["N // A"] = shapes // own["A"]
         arrays |= _take([MEMBERS], find, own, s=s, i=i)
     return arrays

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..encoder.search import clusters
 from ..entropy.cost_tables import COST_STEP, LEVELS
-from ..entropy.order import DEPTH_FEATURES, INDEX_FEATURES
+from ..entropy.features import DEPTH_FEATURES, INDEX_FEATURES
 from ..format.grid import Scale
 
 LEAN = 20

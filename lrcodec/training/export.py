@@ -205,7 +205,7 @@ def check_exact(
         product = np.einsum("krp,krq->kpq", u, v).max(axis=(1, 2))
         gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
         enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
-        largest = [product[start : start + k].max() for start, k in zip(scale.starts, scale.codewords, strict=True)]
+        largest = [product[start : start + n].max() for start, n in zip(scale.starts, scale.shapes, strict=True)]
         sums[f"the codewords of scale {scale.scale}"] = sum(largest) + enlarged
     if smoothing is not None:
         w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)

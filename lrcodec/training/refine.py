@@ -68,6 +68,11 @@ class Codebooks:
         """Books and bits by name."""
         scales = self.config.scales
         tensors = {
+            f"symmetries{scale.scale}_{i}": cost
+            for scale, bits in zip(scales, self.bits[0], strict=True)  # the same in all bands
+            for i, cost in enumerate(bits.symmetries)
+        }
+        tensors |= {
             f"shapes{scale.scale}_{i}": book.shapes
             for scale, books in zip(scales, self.books, strict=True)
             for i, book in enumerate(books)
@@ -82,7 +87,9 @@ class Codebooks:
             [Codebook(tensors[f"shapes{s.scale}_{i}"], s.patch, s.symmetries) for i in range(len(s.shapes))]
             for s in config.scales
         ]
-        return cls(config, books, [unpack_bits(tensors, config.scales, band) for band in range(config.bands)])
+        symmetries = [[tensors[f"symmetries{s.scale}_{i}"] for i in range(len(s.shapes))] for s in config.scales]
+        bits = [unpack_bits(tensors, symmetries, config.scales, band) for band in range(config.bands)]
+        return cls(config, books, bits)
 
 
 def refine_codebooks(
@@ -180,8 +187,12 @@ class Refinement:
         self.counts = [[_few_counts(started.bits) for started in start] for _ in range(config.bands)]
 
     def bits(self, band: int) -> list[Bits]:
-        """The bits of every scale in a rate band, without contexts."""
-        return [lengths(counts) for counts in self.counts[band]]
+        """The bits of every scale in a rate band, without contexts. Those of symmetries are the same in all bands."""
+        bits = []
+        for position, counts in enumerate(self.counts[band]):
+            pooled = [sum(parts) for parts in zip(*(of_band[position] for of_band in self.counts), strict=True)]
+            bits.append(lengths(counts)._replace(symmetries=lengths(pooled).symmetries))
+        return bits
 
     def round(self, views: Iterable[View], random: torch.Generator | None) -> float:
         """Search the views, and move codewords and bits. Returns J a pixel.
