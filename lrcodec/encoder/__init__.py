@@ -1,7 +1,7 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -22,8 +22,9 @@ from ..packs import store
 from .config import Config
 from .limits import memory_errors, torch_threads
 from .pyramid import block_means, pad, to_planes
-from .quantizer import Quantizer, unpack_bits
-from .search import Bits, Labels
+from .quantizer import Quantizer
+from .rates import Rates
+from .search import Labels
 from .transformer import Transformer
 
 EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
@@ -61,7 +62,6 @@ class Encoder:
         entry = store.find(model)
         self.pack = entry.load()
         self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
-        self._bits: dict[int, list[Bits]] = {}
         try:
             weights = load(entry.encoder)
             config = _metadata(entry.encoder)
@@ -74,9 +74,7 @@ class Encoder:
             prefix = "transformer."
             self.transformer = Transformer(self.config, self.pack.channels)
             self.transformer.load_state_dict({k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)})
-            self.plain_bits = [
-                _to(self.device, unpack_bits(weights, self.pack.scales, band)) for band in range(self.pack.bands)
-            ]
+            self.rates = Rates(self.pack, self.config, weights, self.device)
         except (LrqError, MemoryError):
             raise
         except Exception as error:  # a damaged file can raise nearly any kind, from torch and safetensors too
@@ -232,49 +230,26 @@ class Encoder:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
         size = stack.shape[1], stack.shape[2]
-        indices = quantizer(latents, size, lam, self._blend(quality, self.plain_bits.__getitem__), beams[0])
+        indices = quantizer(latents, size, lam, self.rates.plain(quality), beams[0])
         for beam in beams[1:]:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
-            indices = quantizer(latents, size, lam, self._blend(quality, self._context_bits), beam, labels)
+            indices = quantizer(latents, size, lam, self.rates.with_contexts(quality), beam, labels)
         return indices
-
-    def _blend(self, quality: float, bits: Callable[[int], list[Bits]]) -> list[Bits]:
-        """The mean of what `bits` gives for the rate bands around a quality, weighted: choices change bit by bit."""
-        low, high, share = self.config.bands_around(quality / 100)
-        if low == high:
-            return bits(low)
-
-        def mean(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            return (1 - share) * a + share * b  # not lerp: of two infinite bits it makes nan
-
-        return [
-            Bits(mean(a.depths, b.depths), [mean(x, y) for x, y in zip(a.indices, b.indices, strict=True)])
-            for a, b in zip(bits(low), bits(high), strict=True)
-        ]
-
-    def _context_bits(self, band: int) -> list[Bits]:
-        """The bits of a rate band's tables, by the labels of `entropy.contexts`, which are the same in all bands."""
-        if band not in self._bits:
-            parts = [tables.bits for tables in entropy.tables(self.pack, band)]
-            # The phase is the lowest bit of a depth's label.
-            self._bits[band] = _to(
-                self.device,
-                [
-                    Bits(torch.from_numpy(depths).transpose(0, 1).flatten(0, 1), [torch.from_numpy(b) for b in indices])
-                    for depths, indices, _ in parts
-                ],
-            )
-        return self._bits[band]
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
         key = header.rank, header.iterations, channels
         if key not in self._quantizers:
-            factors = self.pack.factors(header.rank, channels)
             self._quantizers[key] = Quantizer.of_factors(
-                self.pack.scales, factors, header.iterations, self.device, self.config.coarse
+                self.pack.scales,
+                self.pack.tables,
+                header.rank,
+                channels,
+                header.iterations,
+                self.device,
+                self.config.coarse,
             )
         return self._quantizers[key]
 
@@ -292,7 +267,3 @@ def _kind(image: object) -> str:
 def _colours(image: np.ndarray) -> np.ndarray:
     """An image without its alpha, uint8 (h, w) or (h, w, 3)."""
     return image[..., 0] if image.shape[2:] == (2,) else image[..., :3] if image.ndim == 3 else image
-
-
-def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:
-    return [Bits(own.depths.to(device), [b.to(device) for b in own.indices]) for own in bits]

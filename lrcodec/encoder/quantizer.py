@@ -9,6 +9,7 @@ import torch
 
 from ..format.fixed import FACTOR_BITS
 from ..format.grid import Scale
+from .codebook import Codebook
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
 from .search import Bits, Labels, beam_search, reconstruct
 
@@ -30,12 +31,12 @@ class Step(NamedTuple):
 def closed_loop(
     targets: Sequence[torch.Tensor],
     scales: Sequence[Scale],
-    books: Sequence[list[torch.Tensor]],
+    books: Sequence[list[Codebook]],
     search: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
 ) -> Iterator[Step]:
     """Code the planes of every scale, coarse to fine.
 
-    targets: of each scale, float32 (b, its channels, h, w). books: books[position][iteration] is float32 (K, d).
+    targets: of each scale, float32 (b, its channels, h, w). books: books[position][iteration].
     search: takes the position of a scale and its patches of all images, float32 (n, d), and returns indices int64
     (n, iterations) and J float32 (n,).
     """
@@ -52,13 +53,13 @@ def closed_loop(
 
 @dataclass
 class Quantizer:
-    """Chooses codewords. books: books[position][iteration] is float32 (K, p * C * p), C the channels of the scale.
+    """Chooses codewords. books: books[position][iteration].
 
     coarse: what lambda is multiplied with at all scales but the finest.
     """
 
     scales: tuple[Scale, ...]
-    books: list[list[torch.Tensor]]
+    books: list[list[Codebook]]
     coarse: float = 1.0
 
     @classmethod
@@ -66,19 +67,27 @@ class Quantizer:
         cls,
         scales: tuple[Scale, ...],
         factors: dict[str, np.ndarray],
+        rank: int,
+        channels: int = 3,
         iterations: int = 32,
         device: torch.device | str = "cpu",
         coarse: float = 1.0,
     ) -> "Quantizer":
         """With the codewords that the decoder draws.
 
-        factors: its inputs u{s} and v{s}, see `Pack.factors`. iterations: of each scale, at most.
+        factors: the arrays u{s} and v{s} of tables.npz, among others. rank: that is drawn with. channels: of images.
+        iterations: of each scale, at most.
         """
         books = []
         for scale in scales:
-            u, v = (torch.from_numpy(factors[f"{f}{scale.scale}"]).to(device).float() for f in "uv")
+            columns = {"u": scale.patch, "v": scale.patch * scale.channels(channels)}
+            u, v = (
+                torch.from_numpy(factors[f"{name}{scale.scale}"][:, :rank, :end].astype(np.float32)).to(device)
+                for name, end in columns.items()
+            )
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
-            books.append([drawn[at : at + k] for at, k in zip(scale.starts, scale.codewords, strict=True)][:iterations])
+            parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
+            books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])
         return cls(scales, books, coarse)
 
     def lam(self, position: int, lam: float) -> float:
@@ -106,8 +115,8 @@ class Quantizer:
         ]
 
         def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            known = None if labels is None else labels[position]
-            return beam_search(patches, self.books[position], bits[position], self.lam(position, lam), beam, known)
+            classes = None if labels is None else labels[position]
+            return beam_search(patches, self.books[position], bits[position], self.lam(position, lam), beam, classes)
 
         planes = []
         for scale, step in zip(self.scales, closed_loop(targets, self.scales, self.books, search), strict=True):
@@ -120,20 +129,26 @@ class Quantizer:
 
 
 def pack_bits(bits: list[Bits], scales: Sequence[Scale]) -> dict[str, torch.Tensor]:
-    """Bits without contexts by name: plain_depths{s} (D + 1,) and plain{s}_{i} (K,)."""
-    out = {}
-    for own, scale in zip(bits, scales, strict=True):
-        out[f"plain_depths{scale.scale}"] = own.depths[0]
-        out |= {f"plain{scale.scale}_{i}": b[0] for i, b in enumerate(own.indices)}
-    return out
+    """Bits without contexts, but for symmetries, by name: plain_depths{s} (D + 1,) and plain{s}_{i} (S,)."""
+    named = {}
+    for of_scale, scale in zip(bits, scales, strict=True):
+        named[f"plain_depths{scale.scale}"] = of_scale.depths[0]
+        named |= {f"plain{scale.scale}_{i}": b[0] for i, b in enumerate(of_scale.shapes)}
+    return named
 
 
-def unpack_bits(made: dict[str, torch.Tensor], scales: Sequence[Scale], band: int) -> list[Bits]:
-    """The inverse of `pack_bits`, from tensors whose first axis is the rate band."""
+def unpack_bits(
+    named: dict[str, torch.Tensor], symmetries: list[list[torch.Tensor]], scales: Sequence[Scale], band: int
+) -> list[Bits]:
+    """The inverse of `pack_bits`, from tensors whose first axis is the rate band.
+
+    symmetries: what they cost at each scale and iteration, float32 (S, G).
+    """
     return [
         Bits(
-            made[f"plain_depths{s.scale}"][band][None],
-            [made[f"plain{s.scale}_{i}"][band][None] for i in range(len(s.codewords))],
+            named[f"plain_depths{s.scale}"][band][None],
+            [named[f"plain{s.scale}_{i}"][band][None] for i in range(len(s.shapes))],
+            of_scale,
         )
-        for s in scales
+        for s, of_scale in zip(scales, symmetries, strict=True)
     ]

@@ -4,97 +4,132 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
+
+from ..format.symmetry import NONE
+from .codebook import Codebook
 
 CHUNK_SCORES = 2**22
 """Scores that are computed at a time: as many as fit into a processor's cache."""
 BRANCHES = 3
-"""Codewords that a path of several goes on with, at most: with more, J stays the same."""
+"""Shapes that a path of several goes on with, at most: with more, J stays the same."""
 
 
 class Bits(NamedTuple):
-    """What one scale costs, in bits: depths float32 (classes, D + 1), indices for each iteration float32 (classes, K).
+    """What one scale costs, in bits.
 
-    Between two classes, the costs of all codewords of a cluster differ by the same number of bits, as in tables.npz.
+    depths: float32 (classes, D + 1). shapes: for each iteration float32 (classes, S). symmetries: for each iteration
+    float32 (S, G). Between two classes, the costs of all shapes of a cluster differ by the same number of bits, as in
+    tables.npz.
     """
 
     depths: torch.Tensor
-    indices: list[torch.Tensor]
+    shapes: list[torch.Tensor]
+    symmetries: list[torch.Tensor]
 
 
 class Labels(NamedTuple):
-    """The class of every patch's depth, int64 (n,), and of its indices, (n, D). All classes are 0 without them."""
+    """The class of every patch's depth, int64 (n,), and of its shapes, (n, D). All classes are 0 without them."""
 
     depths: torch.Tensor
-    indices: torch.Tensor
+    shapes: torch.Tensor
 
 
 def beam_search(
     targets: torch.Tensor,
-    books: list[torch.Tensor],
+    books: list[Codebook],
     bits: Bits,
-    lam: float,
+    lam: float | torch.Tensor,
     beam: int,
     labels: Labels | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose an index path for every patch.
+    """Choose the indices of every patch.
 
-    targets: float32 (n, d). books: for each iteration float32 (K, d). lam: squared error that a bit is worth. beam:
-    paths that are kept at each step. labels: which of the classes of `bits` each patch has; None if there is only one.
+    targets: float32 (n, d). books: of each iteration. lam: squared error that a bit is worth, of all patches or
+    float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
-    chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(map(len, books)))))
+    lams = torch.as_tensor(lam, dtype=torch.float32, device=targets.device).expand(len(targets))
+    chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(len(book) // book.signs for book in books))))
     parts = []
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
-        part = None if labels is None else Labels(labels.depths[rows], labels.indices[rows])
-        parts.append(_search(targets[rows], books, bits, lam, beam, part))
+        part = None if labels is None else Labels(labels.depths[rows], labels.shapes[rows])
+        parts.append(_search(targets[rows], books, bits, lams[rows], beam, part))
     indices, cost = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(cost)
 
 
 def _search(
-    x: torch.Tensor, books: list[torch.Tensor], bits: Bits, lam: float, beam: int, labels: Labels | None
+    x: torch.Tensor, books: list[Codebook], bits: Bits, lams: torch.Tensor, beam: int, labels: Labels | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """`beam_search` of patches (n, d), all at once. lams: float32 (n,)."""
     n, d = x.shape
-    depth_costs = lam * (bits.depths.expand(n, -1) if labels is None else bits.depths[labels.depths])
+    depth_costs = lams[:, None] * (bits.depths if labels is None else bits.depths[labels.depths])
     # The least that going on from each depth will cost: a path pays for its depth once it ends.
     going_on = depth_costs.flip(1).cummin(1)[0].flip(1)
     best = x.new_full((n,), math.inf)
     chosen = x.new_zeros((n, len(books)), dtype=torch.int64)
     # The paths still growing: ids (m,) of their patches, then b paths each.
     ids = torch.arange(n, device=x.device)
-    residual, rate, path = x[:, None], x.new_zeros(n, 1), chosen[:, None].clone()
+    residual, cost, path = x[:, None], x.new_zeros(n, 1), chosen[:, None].clone()
     for i, book in enumerate(books):
-        energy = residual.square().sum(2)
-        _keep_best(best, chosen, ids, rate + energy + depth_costs[ids, i, None], path)
-        classes = labels.indices[ids, i] if labels else ids.new_zeros(len(ids))
-        own, paths = bits.indices[i], residual.shape[1]
-        # What all classes have in common is added to each score, the rest, which is that of a cluster, to each block.
-        common, count = own.mean(0), clusters(len(book))
-        scores = torch.addmm(book.square().sum(1) + lam * common, residual.reshape(-1, d), -2 * book.T)
-        blocks = lam * (own - common).unflatten(1, (count, -1)).mean(2)
-        most = beam if paths == 1 else min(beam, BRANCHES)
-        scores, codeword = _least(scores, blocks[classes].repeat_interleave(paths, 0), most)
-        scores = scores.reshape(len(ids), paths, -1) + (rate + energy)[:, :, None]
+        error = residual.square().sum(2)
+        _keep_best(best, chosen, ids, cost + error + depth_costs[ids, i, None], path)
+        classes = labels.shapes[ids, i] if labels else ids.new_zeros(len(ids))
+        products = book.products(residual.reshape(-1, d))
+        gains = products[:, 0] if book.symmetries == NONE else products.abs().amax(1)
+        scores, shape = _best_shapes(gains, book, bits, i, lams[ids], classes, beam)
+        scores = scores.reshape(len(ids), residual.shape[1], -1) + (cost + error)[:, :, None]
         top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
-        parent, k = flat // scores.shape[2], codeword.reshape(len(ids), -1).gather(1, flat)
+        parent, shape = flat // scores.shape[2], shape.reshape(len(ids), -1).gather(1, flat)
         # A path that does not already beat stopping earlier is given up.
-        keep = top[:, 0] + going_on[ids, i + 1] < best[ids]
-        ids, parent, k, classes = ids[keep], parent[keep], k[keep], classes[keep]
-        if not len(ids):
+        keep = (top[:, 0] + going_on[ids, i + 1] < best[ids]).nonzero()[:, 0]
+        if not len(keep):
             return chosen, best
-        residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d)) - book[k]
+        rows = keep[:, None] * residual.shape[1] + parent[keep]
+        ids, parent, shape, classes = ids[keep], parent[keep], shape[keep], classes[keep]
+        symmetry = _best_symmetries(products[rows, :, shape], bits.symmetries[i][shape], lams[ids], book)
+        index = shape * book.symmetries + symmetry + 1
+        drawn = book.draw(index.reshape(-1)).reshape(*index.shape, d)
+        residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d)) - drawn
         path = path[keep].gather(1, parent[:, :, None].expand(-1, -1, len(books)))
-        path[:, :, i] = k + 1
-        rate = rate[keep].gather(1, parent) + lam * own[classes[:, None], k]
-    _keep_best(best, chosen, ids, rate + residual.square().sum(2) + depth_costs[ids, len(books), None], path)
+        path[:, :, i] = index
+        spent = bits.shapes[i][classes[:, None], shape] + bits.symmetries[i][shape, symmetry]
+        cost = cost[keep].gather(1, parent) + lams[ids, None] * spent
+    ended = cost + residual.square().sum(2) + depth_costs[ids, len(books), None]
+    _keep_best(best, chosen, ids, ended, path)
     return chosen, best
 
 
-def clusters(codewords: int) -> int:
-    """How many clusters K codewords are sorted into: the largest power of two that is at most the square root of K."""
-    return 2 ** int(math.log2(codewords) / 2)
+def _best_shapes(
+    gains: torch.Tensor, book: Codebook, bits: Bits, i: int, lams: torch.Tensor, classes: torch.Tensor, beam: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The shapes that lower J most, as if each had its cheapest symmetry: change of J, and number, (m * b, up to beam).
+
+    gains: the largest scalar product of each path and shape, float32 (m * b, S). lams, classes: (m,), of the patches.
+    """
+    costs, paths = bits.shapes[i], len(gains) // len(lams)
+    # What all classes have in common is added to each score, the rest, which is that of a cluster, to each block.
+    common = costs.mean(0)
+    blocks = lams[:, None] * (costs - common).unflatten(1, (clusters(len(common)), -1)).mean(2)[classes]
+    lams = lams.repeat_interleave(paths)[:, None]
+    scores = book.energy - 2 * gains + lams * (common + bits.symmetries[i].amin(1))
+    return _least(scores, blocks.repeat_interleave(paths, 0), beam if paths == 1 else min(beam, BRANCHES))
+
+
+def _best_symmetries(products: torch.Tensor, bits: torch.Tensor, lams: torch.Tensor, book: Codebook) -> torch.Tensor:
+    """The symmetries that lower J most, int64 (m, b).
+
+    products: of each path with its shape, turned in every way, (m, b, T). bits: float32 (m, b, G). lams: (m,).
+    """
+    if book.signs == 2:
+        products = torch.stack([products, -products], 3).flatten(2)
+    return (2 * products - lams[:, None, None] * bits).argmax(2)
+
+
+def clusters(shapes: int) -> int:
+    """How many clusters S shapes are sorted into: the largest power of two that is at most the square root of S."""
+    return 2 ** int(math.log2(shapes) / 2)
 
 
 def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,11 +157,10 @@ def _keep_best(
     chosen[at] = path[better, which[better]]
 
 
-def reconstruct(indices: torch.Tensor, books: list[torch.Tensor]) -> torch.Tensor:
-    """Sum of the chosen codewords: (n, iterations) -> float32 (n, d)."""
-    out = books[0].new_zeros(len(indices), books[0].shape[1])
+def reconstruct(indices: torch.Tensor, books: list[Codebook]) -> torch.Tensor:
+    """What the chosen codewords draw: int64 (n, iterations) -> float32 (n, d)."""
+    drawn = books[0].shapes.new_zeros(len(indices), books[0].shapes.shape[1])
     for i, book in enumerate(books):
         active = indices[:, i].nonzero()[:, 0]
-        # Not book[...]: its gradient would be summed by several threads in any order.
-        out[active] += F.embedding(indices[active, i] - 1, book)
-    return out
+        drawn[active] += book.draw(indices[active, i])
+    return drawn

@@ -51,7 +51,7 @@ def _expected(data: bytes, decoder: Decoder, smoothing: Smoothing) -> np.ndarray
     """Pixels of a file by the arithmetic of the training: float32 (h, w, C), 0 to 255. Its sides are whole patches."""
     header, planes = decoder.indices(data)
     pack, channels = decoder.pack(header), 3 if header.colour == RGB else 1
-    books = Quantizer.of_factors(pack.scales, pack.factors(header.rank, channels)).books
+    books = Quantizer.of_factors(pack.scales, pack.tables, header.rank, channels).books
     decoded: list[torch.Tensor] = []
     for scale, of_scale, plane in zip(pack.scales, books, planes, strict=True):
         _, rows, columns, depth = plane.shape

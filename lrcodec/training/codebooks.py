@@ -3,41 +3,53 @@
 Each round has three steps: a beam search that minimises D + lambda * R, a joint update of the codewords, and new
 rates. This is entropy-constrained vector quantization (Chou, Lookabaugh and Gray 1989) in residual form.
 
-A codebook is float32 (K, d): K codewords, each a matrix of p rows, flattened. Patches are float32 (n, d). Their indices
+A codebook has S shapes, float32 (S, d), each a matrix of p rows, flattened. Patches are float32 (n, d). Their indices
 are int64 (n, D) for D iterations, 0 from where a patch stops.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from ..encoder.codebook import Codebook
 from ..encoder.search import Bits, beam_search, reconstruct
 from ..format.fixed import FACTOR_BITS
 from ..format.grid import Scale
 from .progress import Progress
 from .work import Tensors
 
+SYMMETRY_PRIOR = 4.0
+"""Uses that are added to those of each shape, spread evenly over its symmetries."""
 
-def bits_of(indices: torch.Tensor, codewords: tuple[int, ...]) -> Bits:
+
+def bits_of(indices: torch.Tensor, scale: Scale) -> Bits:
     """Ideal code lengths of indices (n, D) and of the depths that they reach, without contexts."""
-    return lengths(count(indices, codewords))
+    return lengths(count(indices, scale))
 
 
-def count(indices: torch.Tensor, codewords: tuple[int, ...]) -> list[torch.Tensor]:
+def count(indices: torch.Tensor, scale: Scale) -> list[torch.Tensor]:
     """How often indices (n, D) reach each depth, float32 (D + 1,); then for each iteration how often they take each
-    codeword, float32 (K,).
+    shape with each symmetry, float32 (S, G).
     """
-    depths = torch.bincount((indices > 0).sum(1), minlength=len(codewords) + 1)
-    taken = (torch.bincount(column, minlength=k + 1)[1:] for column, k in zip(indices.T, codewords, strict=True))
+    depths = torch.bincount((indices > 0).sum(1), minlength=len(scale.codewords) + 1)
+    taken = (
+        torch.bincount(column, minlength=k + 1)[1:].reshape(-1, scale.symmetries)
+        for column, k in zip(indices.T, scale.codewords, strict=True)
+    )
     return [counts.float() for counts in (depths, *taken)]
 
 
 def lengths(counts: list[torch.Tensor], prior: float = 0.3) -> Bits:
     """Ideal code lengths, without contexts, from counts as `count` gives them. `prior` is added to each count."""
-    depths, *taken = (-torch.log2((c + prior) / (c + prior).sum())[None] for c in counts)
-    return Bits(depths, taken)
+    depths, *taken = counts
+
+    def of_rows(uses: torch.Tensor) -> torch.Tensor:
+        return -torch.log2(uses / uses.sum(-1, keepdim=True))
+
+    shapes = [of_rows(c.sum(1) + prior)[None] for c in taken]
+    return Bits(of_rows(depths + prior)[None], shapes, [of_rows(c + SYMMETRY_PRIOR / c.shape[1]) for c in taken])
 
 
 def _chained(parts: list[Bits]) -> Bits:
@@ -45,7 +57,7 @@ def _chained(parts: list[Bits]) -> Bits:
     going = torch.stack([part.depths[0, 1] for part in parts]).cumsum(0)
     stopping = torch.stack([part.depths[0, 0] for part in parts])
     depths = torch.cat([stopping + torch.cat([going.new_zeros(1), going[:-1]]), going[-1:]])
-    return Bits(depths[None], [part.indices[0] for part in parts])
+    return Bits(depths[None], [part.shapes[0] for part in parts], [part.symmetries[0] for part in parts])
 
 
 def shrink_to_rank(books: torch.Tensor, p: int, rank: int, counts: torch.Tensor, variance: float) -> torch.Tensor:
@@ -73,18 +85,18 @@ class Averages:
 
     books: of each iteration, as they are at the start. p, rank: rows and rank of a codeword.
     memory: a batch weighs 1 - 1 / memory of what the one after it does. With 1 each batch stands alone.
-    weights, means: for each iteration float32 (K,) and (K, d). A weight is a number of patches.
+    weights, means: for each iteration float32 (S,) and (S, d). A weight is a number of patches.
     """
 
-    def __init__(self, books: list[torch.Tensor], p: int, rank: int, memory: float = 1.0):
+    def __init__(self, books: list[Codebook], p: int, rank: int, memory: float = 1.0):
         self.p, self.rank, self.keep = p, rank, 1 - 1 / memory
-        self.weights = [book.new_zeros(len(book)) for book in books]
-        self.means = [book.clone() for book in books]
+        self.weights = [book.energy.new_zeros(len(book.shapes)) for book in books]
+        self.means = [book.shapes.clone() for book in books]
 
     def update(
-        self, patches: torch.Tensor, indices: torch.Tensor, books: list[torch.Tensor], sweeps: int = 2
+        self, patches: torch.Tensor, indices: torch.Tensor, books: list[Codebook], sweeps: int = 2
     ) -> torch.Tensor:
-        """Move every codeword of `books` to the mean of what it should draw, in turn, while the others stay.
+        """Move every shape of `books` to the mean of what it should draw, in turn, while the others stay.
 
         indices: of the patches. sweeps: how often all have their turn. Returns what is left of the patches, (n, d).
         """
@@ -94,31 +106,33 @@ class Averages:
         for _ in range(sweeps):
             for i, book in enumerate(books):
                 active = indices[:, i].nonzero()[:, 0]
-                k = indices[active, i] - 1
+                index = indices[active, i]
+                shape = (index - 1) // book.symmetries
                 error = residual[active]
-                counts = torch.bincount(k, minlength=len(book)).float()
-                wanted = (counts[:, None] * book).index_add_(0, k, error)
+                counts = torch.bincount(shape, minlength=len(book.shapes)).float()
+                wanted = (counts[:, None] * book.shapes).index_add_(0, shape, book.aligned(error, index))
                 weight = before[i] + counts
                 mean = (before[i][:, None] * old_means[i] + wanted) / weight.clamp(min=1e-6)[:, None]
-                self.means[i] = torch.where(weight[:, None] > 0, mean, book)
+                self.means[i] = torch.where(weight[:, None] > 0, mean, book.shapes)
                 self.weights[i] = weight
                 variance = error.square().mean().item() if len(active) else 0.0
-                books[i] = shrink_to_rank(self.means[i], self.p, self.rank, weight, variance)
-                residual[active] = error - (books[i] - book)[k]
+                shapes = shrink_to_rank(self.means[i], self.p, self.rank, weight, variance)
+                books[i] = Codebook(shapes, self.p, book.symmetries)
+                residual[active] = error - books[i].draw(index) + book.draw(index)
         return residual
 
     def revive(
         self,
         indices: torch.Tensor,
-        books: list[torch.Tensor],
+        books: list[Codebook],
         residual: torch.Tensor,
         random: torch.Generator,
         least: float,
     ) -> list[torch.Tensor]:
-        """Replace codewords of less weight than `least` by what badly drawn patches would have needed.
+        """Replace shapes of less weight than `least` by what badly drawn patches would have needed.
 
-        indices, residual: of the batch that was the last to `update`. Returns for each iteration the places of the
-        codewords that were replaced, int64.
+        indices, residual: of the batch that was the last to `update`. Returns for each iteration the numbers of
+        the shapes that were replaced, int64.
         """
         replaced = []
         for i, book in enumerate(books):
@@ -129,9 +143,11 @@ class Averages:
             if len(dead):
                 error = residual[active].square().sum(1)
                 pick = active[torch.multinomial(error + 1e-6, len(dead), replacement=True, generator=random)]
-                needed = residual[pick] + book[indices[pick, i] - 1]
+                needed = residual[pick] + book.draw(indices[pick, i])
                 self.weights[i][dead], self.means[i][dead] = 1.0, needed
-                book[dead] = shrink_to_rank(needed, self.p, self.rank, torch.ones(len(dead)), 0.0)
+                shapes = book.shapes.clone()
+                shapes[dead] = shrink_to_rank(needed, self.p, self.rank, torch.ones(len(dead)), 0.0)
+                books[i] = Codebook(shapes, self.p, book.symmetries)
             replaced.append(dead)
         return replaced
 
@@ -140,11 +156,11 @@ class Averages:
 class ScaleCodebooks:
     """The codebooks of one scale.
 
-    books: for each iteration float32 (K, d). bits: what they cost, without contexts. weights, means: of the `Averages`
-    that they come from.
+    books: of each iteration. bits: what they cost, without contexts. weights, means: of the `Averages` that they come
+    from.
     """
 
-    books: list[torch.Tensor]
+    books: list[Codebook]
     bits: Bits
     weights: list[torch.Tensor]
     means: list[torch.Tensor]
@@ -152,73 +168,75 @@ class ScaleCodebooks:
     def to_tensors(self) -> Tensors:
         """All of it by name, without sharing memory."""
         tensors = {"depths": self.bits.depths}
-        lists = {"book": self.books, "bits": self.bits.indices, "weight": self.weights, "mean": self.means}
+        lists = {"shapes": [book.shapes for book in self.books], "bits": self.bits.shapes}
+        lists |= {"symmetries": self.bits.symmetries, "weight": self.weights, "mean": self.means}
         for name, parts in lists.items():
             tensors |= {f"{name}{i}": part.clone() for i, part in enumerate(parts)}
         return tensors
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, iterations: int) -> "ScaleCodebooks":
+    def from_tensors(cls, tensors: Tensors, scale: Scale) -> "ScaleCodebooks":
         """The inverse of `to_tensors`."""
-        books, bits, weights, means = (
-            [tensors[f"{name}{i}"] for i in range(iterations)] for name in ("book", "bits", "weight", "mean")
+        names = ("shapes", "bits", "symmetries", "weight", "mean")
+        shapes, bits, symmetries, weights, means = (
+            [tensors[f"{name}{i}"] for i in range(len(scale.shapes))] for name in names
         )
-        return cls(books, Bits(tensors["depths"], bits), weights, means)
+        books = [Codebook(part, scale.patch, scale.symmetries) for part in shapes]
+        return cls(books, Bits(tensors["depths"], bits, symmetries), weights, means)
 
 
 def fit(
     patches: torch.Tensor,
-    codewords: tuple[int, ...],
+    scale: Scale,
     lam: float,
-    p: int,
     rank: int,
     rounds: int,
     seed: int,
     progress: Progress,
     start_patches: int = 150_000,
 ) -> ScaleCodebooks:
-    """Fit codebooks to patches (n, d).
+    """Fit the codebooks of a scale to patches (n, d).
 
-    codewords: K of each iteration. lam: squared error that a bit is worth. p, rank: rows and rank of a codeword.
+    lam: squared error that a bit is worth. rank: of a codeword.
     The start is greedy, one iteration after the other, on at most `start_patches`. The rounds after it are over all
     iterations and all patches.
     """
     random = torch.Generator().manual_seed(seed)
     sample = patches[torch.randperm(len(patches), generator=random)[:start_patches]]
-    books: list[torch.Tensor] = []
+    books: list[Codebook] = []
     parts: list[Bits] = []
-    for k in codewords:
-        book, part = _start(sample, k, lam, p, rank, random)
+    for count in scale.shapes:
+        book, part = _start(sample, replace(scale, shapes=(count,)), lam, rank, random)
         books.append(book)
         parts.append(part)
         indices, _ = beam_search(sample, [book], part, lam, 1)
         going = indices[:, 0] > 0
-        sample = (sample - reconstruct(indices, [book]))[going] if going.sum() > k // 4 else sample
+        sample = (sample - reconstruct(indices, [book]))[going] if going.sum() > count // 4 else sample
     bits = _chained(parts)
-    averages = Averages(books, p, rank)
+    averages = Averages(books, scale.patch, rank)
     for t in range(rounds):
         indices, cost = beam_search(patches, books, bits, lam, 1)
         residual = averages.update(patches, indices, books)
-        bits = bits_of(indices, codewords)
+        bits = bits_of(indices, scale)
         if t < rounds - 1:
             _revive(averages, indices, books, residual, bits, random)
         progress((t + 1) / rounds, f"round {t + 1}/{rounds}: J {cost.mean():.1f}, MSE {residual.square().mean():.2f}")
     return ScaleCodebooks(books, bits, averages.weights, averages.means)
 
 
-def _start(
-    sample: torch.Tensor, k: int, lam: float, p: int, rank: int, random: torch.Generator
-) -> tuple[torch.Tensor, Bits]:
-    """One codebook of k codewords and what it costs: four rounds, from randomly picked patches of a sample (n, d)."""
+def _start(sample: torch.Tensor, scale: Scale, lam: float, rank: int, random: torch.Generator) -> tuple[Codebook, Bits]:
+    """The codebook of a scale of one iteration, and its bits: four rounds, from random patches of a sample (n, d)."""
+    (count,), p = scale.shapes, scale.patch
     energy = sample.square().sum(1)
-    pick = torch.multinomial(energy.sqrt() + 1e-6, k, replacement=len(sample) < k, generator=random)
-    books = [shrink_to_rank(0.9 * sample[pick], p, rank, torch.ones(k), 0.0)]
-    bits = Bits(torch.ones(1, 2), [torch.full((1, k), math.log2(k))])
+    pick = torch.multinomial(energy.sqrt() + 1e-6, count, replacement=len(sample) < count, generator=random)
+    shapes = shrink_to_rank(0.9 * sample[pick], p, rank, torch.ones(count), 0.0)
+    books = [Codebook(shapes, p, scale.symmetries)]
+    bits = lengths([torch.ones(2), torch.ones(count, scale.symmetries)])
     averages = Averages(books, p, rank)
     for t in range(4):
         indices, _ = beam_search(sample, books, bits, lam, 1)
         residual = averages.update(sample, indices, books, sweeps=1)
-        bits = bits_of(indices, (k,))
+        bits = bits_of(indices, scale)
         if t < 3:
             _revive(averages, indices, books, residual, bits, random)
     return books[0], bits
@@ -227,32 +245,14 @@ def _start(
 def _revive(
     averages: Averages,
     indices: torch.Tensor,
-    books: list[torch.Tensor],
+    books: list[Codebook],
     residual: torch.Tensor,
     bits: Bits,
     random: torch.Generator,
 ) -> None:
-    """Replace codewords that hardly any patch takes. Their bits become the median of all."""
-    for lengths, replaced in zip(bits.indices, averages.revive(indices, books, residual, random, 3.0), strict=True):
-        lengths[0, replaced] = lengths.median()
-
-
-def balanced_clusters(book: torch.Tensor, clusters: int) -> torch.Tensor:
-    """An order of the codewords, int64 (K,), in which each K / clusters in a row are alike, above all in energy.
-
-    clusters: a power of two. Each group is cut in half along the principal axis of its codewords and their norms.
-    """
-    points = torch.cat([book, 1.5 * book.norm(dim=1, keepdim=True)], 1).double()
-    groups = [torch.arange(len(book))]
-    while len(groups) < clusters:
-        halves = []
-        for group in groups:
-            x = points[group] - points[group].mean(0)
-            axis = torch.linalg.eigh(x.T @ x)[1][:, -1]
-            order = group[(x @ axis).argsort(stable=True)]
-            halves += [order[: len(order) // 2], order[len(order) // 2 :]]
-        groups = halves
-    return torch.cat(groups)
+    """Replace shapes that hardly any patch takes. Their bits become the median of all."""
+    for of_shapes, replaced in zip(bits.shapes, averages.revive(indices, books, residual, random, 3.0), strict=True):
+        of_shapes[0, replaced] = of_shapes.median()
 
 
 def factorise(book: torch.Tensor, p: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -273,11 +273,11 @@ def factorise(book: torch.Tensor, p: int, rank: int) -> tuple[np.ndarray, np.nda
     return torch.stack(us, 1).numpy().astype(np.int8), torch.stack(vs, 1).numpy().astype(np.int16)
 
 
-def factors_of(scales: tuple[Scale, ...], books: list[list[torch.Tensor]], rank: int) -> dict[str, np.ndarray]:
+def factors_of(scales: tuple[Scale, ...], books: list[list[Codebook]], rank: int) -> dict[str, np.ndarray]:
     """The factors u{s} and v{s} of all iterations of every scale, as in tables.npz, from books[position][iteration]."""
     factors = {}
     for scale, of_scale in zip(scales, books, strict=True):
-        pairs = [factorise(book, scale.patch, rank) for book in (of_scale[:1] if scale.shared else of_scale)]
+        pairs = [factorise(book.shapes, scale.patch, rank) for book in (of_scale[:1] if scale.shared else of_scale)]
         for name, parts in zip("uv", zip(*pairs, strict=True), strict=True):
             factors[f"{name}{scale.scale}"] = np.concatenate(parts)
     return factors

@@ -16,16 +16,6 @@ Groups = dict[tuple[int | None, int], list[tuple[np.ndarray, np.ndarray, int]]]
 the rate band. One entry for each stack of images."""
 
 
-def energy_levels(books: list[np.ndarray]) -> np.ndarray:
-    """The energy levels of a scale's codewords, uint8 (rows,), 1..24, from books, float32 (K, d) each.
-
-    A level is the norm of a codeword in quarter-octaves. The root mean square of the norms has level 10.
-    """
-    norms = np.concatenate([np.linalg.norm(book, axis=1) for book in books])
-    levels = np.round(4 * np.log2(np.maximum(norms, 1e-6) / np.sqrt(np.mean(norms**2)))) + 10
-    return np.clip(levels, 1, 24).astype(np.uint8)
-
-
 def level_edges(features: np.ndarray) -> np.ndarray:
     """The edges uint8 (F, LEVELS - 1) that cut features uint8 (n, F) into LEVELS each: their quantiles."""
     ranks = np.linspace(0, 1, LEVELS + 1)[1:-1]

@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
-from .codebooks import balanced_clusters
 from .export import check_exact
 from .images import Crops
 from .networks import Networks, integer_smoothing
 from .objective import Objective
 from .progress import Progress
 from .refine import Codebooks
+from .spectra import balanced_clusters
 from .work import WorkFolder
 
 HELD = 6
@@ -70,10 +71,12 @@ def fit_networks(
     return Model(networks, codebooks, weights)
 
 
-def _with_shared(codebooks: Codebooks, book: torch.Tensor) -> Codebooks:
-    """Codebooks with one book, float32 (K, d), for all iterations, its codewords in the order of their clusters."""
-    ordered = book[balanced_clusters(book, clusters(len(book)))]
-    return replace(codebooks, books=[[ordered] * len(books) for books in codebooks.books])
+def _with_shared(codebooks: Codebooks, shapes: torch.Tensor) -> Codebooks:
+    """Codebooks with one book of shapes, float32 (S, d), for all iterations, in the order of their clusters."""
+    (scale,) = codebooks.config.scales
+    book = Codebook(shapes, scale.patch, scale.symmetries)
+    ordered = Codebook(shapes[balanced_clusters(book, clusters(len(shapes)))], scale.patch, scale.symmetries)
+    return replace(codebooks, books=[[ordered] * len(scale.shapes)])
 
 
 class _Descent:

@@ -48,7 +48,7 @@ class Networks:
         codebook = None
         if config.shared:
             patch = config.scales[0].patch
-            codebook = SharedCodebook(codebooks.books[0][0], patch, min(config.rank, patch))
+            codebook = SharedCodebook(codebooks.books[0][0].shapes, patch, min(config.rank, patch))
         return cls(transformer, smoothing, codebook)
 
     @property

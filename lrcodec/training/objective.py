@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from ..encoder.codebook import Codebook
 from ..encoder.pyramid import block_means, from_patches, guess_from, to_patches, to_pixels
 from ..encoder.quantizer import closed_loop
 from ..encoder.search import beam_search, reconstruct
@@ -68,7 +69,8 @@ class Objective:
         codebook = self.networks.codebook
         books = self.quantizer.books[position]
         if codebook:
-            books = [codebook()] * len(books)
+            scale = self.config.scales[position]
+            books = [Codebook(codebook(), scale.patch, scale.symmetries)] * len(books)
         with torch.no_grad():
             indices, cost = beam_search(flat, books, self.bits[band][position], scale_lam, 1)
         drawn = reconstruct(indices, books)

@@ -60,6 +60,7 @@ def write_card(folder: Path, name: str, config: Config, images: list[np.ndarray]
         f"# {name}\n\n"
         f"Trained on {len(images)} images ({megapixels:.1f} megapixels) with `{command}`.\n\n"
         "Licence: not stated: write here what the training images allow.\n\n"
+        "Data: not stated: write here what the training images are.\n\n"
         f"- duration: {seconds / 60:.0f} minutes with {torch.get_num_threads()} threads ({platform.machine()}, "
         f"torch {torch.__version__})\n"
         f"- {sizes}\n"

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 from ..encoder.config import Config
 from ..format.grid import Scale
+from ..format.symmetry import MIRRORED, NONE
 
 
-def _scale(scale: int, patch: int, *codewords: tuple[int, int], luma_only: bool = False) -> Scale:
-    return Scale(scale, patch, tuple(k for k, times in codewords for _ in range(times)), luma_only=luma_only)
+def _scale(scale: int, patch: int, *shapes: tuple[int, int], luma_only: bool = False, symmetries: int = NONE) -> Scale:
+    per_iteration = tuple(count for count, times in shapes for _ in range(times))
+    return Scale(scale, patch, per_iteration, luma_only=luma_only, symmetries=symmetries)
 
 
 _SMALL = Config(
@@ -41,14 +43,17 @@ _SMALL_BEST = replace(
 PRESETS = {
     "photo": Config(
         scales=(
-            _scale(16, 4, (256, 4)),
-            _scale(8, 4, (512, 4)),
-            _scale(4, 4, (1024, 5)),
-            _scale(2, 8, (4096, 3), (2048, 5)),
-            _scale(1, 8, (4096, 8), luma_only=True),
+            _scale(16, 4, (64, 4), symmetries=MIRRORED),
+            _scale(8, 4, (128, 4), symmetries=MIRRORED),
+            _scale(4, 4, (256, 5), symmetries=MIRRORED),
+            _scale(2, 8, (1024, 3), (512, 5), symmetries=MIRRORED),
+            _scale(1, 8, (1024, 10), luma_only=True, symmetries=MIRRORED),
         ),
         default_rank=3,
-        rounds=140,
+        start_rounds=1,
+        start_patches=100_000,
+        rounds=80,
+        round_pixels=6_000_000,
         memory=30.0,
         table_images=250,
         coarse=1.25,

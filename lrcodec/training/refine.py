@@ -12,15 +12,16 @@ from functools import cached_property, partial
 import numpy as np
 import torch
 
+from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.pyramid import block_means
 from ..encoder.quantizer import Quantizer, Step, closed_loop, pack_bits, unpack_bits
 from ..encoder.search import Bits, beam_search, clusters
-from .codebooks import Averages, ScaleCodebooks, balanced_clusters, count, factors_of, lengths
-from .context_tables import energy_levels
+from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
 from .export import check_exact
 from .images import View, round_views, stacks
 from .progress import Progress
+from .spectra import balanced_clusters, energy_levels
 from .work import Tensors, WorkFolder
 
 KEEP_ROUNDS = 5
@@ -36,12 +37,12 @@ LEAST_WEIGHT = 2.0
 class Codebooks:
     """The codebooks of all scales.
 
-    books: books[position][iteration] is float32 (K, d), codewords in the order of their clusters. A shared book gets
-    its order at the end of stage 3. bits: bits[band][position] is what they cost without contexts.
+    books: books[position][iteration], shapes in the order of their clusters. A shared book gets its order at the end of
+    stage 3. bits: bits[band][position] is what they cost without contexts.
     """
 
     config: Config
-    books: list[list[torch.Tensor]]
+    books: list[list[Codebook]]
     bits: list[list[Bits]]
 
     @cached_property
@@ -52,22 +53,27 @@ class Codebooks:
     @cached_property
     def quantizer(self) -> Quantizer:
         """The search, with the codewords that the decoder draws at the default rank."""
-        factors = {name: factor[:, : self.config.default_rank] for name, factor in self.factors.items()}
-        return Quantizer.of_factors(self.config.scales, factors, coarse=self.config.coarse)
+        rank = self.config.default_rank
+        return Quantizer.of_factors(self.config.scales, self.factors, rank, coarse=self.config.coarse)
 
     @cached_property
     def energies(self) -> list[np.ndarray]:
-        """For each scale the energy levels of its codewords, uint8 (rows,)."""
+        """For each scale the energy levels of its shapes, uint8 (rows,)."""
         levels = []
         for scale, books in zip(self.config.scales, self.quantizer.books, strict=True):
-            levels.append(energy_levels([book.numpy() for book in (books[:1] if scale.shared else books)]))
+            levels.append(energy_levels(books[:1] if scale.shared else books))
         return levels
 
     def to_tensors(self) -> Tensors:
         """Books and bits by name."""
         scales = self.config.scales
         tensors = {
-            f"book{scale.scale}_{i}": book
+            f"symmetries{scale.scale}_{i}": cost
+            for scale, bits in zip(scales, self.bits[0], strict=True)  # the same in all bands
+            for i, cost in enumerate(bits.symmetries)
+        }
+        tensors |= {
+            f"shapes{scale.scale}_{i}": book.shapes
             for scale, books in zip(scales, self.books, strict=True)
             for i, book in enumerate(books)
         }
@@ -77,8 +83,13 @@ class Codebooks:
     @classmethod
     def from_tensors(cls, tensors: Tensors, config: Config) -> "Codebooks":
         """The inverse of `to_tensors`."""
-        books = [[tensors[f"book{s.scale}_{i}"] for i in range(len(s.codewords))] for s in config.scales]
-        return cls(config, books, [unpack_bits(tensors, config.scales, band) for band in range(config.bands)])
+        books = [
+            [Codebook(tensors[f"shapes{s.scale}_{i}"], s.patch, s.symmetries) for i in range(len(s.shapes))]
+            for s in config.scales
+        ]
+        symmetries = [[tensors[f"symmetries{s.scale}_{i}"] for i in range(len(s.shapes))] for s in config.scales]
+        bits = [unpack_bits(tensors, symmetries, config.scales, band) for band in range(config.bands)]
+        return cls(config, books, bits)
 
 
 def refine_codebooks(
@@ -130,14 +141,19 @@ def _refine(
 
 
 def _in_clusters(codebooks: Codebooks) -> Codebooks:
-    """Codebooks and bits with the codewords in the order of their clusters."""
-    orders = [[balanced_clusters(book, clusters(len(book))) for book in books] for books in codebooks.books]
+    """Codebooks and bits with the shapes in the order of their clusters."""
+    orders = [[balanced_clusters(book, clusters(len(book.shapes))) for book in books] for books in codebooks.books]
     books = [
-        [book[order] for book, order in zip(*pair, strict=True)] for pair in zip(codebooks.books, orders, strict=True)
+        [Codebook(book.shapes[order], book.p, book.symmetries) for book, order in zip(*pair, strict=True)]
+        for pair in zip(codebooks.books, orders, strict=True)
     ]
     bits = [
         [
-            Bits(bits.depths, [b[:, order] for b, order in zip(bits.indices, of_scale, strict=True)])
+            Bits(
+                bits.depths,
+                [b[:, order] for b, order in zip(bits.shapes, of_scale, strict=True)],
+                [b[order] for b, order in zip(bits.symmetries, of_scale, strict=True)],
+            )
             for bits, of_scale in zip(of_band, orders, strict=True)
         ]
         for of_band in codebooks.bits
@@ -146,31 +162,37 @@ def _in_clusters(codebooks: Codebooks) -> Codebooks:
 
 
 def _few_counts(bits: Bits) -> list[torch.Tensor]:
-    """Counts as `count` gives them, whose bits are about these: 100 of depths, and 4 a codeword."""
-    return [100 * 2 ** -bits.depths[0], *(4 * len(b[0]) * 2 ** -b[0] for b in bits.indices)]
+    """Counts as `count` gives them, whose bits are about these: 100 of depths, and 4 a shape."""
+    shapes = [4 * b.shape[1] * 2 ** -b[0] for b in bits.shapes]
+    taken = [uses[:, None] * 2**-b for uses, b in zip(shapes, bits.symmetries, strict=True)]
+    return [100 * 2 ** -bits.depths[0], *taken]
 
 
 class Refinement:
     """Codebooks that change from round to round, and how often each rate band takes their codewords.
 
-    books[position][iteration] is float32 (K, d). start: the codebooks of every scale, left as they are.
+    books: books[position][iteration]. start: the codebooks of every scale, left as they are.
     """
 
     def __init__(self, config: Config, start: list[ScaleCodebooks]):
         self.scales, self.beam = config.scales, config.beam
-        self.books = [[book.clone() for book in started.books] for started in start]
+        self.books = [list(started.books) for started in start]
         self.averages = []
         for scale, started in zip(config.scales, start, strict=True):
             averages = Averages(started.books, scale.patch, min(config.rank, scale.patch), config.memory)
             averages.weights = [weight.clone() for weight in started.weights]
             averages.means = [mean.clone() for mean in started.means]
             self.averages.append(averages)
-        # counts[band][position]: of depths, then of the codewords of each iteration.
+        # counts[band][position]: see `count`.
         self.counts = [[_few_counts(started.bits) for started in start] for _ in range(config.bands)]
 
     def bits(self, band: int) -> list[Bits]:
-        """The bits of every scale in a rate band, without contexts."""
-        return [lengths(counts) for counts in self.counts[band]]
+        """The bits of every scale in a rate band, without contexts. Those of symmetries are the same in all bands."""
+        bits = []
+        for position, counts in enumerate(self.counts[band]):
+            pooled = [sum(parts) for parts in zip(*(of_band[position] for of_band in self.counts), strict=True)]
+            bits.append(lengths(counts)._replace(symmetries=lengths(pooled).symmetries))
+        return bits
 
     def round(self, views: Iterable[View], random: torch.Generator | None) -> float:
         """Search the views, and move codewords and bits. Returns J a pixel.
@@ -186,7 +208,7 @@ class Refinement:
             pixels += planes.shape[0] * planes.shape[2] * planes.shape[3]
             for position, step in enumerate(self._search(planes, lam, bits[band])):
                 scale = self.scales[position]
-                more = count(step.indices, scale.codewords)
+                more = count(step.indices, scale)
                 for counts, new in zip(self.counts[band][position], more, strict=True):
                     counts += new
                 patches[position].append(step.patches)
@@ -226,7 +248,7 @@ class Refinement:
         for i, replaced in enumerate(averages.revive(indices, books, residual, random, LEAST_WEIGHT)):
             for of_band in self.counts:
                 counts = of_band[position][1 + i]
-                counts[replaced] = counts.median()
+                counts[replaced] = counts.sum(1).median() / counts.shape[1]
 
     def state(self) -> Tensors:
         """All of it by name. The tensors are those of this object: the next `round` changes them."""
@@ -234,7 +256,7 @@ class Refinement:
         for position, (scale, averages) in enumerate(zip(self.scales, self.averages, strict=True)):
             s = scale.scale
             for i in range(len(scale.codewords)):
-                state[f"book{s}_{i}"] = self.books[position][i]
+                state[f"shapes{s}_{i}"] = self.books[position][i].shapes
                 state[f"weight{s}_{i}"], state[f"mean{s}_{i}"] = averages.weights[i], averages.means[i]
             for band, of_band in enumerate(self.counts):
                 state |= {f"count{s}_{band}_{i}": counts for i, counts in enumerate(of_band[position])}
@@ -244,3 +266,4 @@ class Refinement:
         """Go on from a `state`."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+        self.books = [[Codebook(book.shapes, book.p, book.symmetries) for book in books] for books in self.books]

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
+from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.pyramid import block_means, guess_from, to_patches
 from ..encoder.quantizer import closed_loop
@@ -31,7 +33,7 @@ def start_codebooks(
         count = len(config.scales)
         scale_progress = part_of(progress, position / count, (position + 1) / count)
         make = partial(_start_scale, config, images, started, seed, scale_progress)
-        load = partial(ScaleCodebooks.from_tensors, iterations=len(scale.codewords))
+        load = partial(ScaleCodebooks.from_tensors, scale=scale)
         started.append(work.keep(f"start-{scale.scale}", make, load))
     return started
 
@@ -46,12 +48,11 @@ def _start_scale(
     def report(share: float, line: str) -> None:
         progress(share, f"codebooks of scale {scale.scale}, {len(patches)} patches, {line}")
 
-    lam, counts = config.start_lambda / scale.scale**2, scale.codewords
-    if scale.shared:
-        lam, counts = SHARED_LAMBDA, _shares(scale)
-    rank = min(config.rank, scale.patch)
-    fitted = codebooks.fit(patches, counts, lam, scale.patch, rank, config.start_rounds, seed, report)
-    return _joined(fitted, scale) if scale.shared else fitted
+    lam, rank = config.start_lambda / scale.scale**2, min(config.rank, scale.patch)
+    if not scale.shared:
+        return codebooks.fit(patches, scale, lam, rank, config.start_rounds, seed, report)
+    parts = replace(scale, shapes=_shares(scale), shared=False)
+    return _joined(codebooks.fit(patches, parts, SHARED_LAMBDA, rank, config.start_rounds, seed, report), scale)
 
 
 def _patches(config: Config, images: list[np.ndarray], coarser: Sequence[ScaleCodebooks], seed: int) -> torch.Tensor:
@@ -74,21 +75,24 @@ def _patches(config: Config, images: list[np.ndarray], coarser: Sequence[ScaleCo
 
 
 def _shares(scale: Scale) -> tuple[int, ...]:
-    """How many codewords of a shared codebook each iteration has to itself at the start."""
-    ends = [scale.rows * i // len(scale.codewords) for i in range(len(scale.codewords) + 1)]
+    """How many shapes of a shared codebook each iteration has to itself at the start."""
+    ends = [scale.rows * i // len(scale.shapes) for i in range(len(scale.shapes) + 1)]
     return tuple(end - start for start, end in zip(ends, ends[1:], strict=False))
 
 
 def _joined(fitted: ScaleCodebooks, scale: Scale) -> ScaleCodebooks:
-    """One codebook for all iterations: the codewords of all that were fitted."""
-    books, weights, means = (
-        [torch.cat(parts)] * len(scale.codewords) for parts in (fitted.books, fitted.weights, fitted.means)
+    """One codebook for all iterations: the shapes of all that were fitted."""
+    times = len(scale.shapes)
+    shapes, weights, means = (
+        torch.cat(parts) for parts in ([book.shapes for book in fitted.books], fitted.weights, fitted.means)
     )
-    return ScaleCodebooks(books, _never_stop(scale), weights, means)
+    book = Codebook(shapes, scale.patch, scale.symmetries)
+    return ScaleCodebooks([book] * times, _never_stop(scale), [weights] * times, [means] * times)
 
 
 def _never_stop(scale: Scale) -> Bits:
     """Bits with which the search takes the nearest codeword, and never stops."""
     depths = torch.full((1, len(scale.codewords) + 1), math.inf)
     depths[0, -1] = 0
-    return Bits(depths, [torch.zeros(1, k) for k in scale.codewords])
+    symmetries = [torch.zeros(count, scale.symmetries) for count in scale.shapes]
+    return Bits(depths, [torch.zeros(1, count) for count in scale.shapes], symmetries)

@@ -100,5 +100,5 @@ def _bits_of(coded: list[list[np.ndarray]], config: Config) -> list[Bits]:
     bits = []
     for scale, planes in zip(config.scales, zip(*coded, strict=True), strict=True):
         indices = np.concatenate([plane.reshape(-1, plane.shape[3]) for plane in planes])
-        bits.append(bits_of(torch.from_numpy(indices), scale.codewords))
+        bits.append(bits_of(torch.from_numpy(indices), scale))
     return bits
