@@ -69,6 +69,7 @@ def encode(
     iterations: int | None = None,
     model: str | Path = "photo",
     effort: int = 1,
+    tune: str = "eye",
     device: str = "auto",
     threads: int = 0,
     smoothing: bool = True,
@@ -84,7 +85,7 @@ def encode(
     `encode` is not installed.
     """
     return __getattr__("Encoder")(model, device, threads).encode(
-        image, quality, rank, iterations, effort, smoothing, metadata=Metadata(icc_profile, exif, xmp)
+        image, quality, rank, iterations, effort, tune, smoothing, metadata=Metadata(icc_profile, exif, xmp)
     )
 
 

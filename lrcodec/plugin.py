@@ -1,7 +1,8 @@
 """Pillow reads and writes .lrq files once this module is imported: `import lrcodec.plugin`.
 
 `Image.open` reads the header and the metadata; pixels come with `load`. `save` takes `quality`, `rank`, `iterations`,
-`effort`, `smoothing`, `model` and `device` as `lrcodec.encoder.Encoder` does, and `icc_profile`, `exif` and `xmp`.
+`effort`, `tune`, `smoothing`, `model` and `device` as `lrcodec.encoder.Encoder` does, and `icc_profile`, `exif` and
+`xmp`.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = "LRQ"
 MODES = ("L", "LA", "RGB", "RGBA")
-SETTINGS = ("quality", "rank", "iterations", "effort", "smoothing")
+SETTINGS = ("quality", "rank", "iterations", "effort", "tune", "smoothing")
 
 
 class LrqImageFile(ImageFile.ImageFile):

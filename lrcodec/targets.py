@@ -7,26 +7,33 @@ from typing import NamedTuple
 from .errors import UsageError
 
 MAX_ENCODES = 8
-"""Five are enough as a rule: over the quality, PSNR and the logarithm of the size are nearly straight lines."""
+"""Five are enough as a rule: over the quality, decibels and the logarithm of the size are nearly straight lines."""
 NEAR_SIZE = 0.01
 """A file is near enough to a target once it leaves less than this share of the size unused, ..."""
-NEAR_PSNR = 0.05
+NEAR_LEVEL = 0.05
 """... or has at most so many dB too many."""
 
 
 class Coded(NamedTuple):
-    """A file, the quality 0..100 that it was encoded with, in hundredths, and its PSNR in dB."""
+    """A file, the quality 0..100 that it was encoded with, in hundredths, and what a metric says of it, in dB."""
 
     quality: float
     data: bytes
-    psnr: float
+    level: float
 
 
-def for_size(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], size: int) -> Coded:
+class Metric(NamedTuple):
+    """What qualities are measured by. of: dB of a file. text: a number of dB in words."""
+
+    of: Callable[[bytes], float]
+    text: Callable[[float], str]
+
+
+def for_size(encode: Callable[[float], bytes], metric: Metric, size: int) -> Coded:
     """A file of at most `size` bytes, as a rule by less than `NEAR_SIZE`, after at most `MAX_ENCODES` encodes.
 
-    encode: the file of a quality. psnr: of a file, in dB. It is the best that was found: a higher quality may fit too
-    where size grows in steps, or does not grow. Raises UsageError if quality 0 takes more bytes.
+    encode: the file of a quality. metric: what is told of the file. It is the best that was found: a higher quality may
+    fit too where size grows in steps, or does not grow. Raises UsageError if quality 0 takes more bytes.
     """
     files: dict[float, bytes] = {}
 
@@ -39,26 +46,26 @@ def for_size(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], s
     if best is None:
         least = len(files[0])
         raise UsageError(f"no file of {size:,} bytes: quality 0 takes {least:,}, which is {least - size:,} too many")
-    return Coded(best, files[best], psnr(files[best]))
+    return Coded(best, files[best], metric.of(files[best]))
 
 
-def for_psnr(encode: Callable[[float], bytes], psnr: Callable[[bytes], float], level: float) -> Coded:
-    """A file of at least `level` dB, as a rule by less than `NEAR_PSNR`, after at most `MAX_ENCODES` encodes.
+def for_level(encode: Callable[[float], bytes], metric: Metric, level: float) -> Coded:
+    """A file of at least `level` dB, as a rule by less than `NEAR_LEVEL`, after at most `MAX_ENCODES` encodes.
 
-    encode: the file of a quality. psnr: of a file, in dB. It is that of the lowest quality that was found to be enough:
-    a lower one may be too where PSNR grows in steps, or does not grow. Raises UsageError if quality 100 has less.
+    encode: the file of a quality. It is that of the lowest quality that was found to be enough: a lower one may be too
+    where the level grows in steps, or does not grow. Raises UsageError if quality 100 has less.
     """
     tried: dict[float, Coded] = {}
 
     def measure(quality: float) -> float:
         data = encode(quality)
-        tried[quality] = Coded(quality, data, psnr(data))
-        return tried[quality].psnr
+        tried[quality] = Coded(quality, data, metric.of(data))
+        return tried[quality].level
 
-    _search(measure, level, level + NEAR_PSNR)
-    enough = [coded for coded in tried.values() if coded.psnr >= level]
+    _search(measure, level, level + NEAR_LEVEL)
+    enough = [coded for coded in tried.values() if coded.level >= level]
     if not enough:
-        raise UsageError(f"no file of {level:g} dB PSNR: quality 100 reaches {tried[100].psnr:.2f} dB")
+        raise UsageError(f"no file of {metric.text(level)}: quality 100 reaches {metric.text(tried[100].level)}")
     return min(enough)
 
 

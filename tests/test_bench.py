@@ -11,22 +11,14 @@ from PIL import Image
 from lrcodec import image_files
 from lrcodec.errors import UsageError
 from lrcodec.image_files import SKIMAGE_PHOTOGRAPHS, find_images
-from lrcodec.measure.bench import (
-    Result,
-    Row,
-    bd_rates,
-    bench,
-    curves,
-    cut,
-    means,
-    ms_ssim_db,
-    read_images,
-    row_count,
-)
+from lrcodec.measure.bench import Curve, Result, Row, bench, means, read_images, row_count
 from lrcodec.measure.classic import CLASSIC, classic_encode
+from lrcodec.measure.curves import bd_rates, curves, cut
+from lrcodec.measure.metrics import ms_ssim_db, ms_ssim_of_db
 from lrcodec.measure.report import plot, table, to_json
 
 QUALITIES = (20, 40, 60, 80)
+OURS = [Curve("lrq", rank, "psnr") for rank in (1, 2)]
 
 
 class DoubledJpeg:
@@ -35,8 +27,8 @@ class DoubledJpeg:
     def __init__(self):
         self.encoded, self.decodes = [], 0
 
-    def encode(self, image, quality, rank):
-        self.encoded.append((image.shape, quality, rank))
+    def encode(self, image, quality, curve):
+        self.encoded.append((image.shape, quality, curve))
         data = classic_encode(image, "jpeg", quality)
         return data + bytes(len(data))
 
@@ -53,14 +45,23 @@ def level_of(bpp):
     return 30 + 3 * math.log2(bpp / 0.4)
 
 
-def straight_curve(codec, level, rates):
-    """Mean rows whose PSNR at a rate is level(rate), and whose MS-SSIM is 15 dB lower."""
-    psnrs = {rate: level(rate) for rate in rates}
+def row_of(codec="lrq", rank=2, tune="psnr", **figures):
+    """A row of a.png at quality 50, whose figures are those of a photograph unless they are given."""
+    ours = codec == "lrq"
+    usual = {"image": "a.png", "setting": 50, "bytes": 100, "bpp": 0.8, "ratio": 30.0, "mse": 1e-3, "psnr": 30.0}
+    usual |= {"psnr_cb": 35.0, "psnr_cr": 35.0, "ms_ssim": math.nan, "ssimulacra2": math.nan}
+    macs = {"low_rank": 8.0, "enlargement": 8.0, "smoothing": 216.0, "colour": 9.0}
+    usual |= {f"macs_{name}": count if ours else None for name, count in macs.items()}
+    usual |= {"encode_s": 1.0, "decode_s": 0.03}
+    return Row(codec=codec, rank=rank if ours else None, tune=tune if ours else None, **usual | figures)
+
+
+def straight_curve(codec, level, rates, tune="psnr"):
+    """Mean rows whose PSNR at a rate is level(rate), whose MS-SSIM is 15 dB lower, and SSIMULACRA2 20 higher."""
+    levels = {rate: level(rate) for rate in rates}
     return [
-        Row(
-            "mean", codec, i, 2 if codec == "lrq" else None, 1, rate, 1, 0, psnr, 1 - 10 ** ((15 - psnr) / 10), *[0] * 6
-        )
-        for i, (rate, psnr) in enumerate(psnrs.items())
+        row_of(codec, 2, tune, setting=i, bpp=rate, psnr=at, ms_ssim=1 - 10 ** ((15 - at) / 10), ssimulacra2=at + 20)
+        for i, (rate, at) in enumerate(levels.items())
     ]
 
 
@@ -74,37 +75,38 @@ def photograph(height, width):
 def measured():
     codec, seen = DoubledJpeg(), []
     images = [("a.png", photograph(48, 64)), ("b.png", photograph(40, 56)[:, :, 0])]
-    result = bench(images, (1, 2), QUALITIES, codec.encode, codec, progress=seen.append)
+    result = bench(images, OURS, QUALITIES, codec.encode, codec, progress=seen.append)
     return SimpleNamespace(codec=codec, images=images, result=result, seen=seen)
 
 
 @pytest.fixture
 def row():
-    return Row("a.png", "lrq", 50, 2, 100, 0.8, 30.0, 1e-3, 30.0, math.nan, 8.0, 8.0, 216.0, 9.0, 1.0, 0.03)
+    return row_of()
 
 
 def test_every_file_is_measured_once(measured):
-    own = [(image.shape, q, r) for _, image in measured.images for r in (1, 2) for q in QUALITIES]
+    own = [(image.shape, q, curve) for _, image in measured.images for curve in OURS for q in QUALITIES]
     assert measured.codec.encoded == own
     assert measured.codec.decodes == 4 * len(own)  # one warm-up, three timed
     classic = [("a.png", name, q) for name, codec in CLASSIC.items() for q in codec.qualities]
     got = [(row.image, row.codec, row.setting) for row in measured.result.rows if row.rank is None]
     assert got == classic + [("b.png", name, q) for _, name, q in classic]
     assert measured.seen == measured.result.rows
-    assert len(measured.seen) == row_count(2, (1, 2), QUALITIES)
+    assert len(measured.seen) == row_count(2, OURS, QUALITIES)
 
 
 def test_figures_of_a_row(measured):
     rgb, grey = (next(r for r in measured.result.rows if (r.image, r.codec) == (n, "lrq")) for n in ("a.png", "b.png"))
     for row, (_, image), samples in zip((rgb, grey), measured.images, (48 * 64 * 3, 40 * 56), strict=True):
-        data = measured.codec.encode(image, row.setting, 1)
+        data = measured.codec.encode(image, row.setting, OURS[0])
         error = measured.codec.decode(data).astype(float) - image
         assert row.bytes == len(data)
         assert row.bpp == len(data) * 8 / (image.shape[0] * image.shape[1])
         assert row.ratio == samples / len(data)
         assert row.mse == pytest.approx(np.mean((error / 255) ** 2))
         assert row.psnr == pytest.approx(-10 * math.log10(np.mean((error / 255) ** 2)))
-        assert math.isnan(row.ms_ssim)
+        assert math.isnan(row.ms_ssim) and math.isnan(row.ssimulacra2)
+        assert math.isnan(row.psnr_cb) == math.isnan(row.psnr_cr) == (image.ndim == 2)
         macs = (row.macs_low_rank, row.macs_enlargement, row.macs_smoothing, row.macs_colour)
         assert macs == (len(data), 2.5, 216.0, 9.0)
         assert 0 < row.decode_s < 1 and 0 < row.encode_s < 1
@@ -116,7 +118,7 @@ def test_classic_rows(measured):
         assert [row.setting for row in rows] == list(codec.qualities)
         assert rows[0].bytes < rows[-1].bytes and rows[0].psnr < rows[-1].psnr
         assert rows[-1].psnr > 25
-        assert {row.rank for row in rows} == {row.macs_low_rank for row in rows} == {None}
+        assert {row.rank for row in rows} == {row.tune for row in rows} == {row.macs_low_rank for row in rows} == {None}
 
 
 def test_jpeg_is_420():
@@ -124,13 +126,13 @@ def test_jpeg_is_420():
 
 
 def test_means(row):
-    other = Row("b.png", "lrq", 50, 2, 300, 1.6, 10.0, 3e-3, 25.0, 0.9, 16.0, 8.0, 216.0, 9.0, 3.0, 0.05)
-    first_rank = Row("a.png", "lrq", 50, 1, *[1] * 12)
-    mean, single = means([row, other, first_rank])
+    other = row_of(bytes=300, bpp=1.6, ratio=10.0, psnr=25.0, ms_ssim=0.9, macs_low_rank=16.0, encode_s=3.0)
+    first_rank, for_the_eye = row_of(rank=1, bytes=1), row_of(tune="eye", bytes=2)
+    mean, single, eye = means([row, other, first_rank, for_the_eye])
     assert (mean.image, mean.codec, mean.setting, mean.rank) == ("mean", "lrq", 50, 2)
     assert (mean.bytes, mean.bpp, mean.ratio, mean.psnr) == (200, pytest.approx(1.2), 20, 27.5)
     assert mean.ms_ssim == 0.9 and mean.macs_low_rank == 12 and mean.encode_s == 2
-    assert single.rank == 1 and single.bytes == 1
+    assert single.rank == 1 and single.bytes == 1 and (eye.tune, eye.bytes) == ("eye", 2)
 
 
 def test_means_keep_what_is_unknown(measured):
@@ -149,20 +151,30 @@ def test_bd_rates(measured):
     assert (jpeg.low, jpeg.high) == (points[0].psnr, points[-1].psnr)
 
 
-def test_bd_rates_of_both_metrics():
+def test_bd_rates_of_all_metrics():
     own = straight_curve("lrq", lambda bpp: level_of(bpp / 0.75), (0.1, 0.25, 0.5, 1.0))
     jpeg = straight_curve("jpeg", level_of, (0.05, 0.2, 0.8, 2.0))
-    by_psnr, by_ms_ssim = bd_rates(own + jpeg)
-    assert (by_psnr.metric, by_ms_ssim.metric) == ("psnr", "ms_ssim")
-    for bd, offset in ((by_psnr, 0), (by_ms_ssim, -15)):
+    found = bd_rates(own + jpeg)
+    assert [bd.metric for bd in found] == ["psnr", "ms_ssim", "ssimulacra2"]
+    for bd, offset in zip(found, (0, -15, 20), strict=True):
         assert bd.percent == pytest.approx(-25)
         assert (bd.low, bd.high) == pytest.approx((own[0].psnr + offset, own[-1].psnr + offset))
     text = table(Result(own + jpeg))
-    assert "MS-SSIM in dB is -10 log10(1 - MS-SSIM)" in text
+    assert "MS-SSIM in dB, which is -10 log10(1 - MS-SSIM)" in text
     headings, line = text.splitlines()[-2:]
-    assert headings.split() == "codec against PSNR from dB to dB MS-SSIM from dB to dB".split()
-    ends = [f"{end:.1f}" for bd in (by_psnr, by_ms_ssim) for end in (bd.low, bd.high)]
-    assert line.split() == ["lrq", "rank", "2", "jpeg", "-25.0", "%", *ends[:2], "-25.0", "%", *ends[2:]]
+    assert headings.split() == "codec against PSNR from to MS-SSIM from to SSIMULACRA2 from to".split()
+    cells = [text for bd in found for text in ("-25.0", "%", f"{bd.low:.1f}", f"{bd.high:.1f}")]
+    assert line.split() == ["lrq", "rank", "2", "psnr", "jpeg", *cells]
+
+
+def test_bd_rates_of_one_tuning_against_the_other():
+    eye = straight_curve("lrq", lambda bpp: level_of(bpp / 0.9), (0.1, 0.25, 0.5, 1.0), "eye")
+    psnr = straight_curve("lrq", level_of, (0.1, 0.25, 0.5, 1.0))
+    for rows in (eye + psnr, psnr + eye):
+        found = bd_rates(rows)
+        assert {(bd.rank, bd.tune, bd.anchor) for bd in found} == {(2, "eye", "lrq rank 2 psnr")}
+        assert [bd.percent for bd in found] == pytest.approx([-10] * 3)
+    assert bd_rates(eye) == bd_rates(psnr) == []
 
 
 @pytest.mark.parametrize("low, high", [(0.12, 0.9), (0.01, 0.3), (0.25, 9.0)])
@@ -175,7 +187,7 @@ def test_bd_rate_between_two_rates(low, high):
     rows = own + straight_curve("jpeg", level_of, (0.01, 0.2, 0.8, 5.0))
     ends = level(max(low, 0.1)), level(min(high, 1.0))
     middle = 2 ** ((sum(ends) / 2 - 30) / 6)
-    for bd, offset in zip(bd_rates(rows, (low, high)), (0, -15), strict=True):
+    for bd, offset in zip(bd_rates(rows, (low, high)), (0, -15, 20), strict=True):
         assert (bd.low, bd.high) == pytest.approx((ends[0] + offset, ends[1] + offset))
         assert bd.percent == pytest.approx(100 * (middle - 1))
     assert f"where lrq takes {low:g} to {high:g} bpp" in table(Result(rows), bpp=(low, high))
@@ -184,8 +196,16 @@ def test_bd_rate_between_two_rates(low, high):
 
 def test_bd_rate_between_rates_that_lrq_never_takes():
     rows = [row for codec in ("lrq", "jpeg") for row in straight_curve(codec, level_of, (0.2, 0.4, 0.8))]
-    assert [bd.percent for bd in bd_rates(rows, (2.0, 3.0))] == [None, None]
-    assert table(Result(rows), bpp=(2.0, 3.0)).splitlines()[-1].split() == ["lrq", "rank", "2", "jpeg", *6 * "-"]
+    assert [bd.percent for bd in bd_rates(rows, (2.0, 3.0))] == [None] * 3
+    line = table(Result(rows), bpp=(2.0, 3.0)).splitlines()[-1]
+    assert line.split() == [
+        "lrq",
+        "rank",
+        "2",
+        "psnr",
+        "jpeg",
+        *9 * "-",
+    ]
 
 
 def test_cut_of_a_curve():
@@ -204,6 +224,7 @@ def test_ms_ssim_in_decibels():
     assert ms_ssim_db(0.9) == pytest.approx(10)
     assert ms_ssim_db(1) == ms_ssim_db(1 + 1e-15) == math.inf
     assert math.isnan(ms_ssim_db(math.nan))
+    assert [ms_ssim_of_db(ms_ssim_db(value)) for value in (0, 0.9, 0.999, 1)] == pytest.approx([0, 0.9, 0.999, 1])
 
 
 @pytest.mark.parametrize("name", CLASSIC)
@@ -226,17 +247,17 @@ def test_codec_missing_from_pillow_is_named(measured, monkeypatch):
     Image.init()
     monkeypatch.delitem(Image.SAVE, "AVIF")
     codec = DoubledJpeg()
-    result = bench(measured.images[:1], (1,), (50,), codec.encode, codec)
+    result = bench(measured.images[:1], OURS[:1], (50,), codec.encode, codec)
     assert result.skipped == ("avif",)
     assert {row.codec for row in result.rows} == {"lrq", *CLASSIC} - {"avif"}
-    assert len(result.rows) == row_count(1, (1,), (50,))
+    assert len(result.rows) == row_count(1, OURS[:1], (50,))
     assert "not measured: avif" in table(result)
     assert json.loads(to_json(result))["skipped"] == ["avif"]
 
 
 def test_unknown_classic_codec(measured):
     with pytest.raises(UsageError, match="gif"):
-        bench(measured.images, (1,), (50,), None, None, classic=("jpeg", "gif"))
+        bench(measured.images, OURS, (50,), None, None, classic=("jpeg", "gif"))
 
 
 def test_find_and_read_images(tmp_path):
@@ -289,22 +310,22 @@ def test_table(measured):
     mean_rows = means(measured.result.rows)
     assert len(body) == len(mean_rows)
     for cells, row in zip(body, mean_rows, strict=True):
-        assert cells[:3] == [row.codec, str(row.rank or "-"), str(row.setting)]
-        assert cells[4:6] == [f"{row.bpp:.4f}", f"{row.ratio:.1f}"]
-        assert float(cells[7]) == pytest.approx(row.psnr, abs=0.006)
-        assert cells[11] == ("216.0" if row.codec == "lrq" else "-")
+        assert cells[:4] == [row.codec, row.tune or "-", str(row.rank or "-"), str(row.setting)]
+        assert cells[5:7] == [f"{row.bpp:.4f}", f"{row.ratio:.1f}"]
+        assert float(cells[8]) == pytest.approx(row.psnr, abs=0.006)
+        assert cells[13] == ("216.0" if row.codec == "lrq" else "-")
     rates = [line.split() for line in lines if line.startswith("lrq rank")]
-    assert [cells[:4] for cells in rates] == [["lrq", "rank", rank, name] for rank in "12" for name in CLASSIC]
+    assert [cells[:5] for cells in rates] == [["lrq", "rank", rank, "psnr", name] for rank in "12" for name in CLASSIC]
     bd = next(bd for bd in bd_rates(mean_rows) if (bd.rank, bd.anchor) == (2, "jpeg"))
-    jpeg = next(cells for cells in rates if cells[2:4] == ["2", "jpeg"])
-    assert jpeg[4:] == [f"{bd.percent:+.1f}", "%", f"{bd.low:.1f}", f"{bd.high:.1f}"]
+    jpeg = next(cells for cells in rates if cells[2:5] == ["2", "psnr", "jpeg"])
+    assert jpeg[5:] == [f"{bd.percent:+.1f}", "%", f"{bd.low:.1f}", f"{bd.high:.1f}"]
     assert "a.png" not in text and "a.png" in table(measured.result, per_image=True)
-    assert max(map(len, lines)) <= 130
+    assert max(map(len, lines)) <= 150
 
 
 def test_table_without_overlap(row):
-    jpeg = [Row("a.png", "jpeg", q, None, q, q / 9, 3.0, 1e-4, 40.0 + q, 1.0, *[None] * 4, 0.1, 0.1) for q in (1, 2)]
-    assert table(Result([row, *jpeg])).splitlines()[-1].split() == ["lrq", "rank", "2", "jpeg", "-", "-", "-"]
+    jpeg = [row_of("jpeg", setting=q, bytes=q, bpp=q / 9, psnr=40.0 + q, ms_ssim=1.0) for q in (1, 2)]
+    assert table(Result([row, *jpeg])).splitlines()[-1].split() == ["lrq", "rank", "2", "psnr", "jpeg", "-", "-", "-"]
     assert table(Result([])).startswith("Means over 0 images")
 
 
@@ -326,12 +347,12 @@ def test_json(measured, row, tmp_path):
 
 
 def test_plot(measured, row):
-    perfect = Row("a.png", "lrq", 100, 2, 900, 7.0, 3.0, 0.0, math.inf, 1.0, 8.0, 8.0, 216.0, 9.0, 1.0, 0.03)
+    perfect = row_of(setting=100, bytes=900, bpp=7.0, mse=0.0, psnr=math.inf, ms_ssim=1.0)
     images = [Image.open(io.BytesIO(plot(r))) for r in (measured.result, Result([row, perfect]), Result([]))]
     assert all(image.format == "PNG" and image.size[0] >= 640 for image in images)
     assert len(images[0].convert("RGB").getcolors(2**24)) > 20  # something was drawn
 
 
 def test_curves_rise_in_rate(row):
-    cheap = Row("a.png", "lrq", 10, 2, 10, 0.1, 99.0, 1e-2, 20.0, math.nan, 1.0, 8.0, 216.0, 9.0, 1.0, 0.03)
-    assert curves([row, cheap]) == {("lrq", 2): [cheap, row]}
+    cheap = row_of(setting=10, bytes=10, bpp=0.1, psnr=20.0)
+    assert curves([row, cheap]) == {("lrq", 2, "psnr"): [cheap, row]}

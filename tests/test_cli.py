@@ -551,7 +551,7 @@ def test_bench(picture: Path):
     with Image.open(folder / "rd.png") as image:
         assert image.format == "PNG"
     page = (folder / "rd.html").read_text(encoding="utf-8")
-    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1, quality 79.5" in page
+    assert page.startswith("<!DOCTYPE html>") and "picture.png, lrq rank 1 eye, quality 79.5" in page
 
 
 def test_bench_without_images_is_2(tmp_path: Path):

@@ -60,33 +60,43 @@ def test_figures(folder: Path, large: np.ndarray):
                 "bpp": 8 * size / (165 * 170),
                 "psnr": None if path.suffix == ".png" else psnr(large, image),
                 "ms_ssim": ms_ssim(large, image),
+                "ssimulacra2": None,
             }
             for path, size, image in zip(files, sizes, decoded, strict=True)
         ],
     }
     rows = [line.split() for line in lrq("compare", folder / "large.png", *files).stdout.splitlines()]
-    assert rows[0] == ["bytes", "bpp", "PSNR", "dB", "MS-SSIM", "file"]
+    assert rows[0] == ["bytes", "bpp", "PSNR", "dB", "MS-SSIM", "SSIMULACRA2", "file"]
     for row, path, size, image in zip(rows[1:], files, sizes, decoded, strict=True):
         level = "inf" if path.suffix == ".png" else f"{psnr(large, image):.2f}"
-        assert row == [f"{size:,}", f"{8 * size / 28050:.3f}", level, f"{ms_ssim(large, image):.4f}", str(path)]
+        assert row == [f"{size:,}", f"{8 * size / 28050:.3f}", level, f"{ms_ssim(large, image):.4f}", "-", str(path)]
 
 
 def test_columns_are_aligned():
     rows = [
-        compare.Comparison("a", 7, 0.5, math.inf, math.nan),
-        compare.Comparison("long.lrq", 12345, 1.5, 30.123, 0.9),
+        compare.Comparison("a", 7, 0.5, math.inf, math.nan, math.nan),
+        compare.Comparison("long.lrq", 12345, 1.5, 30.123, 0.9, -70.5),
     ]
     assert compare.table(rows).splitlines() == [
-        "        bytes       bpp  PSNR dB  MS-SSIM  file",
-        "            7     0.500      inf        -  a",
-        "       12,345     1.500    30.12   0.9000  long.lrq",
+        "        bytes       bpp  PSNR dB  MS-SSIM  SSIMULACRA2  file",
+        "            7     0.500      inf        -            -  a",
+        "       12,345     1.500    30.12   0.9000       -70.50  long.lrq",
     ]
 
 
 def test_small_images_have_no_ms_ssim(folder: Path):
     result = lrq("compare", folder / "photo.png", folder / "photo.lrq", "--json")
     assert json.loads(result.stdout)["files"][0]["ms_ssim"] is None
-    assert lrq("compare", folder / "photo.png", folder / "photo.lrq").stdout.split()[-2] == "-"
+    assert lrq("compare", folder / "photo.png", folder / "photo.lrq").stdout.split()[-3:-1] == ["-", "-"]
+
+
+def test_ssimulacra2_needs_its_package(large: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    """And 225 pixels a side; the other figures need neither."""
+    image = np.tile(large, (2, 2, 1))
+    assert compare.compare("a", 1, image, image).ssimulacra2 == 100
+    monkeypatch.setitem(sys.modules, "ssimulacra2", None)
+    alone = compare.compare("a", 1, image, image)
+    assert math.isnan(alone.ssimulacra2) and alone.ms_ssim == 1
 
 
 def test_the_reference_may_be_any_file(folder: Path, photo_file: Path):

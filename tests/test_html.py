@@ -15,12 +15,14 @@ import pytest
 from PIL import Image
 
 from lrcodec.measure import html
-from lrcodec.measure.bench import LRQ, Result, Row, bd_rates, bench, means
+from lrcodec.measure.bench import LRQ, Curve, Result, Row, bench, means
 from lrcodec.measure.classic import classic_encode
+from lrcodec.measure.curves import bd_rates
 from lrcodec.measure.html import Gallery, page
 
 NAMES = ['a & "b" <script>alert(1)</script>.png', "grey.png", "tiny.png"]
-QUALITIES, RANKS, ANCHORS = (10, 40, 60, 80), (1, 2), ("jpeg", "webp")
+QUALITIES, ANCHORS = (10, 40, 60, 80), ("jpeg", "webp")
+OURS = [Curve(LRQ, rank, "eye") for rank in (1, 2)]
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 VOID = {"meta", "link", "br", "input", "img"}
 
@@ -28,8 +30,8 @@ VOID = {"meta", "link", "br", "input", "img"}
 class Codec:
     """JPEG; at rank 2 with bytes added behind it, so that its files are a little larger."""
 
-    def encode(self, image, quality, rank):
-        return classic_encode(image, "jpeg", quality) + bytes(50 * (rank - 1))
+    def encode(self, image, quality, curve):
+        return classic_encode(image, "jpeg", quality) + bytes(50 * (curve.rank - 1))
 
     def decode(self, data):
         return np.asarray(Image.open(io.BytesIO(data)))
@@ -77,11 +79,11 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def measured() -> SimpleNamespace:
     images = [picture(190, 210), picture(120, 100)[:, :, 0], picture(20, 28)]
-    gallery, codec = Gallery(3, len(RANKS) + len(ANCHORS), QUALITIES), Codec()
+    gallery, codec = Gallery(3, len(OURS) + len(ANCHORS), QUALITIES), Codec()
     assert gallery.side == html.MAX_SIDE  # of so few pictures
     gallery.side = 150  # small images, because MS-SSIM takes long
     named = zip(NAMES, images, strict=True)
-    result = bench(named, RANKS, QUALITIES, codec.encode, codec, ANCHORS, look=gallery.add)
+    result = bench(named, OURS, QUALITIES, codec.encode, codec, ANCHORS, look=gallery.add)
     text = page(result, gallery, per_image=True, bpp=(0.01, 20))
     return SimpleNamespace(images=images, gallery=gallery, result=result, text=text, page=Page(text))
 
@@ -142,7 +144,7 @@ def test_tables_hold_the_figures(measured):
 
 def test_curves_are_drawn(measured):
     assert len(measured.page.all("svg")) == 2  # MS-SSIM is known of one image
-    for name in ("lrq rank 1", "lrq rank 2", *ANCHORS, "PSNR in dB", "MS-SSIM in dB", "bits per pixel"):
+    for name in ("lrq rank 1 eye", "lrq rank 2 eye", *ANCHORS, "PSNR in dB", "MS-SSIM in dB", "bits per pixel"):
         assert name in measured.page.text
 
 
@@ -155,13 +157,13 @@ def test_the_closest_files_are_shown(measured):
         own = [row for row in rows if row.image == shown.name]
         for level, quality in enumerate(measured.gallery.qualities):
             (wanted,) = (row.bytes for row in own if (row.codec, row.rank, row.setting) == (LRQ, 1, quality))
-            for (codec, rank), choices in shown.choices.items():
+            for curve, choices in shown.choices.items():
                 row, decoded = choices[level]
-                files = [r for r in own if (r.codec, r.rank) == (codec, rank)]
+                files = [r for r in own if r.curve == curve]
                 ratio = max(row.bytes / wanted, wanted / row.bytes)
                 assert row in files and ratio == min(max(r.bytes / wanted, wanted / r.bytes) for r in files)
                 assert decoded.shape == shown.original.shape
-                if codec == "jpeg":
+                if curve.codec == "jpeg":
                     whole = Codec().decode(classic_encode(image, "jpeg", row.setting))
                     assert any(
                         np.array_equal(decoded, whole[y : y + len(decoded), x : x + decoded.shape[1]])
@@ -198,7 +200,7 @@ def test_the_page_stays_small(monkeypatch):
             (LRQ, 2, 100, 9000),
             ("jpeg", 0, 1, 950),
         ):
-            row = Row(f"{number}.png", codec, setting, rank, size, 0.1, 9.0, 1e-2, 20.0, 0.5, *[1.0] * 4, 0.1, 0.1)
+            row = Row(f"{number}.png", codec, setting, rank, "eye", size, 0.1, 9.0, 1e-2, *[20.0] * 3, 0.5, *[1.0] * 7)
             gallery.add(row, image, image)
             rows.append(row)
     side = gallery.side
@@ -214,7 +216,7 @@ def test_little_to_show(images: int):
     """No images at all; one quality, and neither a classic codec nor MS-SSIM."""
     codec, gallery = Codec(), Gallery(images, 1, (50,))
     named = [("one.png", picture(40, 30))][:images]
-    result = bench(named, (1,), (50,), codec.encode, codec, (), look=gallery.add)
+    result = bench(named, OURS[:1], (50,), codec.encode, codec, (), look=gallery.add)
     text = page(result, gallery)
     assert len(Page(text).all("img")) == 2 * images
     assert text.count("<svg") == images
@@ -279,7 +281,7 @@ def test_switching_in_a_browser(measured, tmp_path: Path, width: int):
     figures = [attributes.get("class", "") for attributes in measured.page.all("figure")]
     expected = [
         f"c{c}-r{r}:" + "".join(str(int(not own or {f"c{c}", f"r{r}"} <= set(own.split()))) for own in figures)
-        for c in range(len(RANKS) + len(ANCHORS))
+        for c in range(len(OURS) + len(ANCHORS))
         for r in range(3)
     ]
     assert probe["seen"] == expected

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from lrcodec.errors import EncoderMissingError, UsageError
-from lrcodec.measure.metrics import MS_SSIM_MIN_SIDE, bd_rate, ms_ssim, mse, psnr, psnr_overlap
+from lrcodec.measure.curves import bd_rate, overlap
+from lrcodec.measure.metrics import (
+    MS_SSIM_MIN_SIDE,
+    SSIMULACRA2_MIN_SIDE,
+    chroma_psnr,
+    ms_ssim,
+    mse,
+    psnr,
+    ssimulacra2,
+)
 
 RATES, LEVELS = [0.1, 0.2, 0.4, 0.8], [26.0, 29.0, 32.5, 35.0]
 
@@ -46,12 +55,46 @@ def test_mse_and_psnr_of_known_arrays():
     assert psnr(rgb, rgb) == math.inf
 
 
-@pytest.mark.parametrize("metric", [mse, psnr, ms_ssim])
+@pytest.mark.parametrize("metric", [mse, psnr, chroma_psnr, ms_ssim, ssimulacra2])
 def test_images_that_do_not_fit_together(metric):
     image = photograph(8, 8)
     for other in (image[:7], image[:, :, 0], image.astype(np.float32)):
         with pytest.raises(UsageError):
             metric(image, other)
+
+
+def test_chroma_psnr_of_known_arrays():
+    grey = np.full((4, 5, 3), 100, np.uint8)
+    bluer = grey + np.array([0, 0, 2], np.uint8)  # Cb differs by 1, Cr by 0.16
+    assert chroma_psnr(grey, bluer) == pytest.approx((20 * math.log10(255), 20 * math.log10(255 / 0.162624)))
+    lighter = chroma_psnr(grey, grey + np.uint8(9))
+    assert min(lighter) > 200
+    assert chroma_psnr(grey, grey) == (math.inf, math.inf)
+    assert all(map(math.isnan, chroma_psnr(grey[..., 0], grey[..., 0])))
+
+
+def test_ssimulacra2_falls_with_noise():
+    for image in (photograph(240, 260), photograph(240, 260, 1)[..., 0]):
+        assert ssimulacra2(image, image) == 100
+        scores = [ssimulacra2(image, noisy(image, sigma)) for sigma in (2, 5, 10, 20)]
+        assert 100 > scores[0] > scores[1] > scores[2] > scores[3]
+    grey = photograph(240, 260, 1)
+    for other in (noisy(grey, 5), noisy(grey, 20)):
+        assert ssimulacra2(grey[..., 0], other[..., 0]) == ssimulacra2(*(x.repeat(3, 2) for x in (grey, other)))
+
+
+@pytest.mark.parametrize("shape", [(SSIMULACRA2_MIN_SIDE - 1, 300), (300, SSIMULACRA2_MIN_SIDE - 1), (1, 1)])
+def test_ssimulacra2_of_small_images_is_undefined(shape: tuple[int, int]):
+    image = photograph(*shape)
+    assert math.isnan(ssimulacra2(image, image))
+    enough = photograph(SSIMULACRA2_MIN_SIDE, SSIMULACRA2_MIN_SIDE)
+    assert ssimulacra2(enough, enough) == 100
+
+
+def test_ssimulacra2_without_its_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "ssimulacra2", None)
+    with pytest.raises(EncoderMissingError, match="bench"):
+        ssimulacra2(photograph(8, 8), photograph(8, 8))
 
 
 def test_ms_ssim_of_equal_images_is_one_and_falls_with_noise():
@@ -118,7 +161,7 @@ def test_bd_rate_is_taken_over_the_common_range():
 
     a, b = [26, 28, 30, 32, 34], [31, 33, 29, 35, 37, 39]
     assert bd_rate([rate(p) for p in a], a, [0.75 * rate(p) for p in b], b) == pytest.approx(-25)
-    assert psnr_overlap(a, b) == (29, 34)
+    assert overlap(a, b) == (29, 34)
 
 
 def test_bd_rate_of_measured_curves():

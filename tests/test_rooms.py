@@ -24,7 +24,8 @@ FLOORS = (
 """Rooms, folders and single modules, from the top: each imports from lower floors alone, and from itself."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py"))
-HEAVY = {"torch", "onnx", "safetensors", "matplotlib", "scipy", "skimage", "bjontegaard", "tabulate", "jinja2"}
+MEASURING = {"matplotlib", "scipy", "skimage", "bjontegaard", "tabulate", "jinja2", "ssimulacra2"}
+HEAVY = {"torch", "onnx", "safetensors"} | MEASURING
 
 
 def imports(module: tuple[str, ...]) -> set[tuple[str, ...]]:

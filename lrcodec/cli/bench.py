@@ -11,7 +11,7 @@ from ..files import check_outputs, write_file
 from ..packs import store
 from ..runtime import no_list_of_fonts
 from .help import Command
-from .options import DEVICE, EFFORT, FILE, MODEL, THREADS, Number
+from .options import DEVICE, EFFORT, FILE, MODEL, THREADS, TUNE_HELP, TUNING, Number
 from .progress import bar_of
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
@@ -62,6 +62,7 @@ def _range(text: str) -> tuple[float, float]:
     help="Quality of the files, also fractions.",
 )
 @EFFORT
+@click.option("--tune", "tunings", type=TUNING, multiple=True, default=("eye",), show_default="eye", help=TUNE_HELP)
 @MODEL
 @DEVICE
 @THREADS
@@ -83,6 +84,7 @@ def bench(
     ranks: tuple[int, ...],
     qualities: tuple[float, ...],
     effort: int,
+    tunings: tuple[str, ...],
     model: str,
     device: str,
     threads: int,
@@ -97,7 +99,7 @@ def bench(
     """Measure rate and distortion beside other codecs.
 
     The others are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without IMAGES, the photographs that scikit-image ships are
-    measured. --rank, -q and --anchor may be given several times.
+    measured. --rank, -q, --tune and --anchor may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import report
@@ -105,21 +107,22 @@ def bench(
 
     images, pack = _inputs(paths, model, [json_file, plot_file, html_file])
     drawing = ["matplotlib"] * bool(plot_file or html_file)
-    require("bjontegaard", "tabulate", *["scipy"] * bool(bpp), *drawing, *["jinja2"] * bool(html_file))
+    require("bjontegaard", "tabulate", "ssimulacra2", *["scipy"] * bool(bpp), *drawing, *["jinja2"] * bool(html_file))
     with extra("encode"):
         from ..encoder import Encoder
     from ..decoder import Decoder
 
     encoder, decoder = Encoder(model, device, threads), Decoder([pack], threads=threads)
     ranks = ranks or (encoder.config.default_rank,)
-    gallery = Gallery(len(images), len(ranks) + len(anchors), qualities)
-    with bar_of(measuring.row_count(len(images), ranks, qualities, anchors)) as bar:
+    ours = [measuring.Curve(measuring.LRQ, rank, tune) for rank in ranks for tune in tunings]
+    gallery = Gallery(len(images), len(ours) + len(anchors), qualities)
+    with bar_of(measuring.row_count(len(images), ours, qualities, anchors)) as bar:
         result = measuring.bench(
             measuring.read_images(images),
-            ranks,
+            ours,
             qualities,
-            lambda image, quality, rank: encoder.encode(
-                image, quality, rank, effort=effort, use_transformer=not no_transformer
+            lambda image, quality, curve: encoder.encode(
+                image, quality, curve.rank, effort=effort, tune=str(curve.tune), use_transformer=not no_transformer
             ),
             decoder,
             anchors,

@@ -12,6 +12,7 @@ from .. import targets
 from ..errors import UsageError, extra
 from ..files import check_place, write_file
 from ..format import container
+from ..measure.metrics import MS_SSIM_MIN_SIDE, colours, ms_ssim, ms_ssim_db, ms_ssim_of_db, psnr
 from ..packs import store
 from . import unfit
 from .batch import Batch, Loaded, Written
@@ -24,6 +25,7 @@ from .options import (
     MODEL,
     SOURCES,
     THREADS,
+    TUNE,
     Number,
     batch_options,
     byte_count,
@@ -73,6 +75,7 @@ class Encoding:
     quality: float
     target_size: int | None
     target_psnr: float | None
+    target_ssim: float | None
     batch: Batch
     preview: Path | None
 
@@ -94,7 +97,7 @@ class Encoding:
     def load(self) -> Callable[[list[Input]], Sequence[Encoded | Callable[[], Encoded]]]:
         """What makes files of a group of images: at once, or, where there is a target, each when it is asked for."""
         self.encoder  # noqa: B018  what is wrong with it must show now
-        if self.target_size is None and self.target_psnr is None:
+        if (self.target_size, self.target_psnr, self.target_ssim) == (None, None, None):
             return self.encode
         return lambda inputs: [partial(self.search, image) for image in inputs]
 
@@ -105,9 +108,7 @@ class Encoding:
 
     def search(self, image: Input) -> Encoded:
         """The file of an image that meets the target."""
-        from ..measure.metrics import colours, psnr
-
-        pixels, sizes = colours(image.picture.pixels), dict[float, int]()
+        metric, sizes = self._metric(image), dict[float, int]()
 
         def encode(quality: float) -> bytes:
             last = "".join(f" ({tried:g} took {size:,} bytes)" for tried, size in [*sizes.items()][-1:])
@@ -116,16 +117,35 @@ class Encoding:
             sizes[quality] = len(data)
             return data
 
-        def measure(data: bytes) -> float:
-            return psnr(pixels, colours(self.decoder.decode(data)))
-
         if self.target_size is not None:
-            coded = targets.for_size(encode, measure, self.target_size)
+            coded = targets.for_size(encode, metric, self.target_size)
         else:
-            assert self.target_psnr is not None
-            coded = targets.for_psnr(encode, measure, self.target_psnr)
+            coded = targets.for_level(encode, metric, self._level)
         (reason,) = self._reasons([image], [coded.data], coded.quality)
-        return Encoded(coded.data, reason, f"quality {coded.quality:g}, {coded.psnr:.2f} dB PSNR, ")
+        return Encoded(coded.data, reason, f"quality {coded.quality:g}, {metric.text(coded.level)}, ")
+
+    @property
+    def _level(self) -> float:
+        """The dB that a file should have."""
+        if self.target_ssim is not None:
+            return ms_ssim_db(self.target_ssim)
+        assert self.target_psnr is not None
+        return self.target_psnr
+
+    def _metric(self, image: Input) -> targets.Metric:
+        """MS-SSIM where it is the target, PSNR otherwise. Raises UsageError for an image that is too small for it."""
+        pixels = colours(image.picture.pixels)
+        if self.target_ssim is None:
+            return targets.Metric(
+                lambda data: psnr(pixels, colours(self.decoder.decode(data))), lambda level: f"{level:.2f} dB PSNR"
+            )
+        height, width = pixels.shape[:2]
+        if min(height, width) < MS_SSIM_MIN_SIDE:
+            raise UsageError(f"--target-ssim needs {MS_SSIM_MIN_SIDE} pixels a side, not {width} x {height}")
+        return targets.Metric(
+            lambda data: ms_ssim_db(ms_ssim(pixels, colours(self.decoder.decode(data)))),
+            lambda level: f"MS-SSIM {ms_ssim_of_db(level):.4f}",
+        )
 
     def write(self, target: Path, encoded: Encoded | Callable[[], Encoded]) -> Written:
         """Write a file, and the preview if one is asked for."""
@@ -167,6 +187,13 @@ class Encoding:
     type=Number(0, min_open=True),
     help="Instead of -q: a file of at least this PSNR; as a rule it is less than 0.05 dB better. " + SEARCH,
 )
+@click.option(
+    "--target-ssim",
+    metavar="X",
+    type=Number(0, 1, min_open=True, max_open=True),
+    help="Instead of -q: a file of at least this MS-SSIM, such as 0.97; as a rule it lacks at most 1 % less to 1. The "
+    f"image needs {MS_SSIM_MIN_SIDE} pixels a side. " + SEARCH,
+)
 @click.option("--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
 @click.option(
     "--iterations",
@@ -176,6 +203,7 @@ class Encoding:
 )
 @MODEL
 @EFFORT
+@TUNE
 @DEVICE
 @THREADS
 @click.option("--no-smoothing", is_flag=True, help="Leave out the smoothing: a faster decoder.")
@@ -199,10 +227,12 @@ def encode(
     quality: float | None,
     target_size: int | None,
     target_psnr: float | None,
+    target_ssim: float | None,
     rank: int | None,
     iterations: int | None,
     model: str,
     effort: int,
+    tune: str,
     device: str,
     threads: int,
     no_smoothing: bool,
@@ -217,8 +247,8 @@ def encode(
 
     If one of several files fails, the others go on; the exit code is that of the first failure.
     """
-    if sum(value is not None for value in (quality, target_size, target_psnr)) > 1:
-        raise UsageError("only one of -q, --target-size and --target-psnr can set the quality")
+    if sum(value is not None for value in (quality, target_size, target_psnr, target_ssim)) > 1:
+        raise UsageError("only one of -q, --target-size, --target-psnr and --target-ssim can set the quality")
     if not batch_arguments["out_dir"]:
         sources, output = name_output(sources, output, is_lrq)
     batch = Batch(sources, output, ".lrq", is_picture, **batch_arguments)
@@ -233,10 +263,17 @@ def encode(
         model,
         device,
         threads,
-        settings={"rank": rank, "iterations": iterations, "effort": effort, "smoothing": not no_smoothing},
+        settings={
+            "rank": rank,
+            "iterations": iterations,
+            "effort": effort,
+            "tune": tune,
+            "smoothing": not no_smoothing,
+        },
         quality=50 if quality is None else quality,
         target_size=target_size,
         target_psnr=target_psnr,
+        target_ssim=target_ssim,
         batch=batch,
         preview=preview,
     )

@@ -91,6 +91,9 @@ EFFORT = click.option(
     show_default=True,
     help="0: transformer and one greedy pass; 1: a search too; 2: a wider search.",
 )
+TUNING = click.Choice(["eye", "psnr"])
+TUNE_HELP = "eye: little error where it is seen; psnr: little squared error everywhere."
+TUNE = click.option("--tune", type=TUNING, default="eye", show_default=True, help=TUNE_HELP)
 DEVICE = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

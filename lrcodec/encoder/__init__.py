@@ -26,6 +26,7 @@ from .quantizer import Quantizer
 from .rates import Rates
 from .search import Labels
 from .transformer import Transformer
+from .visibility import weights
 
 EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
 """Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
@@ -33,6 +34,8 @@ EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
 Every pass tries every codeword at every step.
 """
 DEVICES = ("auto", "cpu", "cuda")
+TUNINGS = ("eye", "psnr")
+"""What the search aims at: little error where it is seen (see visibility.py), or little squared error everywhere."""
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
 WINDOW_PIXELS = 3 * 2**20
@@ -88,6 +91,7 @@ class Encoder:
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
+        tune: str = "eye",
         smoothing: bool = True,
         use_transformer: bool = True,
         metadata: Metadata = NO_METADATA,
@@ -98,13 +102,15 @@ class Encoder:
         (height, width, 2) or (height, width, 4). Its sides are 1..65535 pixels. Alpha is kept without loss.
         quality: 0..100, also fractions. rank: 1 to the model's; None for the model's default. iterations: cap on the
         depth of every scale; None for no cap. effort: 0 for one greedy pass, 1 or 2 for a search after it, see
-        `EFFORTS`.
+        `EFFORTS`. tune: eye or psnr, see `TUNINGS`.
         smoothing: False leaves it out. A model without smoothing ignores this.
         use_transformer: False starts from block means instead of latents (for the ablation in the card).
         metadata: what the file carries beside the pixels.
         Raises UsageError or LimitError; MemoryError, also for that of the GPU.
         """
-        return self.encode_batch([image], quality, rank, iterations, effort, smoothing, use_transformer, [metadata])[0]
+        return self.encode_batch(
+            [image], quality, rank, iterations, effort, tune, smoothing, use_transformer, [metadata]
+        )[0]
 
     def encode_batch(
         self,
@@ -113,6 +119,7 @@ class Encoder:
         rank: int | None = None,
         iterations: int | None = None,
         effort: int = 1,
+        tune: str = "eye",
         smoothing: bool = True,
         use_transformer: bool = True,
         metadata: Sequence[Metadata] | None = None,
@@ -121,6 +128,8 @@ class Encoder:
 
         metadata: of every image; None for none.
         """
+        if tune not in TUNINGS:
+            raise UsageError(f"tune must be {' or '.join(TUNINGS)}, not {tune!r}")
         out = [b""] * len(images)
         alike: dict[Header, list[int]] = {}
         extras: list[list[Chunk]] = []
@@ -138,7 +147,7 @@ class Encoder:
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
                 with memory_errors(), torch_threads(self.threads):
-                    strips = self._strips(stack, header, quality, EFFORTS[effort], use_transformer)
+                    strips = self._strips(stack, header, quality, EFFORTS[effort], tune, use_transformer)
                     coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
                 for at, number in enumerate(batch):
                     files = []
@@ -149,7 +158,13 @@ class Encoder:
         return out
 
     def _strips(
-        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
+        self,
+        stack: np.ndarray,
+        header: Header,
+        quality: float,
+        beams: tuple[int, ...],
+        tune: str,
+        use_transformer: bool,
     ) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
@@ -163,7 +178,7 @@ class Encoder:
         for at in range(0, len(bounds), together):
             some = bounds[at : at + together]
             first, last = max(0, some[0][0] - margin), min(header.height, some[-1][1] + margin)
-            planes = self._search(stack[:, first:last], header, quality, beams, use_transformer)
+            planes = self._search(stack[:, first:last], header, quality, beams, tune, use_transformer)
             for top, bottom in some:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
@@ -211,7 +226,13 @@ class Encoder:
 
     @torch.no_grad()
     def _search(
-        self, stack: np.ndarray, header: Header, quality: float, beams: tuple[int, ...], use_transformer: bool
+        self,
+        stack: np.ndarray,
+        header: Header,
+        quality: float,
+        beams: tuple[int, ...],
+        tune: str,
+        use_transformer: bool,
     ) -> list[np.ndarray]:
         """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality.
 
@@ -230,13 +251,14 @@ class Encoder:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
         size = stack.shape[1], stack.shape[2]
-        indices = quantizer(latents, size, lam, self.rates.plain(quality), beams[0])
+        visible = weights(padded, self.pack.scales, size) if tune == "eye" else None
+        indices = quantizer(latents, size, lam, self.rates.plain(quality), beams[0], None, visible)
         for beam in beams[1:]:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
-            indices = quantizer(latents, size, lam, self.rates.with_contexts(quality), beam, labels)
+            indices = quantizer(latents, size, lam, self.rates.with_contexts(quality), beam, labels, visible)
         return indices
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:

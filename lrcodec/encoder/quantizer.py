@@ -102,12 +102,14 @@ class Quantizer:
         bits: list[Bits],
         beam: int,
         labels: list[Labels] | None = None,
+        weights: list[torch.Tensor] | None = None,
     ) -> list[np.ndarray]:
         """Choose the indices of images of one size.
 
         latents: for each scale (b, its channels, h / s, w / s) of the padded images. size: (height, width) of an image.
         lam: squared error that a bit is worth. bits: of each scale, with one class alone if `labels` is None. beam:
-        width. labels: of each scale, for the patches of all images, in raster order.
+        width. labels: of each scale, for the patches of all images, in raster order. weights: of each scale, what
+        lambda is multiplied with in these patches, float32 (n,); None for 1.
         Returns index planes int64 (b, rows, columns, iterations).
         """
         targets = [
@@ -116,7 +118,8 @@ class Quantizer:
 
         def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             classes = None if labels is None else labels[position]
-            return beam_search(patches, self.books[position], bits[position], self.lam(position, lam), beam, classes)
+            lams = self.lam(position, lam) * (1 if weights is None else weights[position])
+            return beam_search(patches, self.books[position], bits[position], lams, beam, classes)
 
         planes = []
         for scale, step in zip(self.scales, closed_loop(targets, self.scales, self.books, search), strict=True):

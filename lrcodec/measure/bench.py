@@ -10,14 +10,11 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
-from ..errors import extra
 from ..image_files import read_file
 from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
-from .metrics import bd_rate, ms_ssim, mse, psnr, psnr_overlap
+from .metrics import chroma_psnr, ms_ssim, mse, psnr, ssimulacra2
 
 LRQ = "lrq"
 MEAN = "mean"
@@ -46,8 +43,19 @@ class Decoder(Protocol):
     def macs(self, data: bytes, /) -> Macs: ...
 
 
-METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM"}
-"""The metrics that BD-rates are taken on: field of `Row`, and name."""
+class Curve(NamedTuple):
+    """What makes the files of a rate-distortion curve: codec, rank and tuning as in `Row`."""
+
+    codec: str
+    rank: int | None = None
+    tune: str | None = None
+
+    def __str__(self) -> str:
+        """
+        >>> str(Curve("lrq", 2, "eye")), str(Curve("jpeg"))
+        ('lrq rank 2 eye', 'jpeg')
+        """
+        return self.codec if self.rank is None else f"{self.codec} rank {self.rank} {self.tune}"
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,11 @@ class Row:
     image: file name without folders.
     codec: "lrq" or a key of `CLASSIC`.
     setting: the quality, on the codec's own scale (`Classic.scale`).
-    rank: columns of U used, 1..4; None for a classic codec.
+    rank: columns of U used, 1..4; tune: what lrq was tuned for, eye or psnr. None for a classic codec.
     bytes, bpp: the whole file, and its bits per pixel.
     ratio: raw 8-bit bytes / file bytes.
-    mse: on [0, 1] pixels. psnr: dB, inf for equal pixels. ms_ssim: nan for a small image (metrics.py has the size).
+    mse: on [0, 1] pixels. psnr: dB, inf for equal pixels. psnr_cb, psnr_cr: of chroma, nan for grey.
+    ms_ssim, ssimulacra2: nan for a small image (metrics.py has the sizes).
     macs_*: executed multiply-accumulates per pixel; None for a classic codec.
     encode_s, decode_s: seconds; one encode, and the median of three decodes after one that is not counted.
     """
@@ -69,12 +78,16 @@ class Row:
     codec: str
     setting: float
     rank: int | None
+    tune: str | None
     bytes: float
     bpp: float
     ratio: float
     mse: float
     psnr: float
+    psnr_cb: float
+    psnr_cr: float
     ms_ssim: float
+    ssimulacra2: float
     macs_low_rank: float | None
     macs_enlargement: float | None
     macs_smoothing: float | None
@@ -82,26 +95,13 @@ class Row:
     encode_s: float
     decode_s: float
 
+    @property
+    def curve(self) -> Curve:
+        """The rate-distortion curve that it is a point of."""
+        return Curve(self.codec, self.rank, self.tune)
 
-FIGURES = tuple(field.name for field in fields(Row))[4:]
 
-
-@dataclass(frozen=True)
-class BdRate:
-    """How many per cent more bits lrq at `rank` needs than the classic codec `anchor` at equal quality.
-
-    metric: a key of `METRICS`. MS-SSIM counts in dB, -10 log10(1 - MS-SSIM), of the mean MS-SSIM.
-    percent: between the mean curves; negative if lrq needs fewer bits.
-    low, high: in dB, the ends of the range of the metric that both curves cover.
-    percent, low and high are None where the curves do not overlap.
-    """
-
-    rank: int | None
-    anchor: str
-    metric: str
-    percent: float | None
-    low: float | None
-    high: float | None
+FIGURES = tuple(field.name for field in fields(Row))[5:]
 
 
 @dataclass(frozen=True)
@@ -122,29 +122,30 @@ def read_images(paths: Iterable[Path]) -> Iterator[tuple[str, Pixels]]:
 
 
 def row_count(
-    images: int, ranks: Sequence[int], qualities: Sequence[float], classic: Sequence[str] = tuple(CLASSIC)
+    images: int, ours: Sequence[Curve], qualities: Sequence[float], classic: Sequence[str] = tuple(CLASSIC)
 ) -> int:
     """How many rows `bench` will make of this many images: the length of a progress bar."""
     available, _ = split_available(classic)
-    return images * (len(ranks) * len(qualities) + sum(len(CLASSIC[name].qualities) for name in available))
+    return images * (len(ours) * len(qualities) + sum(len(CLASSIC[name].qualities) for name in available))
 
 
 def bench(
     images: Iterable[tuple[str, Pixels]],
-    ranks: Sequence[int],
+    ours: Sequence[Curve],
     qualities: Sequence[float],
-    encoder: Callable[[Pixels, float, int], bytes],
+    encoder: Callable[[Pixels, float, Curve], bytes],
     decoder: Decoder,
     classic: Sequence[str] = tuple(CLASSIC),
     progress: Callable[[Row], object] = lambda row: None,
     look: Callable[[Row, Pixels, Pixels], object] = lambda row, image, decoded: None,
 ) -> Result:
-    """Measure every image at every rank and quality, and with the classic codecs at their own qualities.
+    """Measure every image with lrq as each of `ours` says at every quality, and with the classic codecs at their own.
 
     images: name and uint8 (H, W) or (H, W, 3), as `read_images` yields them.
-    encoder: encode(image, quality 0..100, rank) -> file. Load its model beforehand: loading would count as encoding.
+    encoder: encode(image, quality 0..100, one of ours) -> file. Its model should be loaded: it would count as encoding.
     look: called for each file, with its row, the image and what was decoded. progress: called with the row after that.
-    Raises UsageError for an unknown classic codec, or if a decoder returns another shape than it was given.
+    Raises UsageError for an unknown classic codec, or if a decoder returns another shape than it was given;
+    EncoderMissingError without the package ssimulacra2.
     """
     available, skipped = split_available(classic)
     rows: list[Row] = []
@@ -155,101 +156,38 @@ def bench(
         progress(row)
 
     for name, image in images:
-        for rank in ranks:
+        for curve in ours:
             for quality in qualities:
-                data, seconds = _timed(encoder, image, quality, rank)
+                data, seconds = _timed(encoder, image, quality, curve)
                 macs = decoder.macs(data)
-                add(image, *_measure(name, image, LRQ, quality, rank, data, seconds, decoder.decode, macs))
+                add(image, *_measure(name, image, curve, quality, data, seconds, decoder.decode, macs))
         for codec in available:
             for quality in CLASSIC[codec].qualities:
                 data, seconds = _timed(classic_encode, image, codec, quality)
                 decode = partial(classic_decode, grey=image.ndim == 2)
-                add(image, *_measure(name, image, codec, quality, None, data, seconds, decode, None))
+                add(image, *_measure(name, image, Curve(codec), quality, data, seconds, decode, None))
     return Result(rows, skipped)
 
 
 def means(rows: Iterable[Row]) -> list[Row]:
-    """One row for each codec, rank and setting, in order of first appearance: the means over its images.
+    """One row for each curve and setting, in order of first appearance: the means over its images.
 
-    PSNR is the mean of the images' PSNRs. Images without MS-SSIM are left out of its mean.
+    PSNR is the mean of the images' PSNRs. Images without a figure are left out of its mean.
     """
-    groups: dict[tuple[str, int | None, float], list[Row]] = {}
+    groups: dict[tuple[Curve, float], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.codec, row.rank, row.setting), []).append(row)
+        groups.setdefault((row.curve, row.setting), []).append(row)
     return [
-        Row(MEAN, codec, setting, rank, *(_mean([getattr(row, name) for row in group]) for name in FIGURES))
-        for (codec, rank, setting), group in groups.items()
+        Row(MEAN, codec, setting, rank, tune, *(_mean([getattr(row, name) for row in group]) for name in FIGURES))
+        for ((codec, rank, tune), setting), group in groups.items()
     ]
-
-
-def curves(mean_rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
-    """The rows of each codec and rank by rising rate: the points of one rate-distortion curve."""
-    points: dict[tuple[str, int | None], list[Row]] = {}
-    for row in mean_rows:
-        points.setdefault((row.codec, row.rank), []).append(row)
-    return {key: sorted(group, key=lambda row: row.bpp) for key, group in points.items()}
-
-
-def bd_rates(mean_rows: Iterable[Row], bpp: tuple[float, float] | None = None) -> list[BdRate]:
-    """lrq at each rank against each classic codec, from the rows of `means`, by each metric that these have.
-
-    bpp: takes only the part of lrq's curve between these mean bits per pixel, and of the classic codec's curve the
-    part of equal quality. Raises EncoderMissingError without the packages bjontegaard and, with bpp, scipy.
-    """
-    by_curve = curves(mean_rows)
-    result = []
-    for (codec, rank), points in by_curve.items():
-        for (anchor, _), reference in by_curve.items():
-            if codec != LRQ or anchor == LRQ:
-                continue
-            for metric in METRICS:
-                (rate_a, level_a), (rate_b, level_b) = levels(reference, metric), levels(points, metric)
-                if all(map(math.isnan, level_b)):
-                    continue
-                if bpp is not None:
-                    rate_b, level_b = cut(rate_b, level_b, *bpp)
-                low, high = psnr_overlap(level_a, level_b) or (None, None)
-                result.append(BdRate(rank, anchor, metric, bd_rate(rate_a, level_a, rate_b, level_b), low, high))
-    return result
-
-
-def ms_ssim_db(value: float) -> float:
-    """MS-SSIM in dB, -10 log10(1 - MS-SSIM), which tells values close to 1 apart; inf for 1, nan for nan.
-
-    >>> round(ms_ssim_db(0.99), 3)
-    20.0
-    """
-    return math.inf if value >= 1 else -10 * math.log10(1 - value)
-
-
-def cut(bpp: Sequence[float], levels: Sequence[float], low: float, high: float) -> tuple[list[float], list[float]]:
-    """The part of a rate-distortion curve between the rates `low` and `high`, by rising rate.
-
-    Its end points are read from the curve, by pchip over log rate, unless the curve itself ends before them. Points
-    whose level is not finite are left out. Both lists are empty if nothing of the curve lies between.
-    Raises EncoderMissingError if scipy is missing.
-    """
-    with extra("bench"):
-        from scipy.interpolate import PchipInterpolator
-    best: dict[float, float] = {}
-    for rate, level in zip(bpp, levels, strict=True):
-        if math.isfinite(level):
-            best[rate] = max(level, best.get(rate, -math.inf))
-    rising = sorted(best)
-    if not rising or max(low, rising[0]) >= min(high, rising[-1]):
-        return [], []
-    low, high = max(low, rising[0]), min(high, rising[-1])
-    curve = PchipInterpolator(np.log(rising), [best[rate] for rate in rising])
-    rates = [low, *(rate for rate in rising if low < rate < high), high]
-    return rates, [float(level) for level in curve(np.log(rates))]
 
 
 def _measure(
     name: str,
     image: Pixels,
-    codec: str,
+    curve: Curve,
     setting: float,
-    rank: int | None,
     data: bytes,
     encode_s: float,
     decode: Callable[[bytes], Pixels],
@@ -257,17 +195,22 @@ def _measure(
 ) -> tuple[Row, Pixels]:
     decoded = decode(data)  # also the warm-up of the timed decodes
     height, width = image.shape[:2]
+    psnr_cb, psnr_cr = chroma_psnr(image, decoded)
     row = Row(
         image=name,
-        codec=codec,
+        codec=curve.codec,
         setting=setting,
-        rank=rank,
+        rank=curve.rank,
+        tune=curve.tune,
         bytes=len(data),
         bpp=8 * len(data) / (height * width),
         ratio=image.size / len(data),
         mse=mse(image, decoded),
         psnr=psnr(image, decoded),
+        psnr_cb=psnr_cb,
+        psnr_cr=psnr_cr,
         ms_ssim=ms_ssim(image, decoded),
+        ssimulacra2=ssimulacra2(image, decoded),
         macs_low_rank=None if macs is None else macs.low_rank,
         macs_enlargement=None if macs is None else macs.enlargement,
         macs_smoothing=None if macs is None else macs.smoothing,
@@ -283,12 +226,6 @@ def _timed(call: Callable[..., T], *arguments: object) -> tuple[T, float]:
     start = time.perf_counter()
     value = call(*arguments)
     return value, time.perf_counter() - start
-
-
-def levels(points: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
-    """Bits per pixel of a curve's points, and their quality by a metric in dB."""
-    values = [getattr(row, metric) for row in points]
-    return [row.bpp for row in points], [ms_ssim_db(v) for v in values] if metric == "ms_ssim" else values
 
 
 def _mean(values: list[Any]) -> Any:

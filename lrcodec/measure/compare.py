@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..errors import UsageError
+from ..errors import EncoderMissingError, UsageError
 from ..format.container import SIGNATURE
 from ..image_io import read_picture
-from .metrics import colours, ms_ssim, psnr
+from .metrics import colours, ms_ssim, psnr, ssimulacra2
+from .tables import cell
 
 ROWS = 64
 """Rows of the picture that are made at a time."""
@@ -20,8 +21,9 @@ ROWS = 64
 class Comparison:
     """A file against the reference.
 
-    bytes, bpp: the whole file, and its bits per pixel. psnr: dB, inf for equal pixels. ms_ssim: in [0, 1], nan for a
-    small image (metrics.py has the size).
+    bytes, bpp: the whole file, and its bits per pixel. psnr: dB, inf for equal pixels. ms_ssim: in [0, 1].
+    ssimulacra2: at most 100, nan without the package of this name. Both are nan for a small image (metrics.py has the
+    sizes).
     """
 
     file: str
@@ -29,6 +31,7 @@ class Comparison:
     bpp: float
     psnr: float
     ms_ssim: float
+    ssimulacra2: float
 
 
 def read(data: bytes, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
@@ -48,7 +51,11 @@ def compare(file: str, size: int, image: np.ndarray, reference: np.ndarray) -> C
         raise UsageError(f"{_describe(image)} cannot be compared with {_describe(reference)}")
     height, width = image.shape[:2]
     bpp = 8 * size / (height * width)
-    return Comparison(file, size, bpp, psnr(reference, image), ms_ssim(reference, image))
+    try:
+        score = ssimulacra2(reference, image)
+    except EncoderMissingError:  # the other figures need no extra
+        score = math.nan
+    return Comparison(file, size, bpp, psnr(reference, image), ms_ssim(reference, image), score)
 
 
 def _describe(image: np.ndarray) -> str:
@@ -56,15 +63,15 @@ def _describe(image: np.ndarray) -> str:
 
 
 def table(rows: Sequence[Comparison]) -> str:
-    """The figures as text: a heading, then a line for each file, with `-` where MS-SSIM is nan.
+    """The figures as text: a heading, then a line for each file, with `-` for nan.
 
     File names stand last, where their length moves no column.
     """
-    line = "{:>13}  {:>8}  {:>7}  {:>7}  {}"
-    lines = [line.format("bytes", "bpp", "PSNR dB", "MS-SSIM", "file")]
+    line = "{:>13}  {:>8}  {:>7}  {:>7}  {:>11}  {}"
+    lines = [line.format("bytes", "bpp", "PSNR dB", "MS-SSIM", "SSIMULACRA2", "file")]
     for row in rows:
-        similar = "-" if math.isnan(row.ms_ssim) else f"{row.ms_ssim:.4f}"
-        lines.append(line.format(f"{row.bytes:,}", f"{row.bpp:.3f}", f"{row.psnr:.2f}", similar, row.file))
+        figures = (cell(row.bytes, ",d"), cell(row.bpp, ".3f"), cell(row.psnr, ".2f"), cell(row.ms_ssim, ".4f"))
+        lines.append(line.format(*figures, cell(row.ssimulacra2, ".2f"), row.file))
     return "\n".join(lines)
 
 

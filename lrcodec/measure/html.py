@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import extra
-from .bench import LRQ, METRICS, Result, Row, bd_rates, means
+from .bench import LRQ, Curve, Result, Row, means
 from .classic import Pixels
-from .report import COLUMNS, NOTES, bd_note, bd_table, curve_name, draw, image_count, machine, versions
+from .curves import METRICS, bd_rates
+from .report import COLUMNS, NOTES, bd_note, bd_table, draw, image_count, machine, versions
 from .tables import table_of
 
 MAX_IMAGES = 48
@@ -29,9 +30,6 @@ PICTURE_PIXELS = 2**24
 WEBP_QUALITY = 85
 LEVELS = 3
 """The page offers the rates of this many of lrq's qualities, from the lowest to the highest."""
-
-Curve = tuple[str, int | None]
-"""Codec and rank, as in `Row`."""
 
 
 class Choice(NamedTuple):
@@ -56,7 +54,8 @@ class Gallery:
     """Keeps the pictures for the page while bench measures: `add` is the `look` of `bench`. Memory is bounded.
 
     images, curves: how many of each will come. qualities: of lrq, 0..100. The page offers `LEVELS`
-    of these: the file of lrq's first rank sets the size, and of every other curve the file of the closest size is kept.
+    of these: the file of lrq's first curve sets the size, and of every other curve the file of the closest size is
+    kept.
     """
 
     def __init__(self, images: int, curves: int, qualities: Sequence[float]):
@@ -71,7 +70,7 @@ class Gallery:
         self._reference: dict[int, float] = {}
 
     def add(self, row: Row, image: Pixels, decoded: Pixels) -> None:
-        """Take in one file. The files of an image must come one after the other, those of lrq's first rank first."""
+        """Take in one file. The files of an image must come one after the other, those of lrq's first curve first."""
         if image is not self._last:
             self._last, self._reference = image, {}
             if len(self.images) == MAX_IMAGES:
@@ -82,7 +81,7 @@ class Gallery:
             return
         if row.codec == LRQ and row.setting in self.qualities:
             self._reference.setdefault(self.qualities.index(row.setting), row.bytes)
-        choices = self.images[-1].choices.setdefault((row.codec, row.rank), {})
+        choices = self.images[-1].choices.setdefault(row.curve, {})
         for level, size in self._reference.items():
             if level not in choices or _apart(row.bytes, size) < _apart(choices[level].row.bytes, size):
                 choices[level] = Choice(row, self._middle(decoded))
@@ -145,7 +144,7 @@ def _curves(result: Result, metric: str) -> str:
     text = out.getvalue()
     svg = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
-    label = f"Mean {METRICS[metric]} in dB over mean bits per pixel, a curve for each codec"
+    label = f"Mean {METRICS[metric]} over mean bits per pixel, a curve for each codec"
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
@@ -156,7 +155,7 @@ def _shown(gallery: Gallery, mean_rows: Sequence[Row]) -> dict[str, Any]:
         "side": gallery.side,
         "webp_quality": WEBP_QUALITY,
         "left_out": gallery.left_out,
-        "curves": [curve_name(*curve) for curve in curves],
+        "curves": list(map(str, curves)),
         "rates": [_rate(quality, mean_rows) for quality in gallery.qualities],
         "images": [
             {"name": shown.name, "size": _size(shown), "pictures": list(_pictures(shown, curves))}
@@ -186,7 +185,7 @@ def _pictures(shown: Shown, curves: Sequence[Curve]) -> Iterator[dict[str, Any]]
         for same_file in levels.values():
             row, pixels = choices[same_file[0]]
             size = f"{row.bytes:,.0f} bytes, {row.bpp:.3f} bpp"
-            caption = f"{curve_name(*curve)}, quality {row.setting:g}: {size}, {row.psnr:.2f} dB"
+            caption = f"{curve}, quality {row.setting:g}: {size}, {row.psnr:.2f} dB"
             classes = [f"c{curves.index(curve)}", *(f"r{level}" for level in same_file)]
             yield _picture(pixels, caption, " ".join(classes))
 

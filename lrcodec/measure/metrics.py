@@ -1,10 +1,10 @@
-"""How far two images are apart, and how far two rate-distortion curves are apart.
+"""How far two images are apart.
 
 Images are uint8 arrays (H, W) or (H, W, 3) as a viewer would show them, so every figure includes the rounding.
 """
 
+import io
 import math
-from collections.abc import Sequence
 from statistics import fmean
 
 import numpy as np
@@ -18,7 +18,9 @@ MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_SIDE = 161  # below it the 11-tap window does not fit into the coarsest scale
 _RADIUS, _SIGMA = 5, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-_BLOCK = 2**20  # samples that `mse` works on at a time, so that memory is bounded
+SSIMULACRA2_MIN_SIDE = 225  # below it the coarsest of six scales has less than 8 pixels, and the weights fit no more
+# Cb and Cr of RGB in 0..255, but for their offset: ITU-T T.871 (JFIF), 2011, clause 7.
+_CHROMA = np.array([[-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
 def colours(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -51,6 +53,19 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
+def chroma_psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[float, float]:
+    """PSNR in dB of Cb and of Cr of two uint8 images, not rounded; nan for grey ones, inf where they are equal.
+
+    Raises UsageError unless both are uint8 and of one shape.
+    """
+    _check_pair(a, b)
+    if a.ndim == 2:
+        return math.nan, math.nan
+    errors = [float(np.mean(np.square(np.subtract(a, b, dtype=np.int32) @ weights))) / 255**2 for weights in _CHROMA]
+    cb, cr = (-10 * math.log10(error) if error else math.inf for error in errors)
+    return cb, cr
+
+
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Multi-scale structural similarity of two uint8 images, in [0, 1]; RGB: the mean over the three channels.
 
@@ -65,6 +80,39 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     return fmean(_ms_ssim(x.astype(np.float64), y.astype(np.float64)) for x, y in pairs)
 
 
+def ms_ssim_db(value: float) -> float:
+    """MS-SSIM in dB, -10 log10(1 - MS-SSIM), which tells values close to 1 apart; inf for 1, nan for nan.
+
+    >>> round(ms_ssim_db(0.99), 3)
+    20.0
+    """
+    return math.inf if value >= 1 else -10 * math.log10(1 - value)
+
+
+def ms_ssim_of_db(level: float) -> float:
+    """The inverse of `ms_ssim_db`."""
+    return 1 - 10 ** (-level / 10)
+
+
+def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """SSIMULACRA 2.1 of an image `a` and what became of it, as the package `ssimulacra2` computes it: at most 100.
+
+    About 90 cannot be told from the original, 70 is high quality, 50 medium, 30 low; very bad images are below 0.
+    Grey counts as RGB of three equal channels. nan where a side is below `SSIMULACRA2_MIN_SIDE`.
+    Raises UsageError unless both are uint8 and of one shape, EncoderMissingError if the package is missing.
+    """
+    _check_pair(a, b)
+    with extra("bench"):
+        from PIL import Image
+        from ssimulacra2 import compute_ssimulacra2
+    if min(a.shape[:2]) < SSIMULACRA2_MIN_SIDE:
+        return math.nan
+    files = io.BytesIO(), io.BytesIO()  # it takes files alone
+    for file, image in zip(files, (a, b), strict=True):
+        Image.fromarray(image).save(file, "PPM")
+    return float(compute_ssimulacra2(*files))
+
+
 def _ms_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Of one channel (H, W)."""
     product = 1.0
@@ -77,57 +125,9 @@ def _ms_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return product
 
 
-def bd_rate(
-    bpp_a: Sequence[float], psnr_a: Sequence[float], bpp_b: Sequence[float], psnr_b: Sequence[float]
-) -> float | None:
-    """Bjontegaard's delta rate: how many per cent more bits curve b needs than curve a (the anchor) at equal PSNR.
-
-    Negative: b is smaller. bpp in any unit of rate, above 0; PSNR in dB; points in any order, and as many as there
-    are. Integrates log rate, interpolated by pchip, over the PSNR range that both curves cover (package
-    `bjontegaard`). Points of infinite PSNR are left out, and of points of equal PSNR the cheapest stays.
-    None where the curves do not overlap, or one has fewer than two points left.
-    Raises UsageError if a curve's lists differ in length or a rate is not above 0, EncoderMissingError if the
-    package is missing.
-    """
-    with extra("bench"):
-        import bjontegaard
-    overlap = psnr_overlap(psnr_a, psnr_b)
-    rate_a, dist_a = _curve(bpp_a, psnr_a)
-    rate_b, dist_b = _curve(bpp_b, psnr_b)
-    if overlap is None:
-        return None
-    # pchip, as it cannot overshoot between points; a partial overlap is what the docstring promises to handle.
-    return float(
-        bjontegaard.bd_rate(
-            rate_a, dist_a, rate_b, dist_b, method="pchip", require_matching_points=False, min_overlap=0
-        )
-    )
-
-
-def psnr_overlap(psnr_a: Sequence[float], psnr_b: Sequence[float]) -> tuple[float, float] | None:
-    """Lowest and highest PSNR in dB that both curves cover, over which `bd_rate` integrates; None if there is none."""
-    a, b = [x for x in psnr_a if math.isfinite(x)], [x for x in psnr_b if math.isfinite(x)]
-    if not a or not b:
-        return None
-    low, high = max(min(a), min(b)), min(max(a), max(b))
-    return (low, high) if low < high else None
-
-
 def _check_pair(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
     if a.dtype != np.uint8 or b.dtype != np.uint8 or a.shape != b.shape:
         raise UsageError(f"cannot compare {a.dtype} {a.shape} with {b.dtype} {b.shape}: need uint8 of one shape")
-
-
-def _curve(bpp: Sequence[float], psnrs: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Rates and PSNRs by strictly rising PSNR, all finite."""
-    if len(bpp) != len(psnrs) or not all(rate > 0 for rate in bpp):
-        raise UsageError("a rate-distortion curve needs one rate above 0 for each PSNR")
-    cheapest: dict[float, float] = {}
-    for rate, level in zip(bpp, psnrs, strict=True):
-        if math.isfinite(level):
-            cheapest[level] = min(rate, cheapest.get(level, math.inf))
-    levels = sorted(cheapest)
-    return [cheapest[level] for level in levels], levels
 
 
 def _ssim_terms(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -11,12 +11,14 @@ from typing import Any
 
 from ..errors import extra
 from ..runtime import cores
-from .bench import LRQ, METRICS, BdRate, Result, bd_rates, curves, levels, means
+from .bench import LRQ, Curve, Result, means
+from .curves import METRICS, BdRate, bd_rates, curves, levels
 from .tables import Column, Table, table_of
 
 COLUMNS = (
     Column("image", "image"),
     Column("codec", "codec"),
+    Column("tune", "tune"),
     Column("rank", "rank", "d"),
     Column("quality", "setting", "g"),
     Column("bytes", "bytes", ".0f"),
@@ -25,6 +27,7 @@ COLUMNS = (
     Column("MSE", "mse", ".2e"),
     Column("PSNR dB", "psnr", ".2f"),
     Column("MS-SSIM", "ms_ssim", ".4f"),
+    Column("SSIMULACRA2", "ssimulacra2", ".2f"),
     Column("low-rank", "macs_low_rank", ".1f"),
     Column("enlarge", "macs_enlargement", ".1f"),
     Column("smooth", "macs_smoothing", ".1f"),
@@ -35,14 +38,15 @@ COLUMNS = (
 NOTES = """\
 quality: on the codec's own scale; for jpeg2000 the compression ratio that is asked for.
 bytes, bpp: of whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on [0, 1]. MS-SSIM: mean over the channels.
+tune: what lrq's encoder aims at, the eye (lambda follows how visible errors are) or PSNR.
 low-rank, enlarge, smooth, colour: multiply-accumulates that the decoder executed per pixel."""
-PACKAGES = (
-    "lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard".split()
-)
+PACKAGES = """
+lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard ssimulacra2
+""".split()
 
 
 def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | None = None) -> str:
-    """The means of each codec, rank and quality, then the BD-rates.
+    """The means of each curve and quality, then the BD-rates.
 
     per_image: every image's rows come before them. bpp: the range of lrq's mean bits per pixel that the BD-rates are
     taken over, as in `bench.bd_rates`.
@@ -65,14 +69,14 @@ def image_count(rows: Sequence[object], means: Sequence[object]) -> str:
 
 def bd_table(rates: Iterable[BdRate]) -> Table:
     """A line for each curve of lrq and each classic codec: by each metric the BD-rate, and the range that it covers."""
-    pairs: dict[tuple[int | None, str], dict[str, BdRate]] = {}
+    pairs: dict[tuple[Curve, str], dict[str, BdRate]] = {}
     for bd in rates:
-        pairs.setdefault((bd.rank, bd.anchor), {})[bd.metric] = bd
+        pairs.setdefault((Curve(LRQ, bd.rank, bd.tune), bd.anchor), {})[bd.metric] = bd
     metrics = [metric for metric in METRICS if any(metric in found for found in pairs.values())]
-    headings = ["codec", "against", *(text for metric in metrics for text in (METRICS[metric], "from dB", "to dB"))]
+    headings = ["codec", "against", *(text for metric in metrics for text in (METRICS[metric], "from", "to"))]
     lines = []
-    for (rank, anchor), found in pairs.items():
-        cells = [curve_name(LRQ, rank), anchor]
+    for (curve, anchor), found in pairs.items():
+        cells = [str(curve), anchor]
         for metric in metrics:
             bd = found[metric]
             overlap = bd.percent is not None
@@ -86,7 +90,8 @@ def bd_note(bpp: tuple[float, float] | None) -> str:
     where = "" if bpp is None else f", where {LRQ} takes {bpp[0]:g} to {bpp[1]:g} bpp"
     return (
         f"BD-rates from the means{where}. Negative: {LRQ} needs fewer bits.\n"
-        "MS-SSIM in dB is -10 log10(1 - MS-SSIM). A dash: no quality that both curves reach."
+        "From, to: PSNR in dB, MS-SSIM in dB, which is -10 log10(1 - MS-SSIM), and SSIMULACRA2. "
+        "A dash: no quality that both curves reach."
     )
 
 
@@ -110,7 +115,7 @@ def to_json(result: Result, bpp: tuple[float, float] | None = None) -> str:
 
 
 def plot(result: Result) -> bytes:
-    """A PNG of mean PSNR over mean bpp (logarithmic), one curve for each codec and rank.
+    """A PNG of mean PSNR over mean bpp (logarithmic), one for each of `curves`.
 
     Raises EncoderMissingError if the package matplotlib is missing.
     """
@@ -120,7 +125,7 @@ def plot(result: Result) -> bytes:
 
 
 def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
-    """The curves of `plot`, by a key of `METRICS` and in dB, as a matplotlib Figure of this width and height."""
+    """The curves of `plot`, by a key of `METRICS`, as a matplotlib Figure of this width and height."""
     # Without pyplot: no display, no state left behind in the caller's process.
     with extra("bench"):
         from matplotlib import ticker
@@ -128,18 +133,18 @@ def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
         from matplotlib.figure import Figure
     figure = Figure(figsize=inches, layout="constrained")
     FigureCanvasAgg(figure)
-    name = {"psnr": "PSNR in dB, RGB (mean)", "ms_ssim": "MS-SSIM in dB (of the mean)"}[metric]
+    name = {"psnr": "PSNR in dB, RGB (mean)", "ms_ssim": "MS-SSIM in dB (of the mean)"}.get(metric, METRICS[metric])
     axes = figure.add_subplot(xscale="log", xlabel="bits per pixel, whole file (mean)", ylabel=name)
-    for (codec, rank), points in curves(means(result.rows)).items():
-        ours = codec == LRQ
-        rates, decibels = levels(points, metric)
+    for curve, points in curves(means(result.rows)).items():
+        ours = curve.codec == LRQ
+        rates, values = levels(points, metric)
         axes.plot(
             rates,
-            [value if math.isfinite(value) else math.nan for value in decibels],
+            [value if math.isfinite(value) else math.nan for value in values],
             "o-" if ours else "s--",
             linewidth=2 if ours else 1,
             markersize=5 if ours else 3,
-            label=curve_name(codec, rank),
+            label=str(curve),
         )
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     # Between the powers of ten there is room for 0.2, 0.3 and 0.5 only.
@@ -151,15 +156,6 @@ def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
     if result.rows:
         axes.legend()
     return figure
-
-
-def curve_name(codec: str, rank: int | None) -> str:
-    """What a curve is called.
-
-    >>> curve_name("lrq", 2), curve_name("jpeg", None)
-    ('lrq rank 2', 'jpeg')
-    """
-    return codec if rank is None else f"{codec} rank {rank}"
 
 
 def machine() -> dict[str, Any]:

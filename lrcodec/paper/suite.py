@@ -126,7 +126,7 @@ def _measure_set(
             checkpoints = pack.with_suffix(".work")
             train(training, pack, config=config, work=checkpoints, seed=seed, progress=_line(pack.name, progress))
         # The paper's form: the nearest codeword in every iteration, no search.
-        files = Encoder(pack).encode_batch(list(test), rank=knobs["rank"], effort=0)
+        files = Encoder(pack).encode_batch(list(test), rank=knobs["rank"], effort=0, tune="psnr")
         yield _point(name, "paper", setting, test, pack, files)
     for stride, codewords in BASELINES:
         setting = f"stride {stride}, K {codewords}"
@@ -149,7 +149,7 @@ def _measure_set(
     pack = store.find(PACKS[name]).path
     encoder = Encoder(pack)
     for quality in QUALITIES:
-        files = encoder.encode_batch(list(test), quality, effort=EFFORT)
+        files = encoder.encode_batch(list(test), quality, effort=EFFORT, tune="psnr")
         yield _point(name, "lrq", f"{quality}", test, pack, files)
         yield _point(name, "lrq", f"{quality}, no smoothing", test, pack, [_without_smoothing(data) for data in files])
     available, skipped = classic.split_available(tuple(classic.CLASSIC))

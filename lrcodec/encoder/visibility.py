@@ -1,0 +1,42 @@
+"""How visible errors are: what lambda is multiplied with, patch by patch, where the encoder is tuned for the eye.
+
+Texture masks errors, and so do the metrics of structural similarity: SSIM divides an error by the local variance. So a
+bit should mend more squared error in a busy place than in a smooth one. The idea is that of the variance boost and SSIM
+tuning of video encoders; docs/experiments.md has the figures.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..format.grid import Scale
+from .pyramid import shrink
+
+FLOOR, CEILING = 60.0, 4000.0
+"""Variances of luma, in squared 8-bit levels, below and above which lambda hardly changes any more."""
+POWER = 0.5
+"""lambda follows this power of the variance in between."""
+USUAL = 300.0
+"""The variance at which lambda stays as it is: with it files of photographs are about as large as without weights."""
+
+
+def weights(planes: torch.Tensor, scales: Sequence[Scale], size: tuple[int, int]) -> list[torch.Tensor]:
+    """What lambda is multiplied with in every patch: for each scale float32 (n,), patches of all images, raster order.
+
+    planes: of the padded images, float32 (b, C, h, w), with h and w multiples of all spans. size: (height, width) of an
+    image. They depend on the pixels in a patch alone: neither on the rest of the image nor on where a window is cut.
+    """
+    block = scales[-1].span
+    luma = planes[:, :1] / 3**0.5  # in 8-bit levels
+    variance = (shrink(luma.square(), block) - shrink(luma, block).square()).clamp(min=0)
+    log = POWER * (_bounded(variance).log() - _bounded(torch.tensor(USUAL)).log())
+    maps = []
+    for scale in scales:
+        rows, columns = scale.grid(*size)
+        maps.append(shrink(log, scale.span // block)[:, 0, :rows, :columns].flatten().exp())
+    return maps
+
+
+def _bounded(variance: torch.Tensor) -> torch.Tensor:
+    """A variance that levels off on both sides: it rises from `FLOOR` to `CEILING`."""
+    return (variance + FLOOR) / (1 + variance / CEILING)
