@@ -156,6 +156,9 @@ def test_bad_arguments(encoder):
                 encoder.encode(good, **{name: value})
             with pytest.raises(UsageError, match=name):
                 encoder.encode_batch([good], **{name: value})
+    for value in ("ssim", "", None, 1):
+        with pytest.raises(UsageError, match=f"^tune must be eye or psnr, not {re.escape(repr(value))}$"):
+            encoder.encode(good, tune=value)
     for image in (good.astype(np.float32), np.zeros((8, 8, 5), np.uint8), np.zeros(8, np.uint8)):
         with pytest.raises(UsageError, match="uint8"):
             encoder.encode(image)

@@ -18,7 +18,7 @@ import lrcodec
 from lrcodec import targets
 from lrcodec.cli.options import byte_count
 from lrcodec.errors import UsageError
-from lrcodec.measure.metrics import psnr
+from lrcodec.measure.metrics import ms_ssim, psnr
 
 LEVELS = st.lists(st.integers(9, 3000), min_size=101, max_size=101)
 GROWTH = st.lists(st.floats(0.01, 0.06), min_size=100, max_size=100)
@@ -28,7 +28,7 @@ GROWTH = st.lists(st.floats(0.01, 0.06), min_size=100, max_size=100)
 class Sizes:
     """An encoder whose file of quality q starts with q, and has the size of whole qualities, with lines between them.
 
-    PSNR is a tenth of the size.
+    Its dB are a tenth of the size.
     """
 
     def __init__(self, sizes: Sequence[float]):
@@ -42,13 +42,18 @@ class Sizes:
         self.asked.append(quality)
         return struct.pack("d", quality).ljust(self.size(quality), b"\0")
 
-    def psnr(self, data: bytes) -> float:
-        return self.size(struct.unpack("d", data[:8])[0]) / 10
+    @property
+    def metric(self) -> targets.Metric:
+        return targets.Metric(lambda data: self.size(struct.unpack("d", data[:8])[0]) / 10, decibels)
+
+
+def decibels(level: float) -> str:
+    return f"{level:.2f} dB"
 
 
 def test_the_number_of_encodes_that_is_documented():
     assert targets.MAX_ENCODES == 8
-    for option in ("--target-size", "--target-psnr"):
+    for option in ("--target-size", "--target-psnr", "--target-ssim"):
         assert re.search(rf"{option} .*?up to\s+8\s+encodes", lrq("encode", "--help").stdout, re.DOTALL)
 
 
@@ -56,7 +61,7 @@ def test_the_number_of_encodes_that_is_documented():
 def test_a_size_is_missed_by_less_than_one_per_cent(growth: list[float], where: float):
     sizes = 2000 * np.exp(np.cumsum([0, *growth]))
     coder, size = Sizes(sizes), int(sizes[0] ** (1 - where) * sizes[100] ** where)
-    found = targets.for_size(coder.encode, coder.psnr, size)
+    found = targets.for_size(coder.encode, coder.metric, size)
     assert 0.99 * size <= len(found.data) <= size
     assert found == (found.quality, coder.encode(found.quality), coder.size(found.quality) / 10)
     assert len(coder.asked) <= targets.MAX_ENCODES + 1 and len(set(coder.asked)) == len(coder.asked) - 1
@@ -69,9 +74,9 @@ def test_a_psnr_is_missed_by_less_than_a_twentieth(growth: list[float], where: f
     coder, level = Sizes(levels), 20 + 25 * where
     coder.size = lambda quality: np.interp(quality, range(101), levels)
     coder.encode = lambda quality: coder.asked.append(quality) or struct.pack("d", quality)
-    found = targets.for_psnr(coder.encode, coder.psnr, level)
-    assert level <= found.psnr <= level + 0.05
-    assert struct.unpack("d", found.data)[0] == found.quality and coder.psnr(found.data) == found.psnr
+    found = targets.for_level(coder.encode, coder.metric, level)
+    assert level <= found.level <= level + 0.05
+    assert struct.unpack("d", found.data)[0] == found.quality and coder.metric.of(found.data) == found.level
     assert len(set(coder.asked)) == len(coder.asked) <= targets.MAX_ENCODES
 
 
@@ -80,7 +85,7 @@ def test_a_target_is_met_whatever_the_order_of_the_files(sizes: list[int], targe
     """By the best that was tried; or refused, and then rightly so for quality 0, or 100."""
     coder = Sizes(sizes)
     try:
-        found = targets.for_size(coder.encode, coder.psnr, target)
+        found = targets.for_size(coder.encode, coder.metric, target)
         assert found.quality == max(q for q in coder.asked if coder.size(q) <= target)
         assert len(found.data) == coder.size(found.quality)
     except UsageError as error:
@@ -89,9 +94,9 @@ def test_a_target_is_met_whatever_the_order_of_the_files(sizes: list[int], targe
     assert len(coder.asked) <= targets.MAX_ENCODES
     coder = Sizes(sizes)
     try:
-        found = targets.for_psnr(coder.encode, coder.psnr, target / 10)
+        found = targets.for_level(coder.encode, coder.metric, target / 10)
         assert found.quality == min(q for q in coder.asked if coder.size(q) >= target)
-        assert found.psnr == coder.size(found.quality) / 10
+        assert found.level == coder.size(found.quality) / 10
     except UsageError as error:
         assert sizes[100] < target and f"quality 100 reaches {sizes[100] / 10:.2f} dB" in str(error)
     assert len(coder.asked) <= targets.MAX_ENCODES
@@ -100,8 +105,9 @@ def test_a_target_is_met_whatever_the_order_of_the_files(sizes: list[int], targe
 @pytest.mark.parametrize(("psnr_at", "level"), [(lambda q: math.inf if q > 60 else 30, 40), (lambda q: q, 55.55)])
 def test_psnr_without_bounds_and_in_steps(psnr_at: Callable[[float], float], level: float):
     """Of an image that some quality codes without an error."""
-    found = targets.for_psnr(lambda q: struct.pack("d", q), lambda data: psnr_at(struct.unpack("d", data)[0]), level)
-    assert level <= found.psnr == psnr_at(found.quality)
+    metric = targets.Metric(lambda data: psnr_at(struct.unpack("d", data)[0]), decibels)
+    found = targets.for_level(lambda q: struct.pack("d", q), metric, level)
+    assert level <= found.level == psnr_at(found.quality)
 
 
 # ---- the command
@@ -159,6 +165,28 @@ def test_target_psnr(picture: Path, photo: np.ndarray, encode: Encode):
     assert achieved == round(psnr(photo, lrcodec.decode(data)), 2)
 
 
+def test_target_ssim(tmp_path: Path):
+    from skimage import data
+
+    image = np.ascontiguousarray(data.coffee()[100:270, 150:330])
+    source, target = tmp_path / "large.png", tmp_path / "large.lrq"
+    Image.fromarray(image).save(source)
+    result = lrq("encode", source, "--effort", 0, "--target-ssim", 0.95)
+    assert (result.exit_code, result.stdout) == (0, "")
+    achieved = ms_ssim(image, lrcodec.decode(target.read_bytes()))
+    assert 0.95 <= achieved < 0.951
+    assert re.search(rf": quality [\d.]+, MS-SSIM {achieved:.4f}, ", result.stderr)
+    assert "MS-SSIM 0.9999: quality 100 reaches" in fails(
+        2, "encode", source, "-f", "--effort", 0, "--target-ssim", 0.9999
+    )
+
+
+def test_target_ssim_of_a_small_image_is_2(picture: Path):
+    message = fails(2, "encode", picture, "--target-ssim", 0.9)
+    assert "--target-ssim needs 161 pixels a side, not 97 x 61" in message
+    assert list(picture.parent.iterdir()) == [picture]
+
+
 def test_ends_of_the_range_are_tried_first(picture: Path, monkeypatch: pytest.MonkeyPatch):
     from lrcodec.encoder import Encoder
 
@@ -193,7 +221,7 @@ def test_each_of_many_files_meets_the_target(picture: Path, photo: np.ndarray, e
     sources = [folder / f"{name}.png" for name in ("noise", "picture", "grey")]
     result = lrq("encode", *sources, "--effort", 0, "--target-psnr", 24, "--out-dir", folder / "out")
     error, picture_line, grey_line, summary, end = result.stderr.splitlines()
-    assert error.startswith(f"lrq: error: {sources[0]}: no file of 24 dB PSNR: quality 100 reaches ")
+    assert error.startswith(f"lrq: error: {sources[0]}: no file of 24.00 dB PSNR: quality 100 reaches ")
     assert (result.exit_code, end) == (2, "lrq: error: 1 of 3 files failed")
     assert summary.startswith("2 of 3 files written: ")
     for name, line in (("picture", picture_line), ("grey", grey_line)):
@@ -210,7 +238,9 @@ def test_each_of_many_files_meets_the_target(picture: Path, photo: np.ndarray, e
         ["-q", "50", "--target-size", "1000"],
         ["-q", "50", "--target-psnr", "30"],
         ["--target-size", "1000", "--target-psnr", "30"],
+        ["--target-psnr", "30", "--target-ssim", "0.9"],
         *(["--target-size", text] for text in ("0", "-1", "", "1.5k", "1G", "1 k", "k", "1e3", "\u0663")),
+        *(["--target-ssim", text] for text in ("0", "1", "-0.5", "97", "nan", "")),
         *(["--target-psnr", text] for text in ("0", "-1", "nan", "inf", "", "30dB")),
     ],
     ids=" ".join,

@@ -99,7 +99,7 @@ def bench(
     """Measure rate and distortion beside other codecs.
 
     The others are JPEG, WebP, AVIF, JPEG XL and JPEG 2000. Without IMAGES, the photographs that scikit-image ships are
-    measured. --rank, -q, --tune and --anchor may be given several times.
+    measured. --anchor, --rank, --tune and -q may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import report

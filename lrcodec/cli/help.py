@@ -26,7 +26,7 @@ OPTIONS = {
         *("--amplify", "--json", "--plot", "--html", "--pictures"),
     ),
     "Quality and size": (
-        *("--quality", "--target-size", "--target-psnr", "--effort"),
+        *("--quality", "--target-size", "--target-psnr", "--target-ssim", "--effort", "--tune"),
         *("--rank", "--iterations", "--no-smoothing", "--no-transformer"),
     ),
     "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work"),

@@ -8,6 +8,7 @@ tuning of video encoders; docs/experiments.md has the figures.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 from ..format.grid import Scale
 from .pyramid import shrink
@@ -24,11 +25,12 @@ def weights(planes: torch.Tensor, scales: Sequence[Scale], size: tuple[int, int]
     """What lambda is multiplied with in every patch: for each scale float32 (n,), patches of all images, raster order.
 
     planes: of the padded images, float32 (b, C, h, w), with h and w multiples of all spans. size: (height, width) of an
-    image. They depend on the pixels in a patch alone: neither on the rest of the image nor on where a window is cut.
+    image. They depend on the pixels in and around a patch alone: not on where a window of an image is cut.
     """
     block = scales[-1].span
     luma = planes[:, :1] / 3**0.5  # in 8-bit levels
     variance = (shrink(luma.square(), block) - shrink(luma, block).square()).clamp(min=0)
+    variance = F.avg_pool2d(variance, 3, 1, 1, count_include_pad=False)  # texture masks what is beside it, too
     log = POWER * (_bounded(variance).log() - _bounded(torch.tensor(USUAL)).log())
     maps = []
     for scale in scales:

@@ -1,0 +1,110 @@
+"""Tuning for the eye: what lambda is multiplied with, and that it pays where structure is measured."""
+
+import numpy as np
+import pytest
+import torch
+
+from lrcodec import decode
+from lrcodec.encoder import Encoder
+from lrcodec.encoder.pyramid import pad, to_planes
+from lrcodec.encoder.visibility import CEILING, FLOOR, POWER, USUAL, weights
+from lrcodec.format.grid import Scale
+from lrcodec.measure.curves import bd_rate
+from lrcodec.measure.metrics import ms_ssim, ms_ssim_db, psnr, ssimulacra2
+
+SCALES = Scale(4, 4, (1,), False), Scale(2, 8, (1,), False), Scale(1, 8, (1,), False, True)
+"""Of 16, 16 and 8 pixels a patch."""
+
+
+def maps(image: np.ndarray, scales: tuple[Scale, ...] = SCALES) -> list[torch.Tensor]:
+    """Weights of an image uint8 (h, w, C), or of several of one size: for each scale (images, rows, columns)."""
+    stack = image.reshape(-1, *image.shape[-3:])
+    size = stack.shape[1], stack.shape[2]
+    found = weights(pad(to_planes(stack), scales[0].span), scales, size)
+    return [flat.reshape(len(stack), *scale.grid(*size)) for flat, scale in zip(found, scales, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    from skimage import data
+
+    return np.ascontiguousarray(data.coffee()[100:340, 150:407])
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(device="cpu")
+
+
+def test_texture_weighs_more_than_smooth_areas_within_bounds():
+    image = np.full((64, 96, 3), 90, np.uint8)
+    image[:, 48:] = np.random.default_rng(1).integers(0, 2, (64, 48, 1)) * 255
+    for weight in maps(image):
+        assert weight.shape[0] == 1 and weight.dtype == torch.float32
+        smooth, busy = weight[0, :, 0], weight[0, :, -1]
+        usual = (USUAL + FLOOR) / (1 + USUAL / CEILING)
+        torch.testing.assert_close(smooth, torch.full_like(smooth, (FLOOR / usual) ** POWER))
+        assert (busy > 1).all() and (busy < (CEILING / usual) ** POWER).all()
+
+
+@pytest.mark.parametrize("scales", [SCALES, (Scale(2, 8, (1,), False), Scale(1, 4, (1,), False))])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 40), (97, 131)])
+def test_every_patch_has_a_weight(shape: tuple[int, int], scales: tuple[Scale, ...]):
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
+    for weight, scale in zip(maps(image, scales), scales, strict=True):
+        assert weight.shape == (1, *scale.grid(*shape)) and weight.isfinite().all() and (weight > 0).all()
+
+
+def test_grey_images_weigh_as_much_as_equal_channels(picture: np.ndarray):
+    grey = picture[..., 1:2]
+    for one, three in zip(maps(grey), maps(grey.repeat(3, 2)), strict=True):
+        torch.testing.assert_close(one, three, rtol=1e-3, atol=0)
+
+
+def test_each_image_of_a_batch_stands_alone(picture: np.ndarray):
+    stack = np.stack([picture, picture[::-1], np.full_like(picture, 7)])
+    for together, *alone in zip(maps(stack), *map(maps, stack), strict=True):
+        torch.testing.assert_close(together, torch.cat(alone))
+
+
+def test_windows_of_an_image_agree(picture: np.ndarray):
+    """Beyond a patch from where they are cut: the margin of windows is wider."""
+    for whole, window, scale in zip(maps(picture), maps(picture[64:192]), SCALES, strict=True):
+        top, rows = 64 // scale.span, 128 // scale.span
+        torch.testing.assert_close(window[:, 1:-1], whole[:, top + 1 : top + rows - 1])
+
+
+@pytest.mark.parametrize("tune", ["eye", "psnr"])
+def test_sizes_and_quality_rise(tune: str, encoder: Encoder, picture: np.ndarray):
+    files = [encoder.encode(picture, quality, effort=0, tune=tune) for quality in range(0, 101, 10)]
+    sizes = [len(data) for data in files]
+    metric = ms_ssim if tune == "eye" else psnr
+    values = [metric(picture, decode(data)) for data in files]
+    assert sizes == sorted(set(sizes)) and values == sorted(set(values))
+
+
+def test_it_pays_at_equal_bits(encoder: Encoder, picture: np.ndarray):
+    """By MS-SSIM and SSIMULACRA2; and PSNR pays for it."""
+    rates: dict[str, list[float]] = {"eye": [], "psnr": []}
+    levels: dict[str, list[tuple[float, ...]]] = {"eye": [], "psnr": []}
+    for tune in rates:
+        for quality in (20, 40, 60, 80):
+            data = encoder.encode(picture, quality, effort=0, tune=tune)
+            image = decode(data)
+            rates[tune].append(len(data))
+            levels[tune].append(
+                (ms_ssim_db(ms_ssim(picture, image)), ssimulacra2(picture, image), psnr(picture, image))
+            )
+    curves = [[list(values) for values in zip(*levels[tune], strict=True)] for tune in ("psnr", "eye")]
+    by_ms_ssim, by_ssimulacra2, by_psnr = (
+        bd_rate(rates["psnr"], plain, rates["eye"], tuned) for plain, tuned in zip(*curves, strict=True)
+    )
+    assert by_ms_ssim < -3 and by_ssimulacra2 < -3 and 0 < by_psnr < 10
+
+
+def test_the_eye_is_the_default(encoder: Encoder, picture: np.ndarray):
+    part = np.ascontiguousarray(picture[:64, :96])
+    default, eye, plain = (
+        encoder.encode(part, effort=0, **options) for options in ({}, {"tune": "eye"}, {"tune": "psnr"})
+    )
+    assert default == eye != plain
