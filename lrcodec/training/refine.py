@@ -59,7 +59,7 @@ class Codebooks:
     @cached_property
     def traits(self) -> dict[str, np.ndarray]:
         """The arrays energy{s}, orientation{s} and frequency{s} of tables.npz, by name."""
-        traits = {}
+        traits: dict[str, np.ndarray] = {}
         for scale, books in zip(self.config.scales, self.quantizer.books, strict=True):
             traits |= {
                 f"{name}{scale.scale}": levels
