@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ settings.load_profile("repeatable")
 
 # No model of this user may change what is tested; set before any test is collected.
 os.environ["LRCODEC_MODELS"] = str(Path(__file__).parent / "no-such-folder")
+
+
+HIGHEST_FEATURES = np.array([3, 9, 50, 200, 24, 9, 9, 32, 33, 9, 9])
+"""About the highest value of each feature of an index: edges lie below."""
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def random_pack(request: pytest.FixtureRequest):
     """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.
 
     In three forms: with a finest scale without chroma, as the shipped photo model; with chroma in every scale; and
-    that with one codebook for all iterations of a scale.
+    that with one codebook for all iterations of a scale. The first two have symmetries, of other numbers.
     """
     from lrcodec.format.grid import Scale
     from lrcodec.packs import tablefile
@@ -58,32 +63,41 @@ def random_pack(request: pytest.FixtureRequest):
     random = np.random.default_rng(7)
     luma_only, shared = request.param == "luma", request.param == "shared"
     finest = (16, 16, 16) if shared else (64, 16, 16)
+    symmetries = {"luma": (8, 2, 16), "separate": (1, 8, 2), "shared": (1, 1, 1)}[request.param]
     scales = (
-        Scale(4, 4, (16, 16), shared),
-        Scale(2, 8, (64,), shared),
-        Scale(1, 8, finest, shared, luma_only),
+        Scale(4, 4, (16, 16), shared, symmetries=symmetries[0]),
+        Scale(2, 8, (64,), shared, symmetries=symmetries[1]),
+        Scale(1, 8, finest, shared, luma_only, symmetries[2]),
     )
     bands, depth_classes, classes = 2, 4, 3
+    in_turn = cycle(random.permutation(len(HIGHEST_FEATURES)))
     arrays = tablefile.describe(scales, 3, bands)
     for s in scales:
-        rows, p, c, depth = s.rows, s.patch, s.channels(3), len(s.codewords)
-        # Where the features lie, roughly: sums of four depths, totals of a patch and of four, and what is left.
+        rows, p, c, depth = s.rows, s.patch, s.channels(3), len(s.shapes)
+        # One that always varies, and three in turn: no feature is left out.
+        features = np.array([[random.integers(4), *(next(in_turn) for _ in range(3))] for _ in range(depth + 1)])
         depth_edges = random.integers(0, [[[9], [50], [200]]], (2, 3, 7))
-        edges = random.integers(0, [[3], [9], [50], [100]], (4, 7))
+        edges = random.integers(0, HIGHEST_FEATURES[features][:, :, None], (depth + 1, 4, 7))
         arrays |= {
             f"u{s.scale}": random.integers(-127, 128, (rows, 4, p), np.int8),
             f"v{s.scale}": random.integers(-2500, 2500, (rows, 4, c * p), np.int16),
             f"energy{s.scale}": random.integers(1, 25, rows).astype(np.uint8),
+            f"orientation{s.scale}": random.integers(0, 9, rows).astype(np.uint8),
+            f"frequency{s.scale}": random.integers(1, 9, rows).astype(np.uint8),
+            f"symmetries{s.scale}": random.integers(0, 60, (rows, s.symmetries)).astype(np.uint8),
             f"depth_edges{s.scale}": np.sort(depth_edges).astype(np.uint8),
             f"depth_classes{s.scale}": random.integers(0, depth_classes, (2, 512)).astype(np.uint8),
             f"depths{s.scale}": random.integers(0, 100, (bands, 2, depth_classes, depth + 1)).astype(np.uint8),
+            f"features{s.scale}": features.astype(np.uint8),
             f"edges{s.scale}": np.sort(edges).astype(np.uint8),
-            f"classes{s.scale}": random.integers(0, classes, (depth, 4096)).astype(np.uint8),
+            f"classes{s.scale}": random.integers(0, classes, (depth + 1, 4096)).astype(np.uint8),
         }
-        for i, k in enumerate(s.codewords):
-            clusters = {16: 4, 64: 8}[k]
+        for i, count in enumerate(s.shapes):
+            clusters = {16: 4, 64: 8}[count]
             arrays[f"clusters{s.scale}_{i}"] = random.integers(0, 256, (bands, classes, clusters)).astype(np.uint8)
-            arrays[f"members{s.scale}_{i}"] = random.integers(0, 256, (bands, clusters, k // clusters)).astype(np.uint8)
+            arrays[f"members{s.scale}_{i}"] = random.integers(0, 256, (bands, clusters, count // clusters)).astype(
+                np.uint8
+            )
     inputs = 6 if luma_only else 12
     smoothing = (
         random.integers(-70, 71, (6, inputs, 3, 3)),

@@ -129,14 +129,23 @@ def frequencies(costs) -> list[int]:
     return freq
 
 
-def starts(codewords: list[int], t: dict) -> list[int]:
-    """For each iteration of a scale the number of its first codeword."""
-    return [0 if t["shared"] else sum(codewords[:i]) for i in range(len(codewords))]
+def starts(counts: list[int], t: dict) -> list[int]:
+    """For each iteration of a scale, which has so many shapes, the number of its first shape in the scale."""
+    return [0 if t["shared"] else sum(counts[:i]) for i in range(len(counts))]
+
+
+def codeword(u: np.ndarray, v: np.ndarray, symmetry: int) -> tuple[np.ndarray, np.ndarray]:
+    """SPEC.md, "Symmetries": left and right of a shape (R, p) and (R, F * p)."""
+    p = u.shape[1]
+    sign, mirror, flip, transpose = 1 - 2 * (symmetry % 2), symmetry // 2 % 2, symmetry // 4 % 2, symmetry // 8
+    row = [p - 1 - a if flip else a for a in range(p)]
+    column = [b // p * p + (p - 1 - b % p if mirror else b % p) for b in range(v.shape[1])]
+    return sign * (v if transpose else u)[:, row].astype(np.int64), (u if transpose else v)[:, column].astype(np.int64)
 
 
 def strip_heights(t: dict, head) -> list[int]:
     """SPEC.md, "Strips": their rows of pixels."""
-    s, p = t["scales"][0].tolist()
+    s, p, _ = t["scales"][0].tolist()
     span = s * p
     rows = max(1, STRIP_PIXELS // (span * span * -(-head.width // span)))
     return [min(rows * span, head.height - top) for top in range(0, head.height, rows * span)]
@@ -154,32 +163,48 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
     """SPEC.md, "Entropy coding": index planes (rows, columns, D) of a strip."""
     coder, band = RangeDecoder(payload), head.band
     planes: list[np.ndarray] = []
-    parents = parent_span = None
-    for s, p in t["scales"].tolist():
-        ks, span = t[f"codewords{s}"].tolist(), s * p
+    parents = None
+    for s, p, symmetries in t["scales"].tolist():
+        counts, span = t[f"shapes{s}"].tolist(), s * p
+        first = starts(counts, t)
         rows, cols = -(-height // span), -(-head.width // span)
         patches = [(y, x) for y in range(rows) for x in range(cols)]
-        plane = np.zeros((rows, cols, len(ks)), np.int64)
+        plane = np.zeros((rows, cols, len(counts)), np.int64)
         depth, total = np.zeros((rows, cols), int), np.zeros((rows, cols), int)
 
+        def places(y, x, rows, cols):
+            return [
+                (a, b) for a, b in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)) if 0 <= a < rows and 0 <= b < cols
+            ]
+
         def around(grid, y, x):
-            places = ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1))
-            return sum(int(grid[a, b]) for a, b in places if 0 <= a < grid.shape[0] and 0 <= b < grid.shape[1])
+            return sum(int(grid[at]) for at in places(y, x, *grid.shape))
 
         def cell(edges, features):
             return sum(8**f * int((edges[f] < min(int(v), 255)).sum()) for f, v in enumerate(features))
 
-        above = {(y, x): (y, x) for y, x in patches}
+        def traits(y, x, i, plane=plane, s=s, first=first, symmetries=symmetries):
+            """Energy level, orientation and frequency level of an index; what stands for them where there is none."""
+            if i < 0 or plane[y, x, i] == 0:
+                return 0, 4, 0
+            shape, symmetry = divmod(int(plane[y, x, i]) - 1, symmetries)
+            energy, orientation, frequency = (
+                int(t[f"{name}{s}"][first[i] + shape]) for name in ("energy", "orientation", "frequency")
+            )
+            return energy, 8 - orientation if symmetry // 8 else orientation, frequency
+
+        above = {(y, x): (y, x, 4, 0) for y, x in patches}
         if parents is not None:
             for y, x in patches:
-                at = y * span // parent_span, x * span // parent_span
-                above[y, x] = parents[at], around(parents, *at)
+                at = y * span // parents["span"], x * span // parents["span"]
+                _, *of_parent = parents["traits"](*at, 0)
+                above[y, x] = int(parents["total"][at]), around(parents["total"], *at), *of_parent
         for phase in (0, 1):
             group: dict[int, list] = {}
             for y, x in patches:
                 if (y + x) % 2 == phase:
                     beside = around(depth, y, x) if phase else 0
-                    features = beside, *above[y, x]
+                    features = beside, *above[y, x][:2]
                     label = t[f"depth_classes{s}"][phase, cell(t[f"depth_edges{s}"][phase], features)]
                     group.setdefault(int(label), []).append((y, x))
             for label, members in sorted(group.items()):
@@ -188,23 +213,34 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
                     depth[y, x] = coder.symbol(freq)
         if depth.max() > head.iterations:
             raise ValueError("not valid")
-        for i, k in enumerate(ks):
-            first, group = starts(ks, t)[i], {}
+        for g in range(len(counts) + 1):
+            i = max(g - 1, 0)
             clusters, members_of = t[f"clusters{s}_{i}"][band], t[f"members{s}_{i}"][band]
             b = members_of.shape[1]
+            group, shapes = {}, {}
             for y, x in patches:
-                if depth[y, x] > i:
-                    latest = t[f"energy{s}"][starts(ks, t)[i - 1] + plane[y, x, i - 1] - 1] if i else 0
-                    parent, beyond = above[y, x]
-                    features = depth[y, x] - i, around(depth, y, x), parent, latest if i else beyond
-                    group.setdefault(int(t[f"classes{s}"][i, cell(t[f"edges{s}"], features)]), []).append((y, x))
+                if depth[y, x] > i and (i or (y + x) % 2 == g):
+                    total_above, totals_around, *of_parent = above[y, x]
+                    beside = [traits(*at, 0) for at in places(y, x, rows, cols)]
+                    every = (
+                        *(depth[y, x] - i, around(depth, y, x), total_above, totals_around),
+                        *traits(y, x, i - 1),
+                        *(16 + sum(orientation - 4 for _, orientation, _ in beside), sum(f for *_, f in beside)),
+                        *of_parent,
+                    )
+                    features = [every[number] for number in t[f"features{s}"][g]]
+                    group.setdefault(int(t[f"classes{s}"][g, cell(t[f"edges{s}"][g], features)]), []).append((y, x))
             for label, members in sorted(group.items()):
-                freq = frequencies(clusters[label].astype(int).repeat(b) + members_of.reshape(k))
-                for y, x in members:
-                    plane[y, x, i] = coder.symbol(freq) + 1
-                    total[y, x] += t[f"energy{s}"][first + plane[y, x, i] - 1]
+                freq = frequencies(clusters[label].astype(int).repeat(b) + members_of.reshape(counts[i]))
+                for at in members:
+                    shapes[at] = coder.symbol(freq)
+            for at in sorted(shapes):
+                row = first[i] + shapes[at]
+                symmetry = coder.symbol(frequencies(t[f"symmetries{s}"][row])) if symmetries > 1 else 0
+                plane[at][i] = shapes[at] * symmetries + symmetry + 1
+                total[at] += t[f"energy{s}"][row]
         planes.append(plane)
-        parents, parent_span = total, span
+        parents = {"traits": traits, "total": total, "span": span}
     return planes
 
 
@@ -212,16 +248,16 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
     """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
     channels = 3 if head.colour else 1
     scale_planes: list[np.ndarray] = []
-    for (s, p), plane in zip(t["scales"].tolist(), planes, strict=True):
+    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=True):
         c = 1 if t["luma_only"] and s == 1 else channels
-        rows, cols, depth = plane.shape
-        first = starts(t[f"codewords{s}"].tolist(), t)
+        rows, cols, _ = plane.shape
+        first = starts(t[f"shapes{s}"].tolist(), t)
         drawn = np.zeros((rows, cols, p, c * p), np.int64)
-        for i in range(depth):
-            row = first[i] + plane[:, :, i] - 1
-            u = t[f"u{s}"][row][:, :, : head.rank].astype(np.int64)
-            v = t[f"v{s}"][row][:, :, : head.rank, : c * p].astype(np.int64)
-            drawn += np.where((plane[:, :, i] > 0)[..., None, None], np.einsum("yxrp,yxrq->yxpq", u, v), 0)
+        for y, x, i in np.argwhere(plane).tolist():
+            shape, symmetry = divmod(int(plane[y, x, i]) - 1, symmetries)
+            u, v = t[f"u{s}"][first[i] + shape, : head.rank], t[f"v{s}"][first[i] + shape, : head.rank, : c * p]
+            left, right = codeword(u, v, symmetry)
+            drawn[y, x] += left.T @ right
         drawn = drawn.reshape(rows, cols, 2, p // 2, c, 2, p // 2)  # phase, place in y; channel; phase, place in x
         drawn = drawn.transpose(4, 0, 3, 2, 1, 6, 5).reshape(c, rows * p, cols * p)
         if scale_planes:

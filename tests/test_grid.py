@@ -28,10 +28,12 @@ def test_patches_cover_the_image_and_no_row_is_idle(height: int, width: int, sid
     assert (columns - 1) * span < width <= columns * span
 
 
-def test_places_of_codewords():
+def test_places_of_shapes():
     separate, shared = Scale(1, 8, (4, 2, 8)), Scale(1, 8, (4, 4, 4), shared=True)
     assert (separate.starts, separate.rows) == ((0, 4, 6), 14)
     assert (shared.starts, shared.rows) == ((0, 0, 0), 4)
+    symmetric = Scale(1, 8, (4, 2), symmetries=8)
+    assert (symmetric.starts, symmetric.rows, symmetric.codewords) == ((0, 4), 6, (32, 16))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,7 @@ def test_nested_scales(scales: tuple[Scale, ...]):
         pytest.param((Scale(1, 8, ()),), id="no iteration"),
         pytest.param((Scale(1, 8, (8, 4), shared=True),), id="a shared codebook of two sizes"),
         pytest.param((Scale(1, 8, (8,), luma_only=True),), id="no chroma at all"),
+        pytest.param((Scale(1, 8, (8,), symmetries=4),), id="four symmetries"),
         pytest.param((Scale(2, 8, (8,), luma_only=True), scale(1, 8)), id="chroma in the finest scale alone"),
     ],
 )

@@ -121,42 +121,70 @@ def test_numbers_out_of_range(random_pack, name: str, value: int):
 @pytest.mark.parametrize(
     "scales",
     [
-        [(4, 4), (2, 8), (1, 0)],
-        [(4, 4), (2, 8), (1, -8)],
-        [(4, 4), (2, 8), (1, 7)],
-        [(4, 4), (1, 8)],
-        [(2**30, 4)],
+        [(4, 4, 1), (2, 8, 1), (1, 0, 1)],
+        [(4, 4, 1), (2, 8, 1), (1, -8, 1)],
+        [(4, 4, 1), (2, 8, 1), (1, 7, 1)],
+        [(4, 4, 1), (1, 8, 1)],
+        [(2**30, 4, 1)],
         [],
     ],
 )
-def test_scales_out_of_range(random_pack, scales: list[tuple[int, int]]):
-    refuses(random_pack[0], {**random_pack[0].tables, "scales": np.array(scales, np.int32).reshape(-1, 2)})
+def test_scales_out_of_range(random_pack, scales: list[tuple[int, int, int]]):
+    refuses(random_pack[0], {**random_pack[0].tables, "scales": np.array(scales, np.int32).reshape(-1, 3)})
 
 
 def test_patches_that_would_take_much_memory(random_pack):
     pack, _ = random_pack
     side = tablefile.MAX_SPAN + 2
-    arrays = {**pack.tables, "scales": np.array([[1, side]], np.int32), "luma_only": np.array(0, np.int32)}
+    arrays = {**pack.tables, "scales": np.array([[1, side, 1]], np.int32), "luma_only": np.array(0, np.int32)}
     with pytest.raises(UnsupportedError, match="not within|spans more"):
         with_tables(pack, npz(arrays))
-    arrays["scales"] = np.array([[4, 512], [2, 512], [1, 512]], np.int32)
+    arrays["scales"] = np.array([[4, 512, 1], [2, 512, 1], [1, 512, 1]], np.int32)
     with pytest.raises(UnsupportedError, match="spans more"):
         with_tables(pack, npz(arrays))
 
 
-def test_codewords_and_iterations_are_bounded(random_pack):
+def test_shapes_and_iterations_are_bounded(random_pack):
     pack, _ = random_pack
-    for codewords in ([1], [0], [-64], [tablefile.MAX_CODEWORDS + 1], [2] * (tablefile.MAX_ITERATIONS + 1), []):
-        refuses(pack, {**pack.tables, "codewords2": np.array(codewords, np.int32)})
+    most = tablefile.MAX_CODEWORDS // pack.scales[1].symmetries
+    for shapes in (
+        [1],
+        [0],
+        [-64],
+        [most + 1],
+        [tablefile.MAX_CODEWORDS + 1],
+        [2] * (tablefile.MAX_ITERATIONS + 1),
+        [],
+    ):
+        refuses(pack, {**pack.tables, "shapes2": np.array(shapes, np.int32)})
+
+
+@pytest.mark.parametrize("symmetries", [0, 3, 4, 16, 32])
+def test_symmetries_out_of_range(random_pack, symmetries: int):
+    """Sixteen, because scale 2 has chroma."""
+    pack, _ = random_pack
+    scales, costs = pack.tables["scales"].copy(), np.zeros((pack.scales[1].rows, symmetries), np.uint8)
+    scales[1, 2] = symmetries
+    refuses(pack, {**pack.tables, "scales": scales, "symmetries2": costs})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("orientation1", 9), ("frequency2", 0), ("frequency2", 9), ("features4", 11), ("v1", -32768)],
+)
+def test_values_out_of_range(random_pack, name: str, value: int):
+    wrong = random_pack[0].tables[name].copy()
+    wrong.flat[-1] = value
+    refuses(random_pack[0], {**random_pack[0].tables, name: wrong})
 
 
 def test_classes_out_of_range(random_pack):
     """A class that has no costs would be looked up out of bounds."""
     pack, _ = random_pack
-    for name in pack.tables:
-        if "classes" in name:
-            wrong = pack.tables[name].copy()
-            wrong.flat[-1] = 200
+    for name, array in pack.tables.items():
+        for row in range(len(array) if "classes" in name else 0):
+            wrong = array.copy()
+            wrong[row, -1] = 200
             refuses(pack, {**pack.tables, name: wrong})
 
 
@@ -233,11 +261,13 @@ def test_any_valid_tables_decode_anything(random_pack, seed: int, payload: bytes
     """Tables that pass the checks, with any content, look up nothing out of bounds, whatever a file holds."""
     pack, _ = random_pack
     random = np.random.default_rng(seed)
-    fixed = ("scales", "channels", "shared", "luma_only", "bands", "codewords")
+    fixed = ("scales", "channels", "shared", "luma_only", "bands", "shapes")
+    limits = {field.name.removesuffix("{s}"): field.limits for field in tablefile.SCALE if field.limits}
     arrays = {}
     for name, array in pack.tables.items():
         bounds = np.iinfo(array.dtype)
-        low, high = (0, array.max() + 1) if "classes" in name else (bounds.min, bounds.max + 1)
+        low, high = limits.get(name.rstrip("0123456789"), (bounds.min, bounds.max))
+        low, high = (0, array.max() + 1) if "classes" in name else (low, high + 1)
         arrays[name] = array if name.startswith(fixed) else random.integers(low, high, array.shape, array.dtype)
     wild = with_tables(pack, npz(arrays))
     header = Header(37, 21, container.RGB, 1, 4, 32, 1, wild.fingerprint)

@@ -13,22 +13,22 @@ from hypothesis import strategies as st
 from markdown import Document, evaluate, hexadecimal, numbers
 
 from lrcodec import entropy
-from lrcodec.entropy import cost_tables, order
+from lrcodec.entropy import cost_tables, features, order
+from lrcodec.entropy.features import DEPTH_FEATURES, INDEX_FEATURES, Traits
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
+from lrcodec.packs import tablefile
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
 HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
 
 
 def test_features():
-    rows, count = SPEC.table("Context classes"), max(order.DEPTH_FEATURES, order.INDEX_FEATURES)
-    assert [row["feature"] for row in rows] == [str(f) for f in range(count)]
-    for column, features in (
-        ("of a depth", order.DEPTH_FEATURES),
-        ("of the index of iteration i", order.INDEX_FEATURES),
-    ):
-        assert [row[column] != "none" for row in rows] == [f < features for f in range(count)]
+    depths, indices = (SPEC.table("Context classes", f"feature of {what}") for what in ("a depth", "an index"))
+    assert [row["feature of a depth"] for row in depths] == [str(f) for f in range(DEPTH_FEATURES)]
+    assert [row["feature of an index"] for row in indices] == [str(f) for f in range(len(features.FEATURES))]
+    (limits,) = (field.limits for field in tablefile.FIELDS if field.name == "features{s}")
+    assert limits == (0, len(features.FEATURES) - 1)
 
 
 def test_cells(random_pack):
@@ -36,19 +36,28 @@ def test_cells(random_pack):
     formulas = SPEC.formulas("Context classes")
     shapes = {row["name"]: row["shape"] for row in SPEC.table("Tables", "name")}
     levels, edges = cost_tables.LEVELS, cost_tables.LEVELS - 1
-    for name, features in (("depth_cell", order.DEPTH_FEATURES), ("index_cell", order.INDEX_FEATURES)):
-        digits = cost_tables._levels(np.tile(np.arange(1, 8), (features, 1)))
-        for values in np.random.default_rng(0).integers(0, levels, (50, features)):
+    for name, count in (("depth_cell", DEPTH_FEATURES), ("index_cell", INDEX_FEATURES)):
+        digits = cost_tables._levels(np.tile(np.arange(1, 8), (count, 1)))
+        for values in np.random.default_rng(0).integers(0, levels, (50, count)):
             named = {f"level_{f}": int(level) for f, level in enumerate(values)}
             # With edges 1 to 7, the level of n is n - 1.
             code = sum(int(digits[f, level + 1]) for f, level in enumerate(values))
             assert evaluate(formulas[name], **named) == code
-        highest = evaluate(formulas[name], **{f"level_{f}": levels - 1 for f in range(features)})
-        assert highest == levels**features - 1
-    assert shapes["depth_edges{s}"] == f"(2, {order.DEPTH_FEATURES}, {edges})"
-    assert shapes["depth_classes{s}"] == f"(2, {levels**order.DEPTH_FEATURES})"
-    assert shapes["edges{s}"] == f"({order.INDEX_FEATURES}, {edges})"
-    assert shapes["classes{s}"] == f"(D, {levels**order.INDEX_FEATURES})"
+        highest = evaluate(formulas[name], **{f"level_{f}": levels - 1 for f in range(count)})
+        assert highest == levels**count - 1
+    assert shapes["depth_edges{s}"] == f"(2, {DEPTH_FEATURES}, {edges})"
+    assert shapes["depth_classes{s}"] == f"(2, {levels**DEPTH_FEATURES})"
+    assert shapes["features{s}"] == f"(D + 1, {INDEX_FEATURES})"
+    assert shapes["edges{s}"] == f"(D + 1, {INDEX_FEATURES}, {edges})"
+    assert shapes["classes{s}"] == f"(D + 1, {levels**INDEX_FEATURES})"
+
+
+def traits_of(scale: Scale, energy, orientation, frequency) -> Traits:
+    """Of a scale whose groups all pick all features."""
+    s, every = scale.scale, range(len(features.FEATURES))
+    arrays = {"energy": energy, "orientation": orientation, "frequency": frequency}
+    arrays["features"] = np.tile(every, (len(scale.shapes) + 1, 1))
+    return Traits.of(scale, {f"{name}{s}": np.array(values, np.uint8) for name, values in arrays.items()})
 
 
 def test_features_are_clipped(random_pack, random_planes):
@@ -61,21 +70,22 @@ def test_features_are_clipped(random_pack, random_planes):
         for f, feature in enumerate(group.features):
             key = group.iteration is None, f
             highest[key] = max(highest.get(key, 0), int(feature.max()))
+            assert feature.min() >= 0
         return order.symbols_of(planes, group)
 
-    grids = [plane.shape[1:3] for plane in planes]
-    order.walk(pack.scales, [np.full(s.rows, 200, np.uint8) for s in pack.scales], grids, 1, coder)
-    # Parents and what is around them reach the limit, depths cannot.
+    traits = [traits_of(s, [200] * s.rows, [8] * s.rows, [8] * s.rows) for s in pack.scales]
+    order.walk(pack.scales, traits, [plane.shape[1:3] for plane in planes], 1, coder)
+    # Parents and what is around them reach the limit, the others cannot.
     assert [highest[True, f] for f in (1, 2)] == [highest[False, f] for f in (2, 3)] == [limit] * 2
     assert highest[False, 0] == 3 and highest[True, 0] == highest[False, 1] <= 12
+    assert [highest[False, f] for f in range(4, 11)] == [200, 8, 8, 32, 32, 8, 8]
 
 
-def test_order_of_phases_and_features():
-    """A grid of three patches by three, worked out by hand, under one of two patches by two."""
-    scales = (Scale(2, 8, (9,)), Scale(1, 8, (9, 9)))
-    coarse = np.array([[1, 0], [3, 9]])[None, :, :, None]
+def test_order_of_groups_and_features():
+    """A grid of three patches by three, worked out by hand, under one of two patches by two with symmetries."""
+    scales = (Scale(2, 8, (1,), symmetries=16), Scale(1, 8, (9, 9)))
+    coarse = np.array([[1, 0], [3, 9]])[None, :, :, None]  # the last is transposed
     fine = np.array([[[1, 2], [0, 0], [3, 0]], [[4, 5], [6, 7], [0, 0]], [[0, 0], [8, 0], [9, 9]]])[None]
-    energies = [np.arange(10, 19, dtype=np.uint8), np.arange(100, 118, dtype=np.uint8)]
     seen = {}
 
     def coder(group: order.Group) -> np.ndarray:
@@ -83,31 +93,63 @@ def test_order_of_phases_and_features():
         seen[group.position, group.iteration, group.phase] = group.at.tolist(), *columns
         return order.symbols_of([coarse, fine], group)
 
-    order.walk(scales, energies, [(2, 2), (3, 3)], 1, coder)
-    assert seen == {
-        # depths: places, sum of the neighbours' depths in phase 1, row, column
+    traits = [
+        traits_of(scales[0], [10], [1], [5]),
+        traits_of(scales[1], range(100, 118), [*range(9)] * 2, [1, 2, 3, 4, 5, 6, 7, 8, 8] * 2),
+    ]
+    order.walk(scales, traits, [(2, 2), (3, 3)], 1, coder)
+    # Depths: places, sum of the neighbours' depths in phase 1, row, column; below, totals in place of the latter.
+    depths = {key: value for key, value in seen.items() if key[1] is None}
+    assert depths == {
         (0, None, 0): ([0, 3], [0, 0], [0, 1], [0, 1]),
         (0, None, 1): ([1, 2], [2, 2], [0, 1], [1, 0]),
-        # indices: places, depth left, depths around, row, column
-        (0, 0, 0): ([0, 2, 3], [1, 1, 1], [1, 2, 1], [0, 1, 1], [0, 0, 1]),
-        # below, total of the parent and totals around it instead; later, what came before instead of the latter
-        # totals of the coarse patches: 10, 0, 12, 18
-        (1, None, 0): ([0, 2, 4, 6, 8], [0] * 5, [10, 0, 10, 12, 18], [12, 28, 12, 28, 12]),
-        (1, None, 1): ([1, 3, 5, 7], [5, 4, 5, 4], [10, 10, 0, 12], [12, 12, 28, 28]),
-        (1, 0, 0): (
-            [0, 2, 3, 4, 7, 8],
-            [2, 1, 2, 2, 1, 2],
-            [2, 0, 4, 3, 4, 1],
-            [10, 0, 10, 10, 12, 18],
-            [12, 28, 12, 12, 28, 12],
-        ),
-        # Before: the energy of the first index, 99 more than the index.
-        (1, 1, 0): ([0, 3, 4, 8], [1, 1, 1, 1], [2, 4, 3, 1], [10, 10, 10, 18], [100, 103, 105, 108]),
+        # totals of the coarse patches: 10, 0, 10, 10
+        (1, None, 0): ([0, 2, 4, 6, 8], [0] * 5, [10, 0, 10, 10, 10], [10, 20, 10, 20, 10]),
+        (1, None, 1): ([1, 3, 5, 7], [5, 4, 5, 4], [10, 10, 0, 10], [10, 10, 20, 20]),
     }
+    # Indices, in the order of the file: places, then by patch: depth left, depths around; totals above; energy,
+    # orientation and frequency of the index before; orientations and frequencies beside; those of the parent.
+    indices = [(key, [*zip(*value, strict=True)]) for key, value in seen.items() if key[1] is not None]
+    assert indices == [
+        ((0, 0, 0), [(0, 1, 1, 0, 0, 0, 4, 0, 16, 0, 4, 0), (3, 1, 1, 1, 1, 0, 4, 0, 16, 0, 4, 0)]),
+        ((0, 0, 1), [(2, 1, 2, 1, 0, 0, 4, 0, 16, 10, 4, 0)]),
+        (
+            (1, 0, 0),
+            [
+                (0, 2, 2, 10, 10, 0, 4, 0, 16, 0, 1, 5),
+                (2, 1, 0, 0, 20, 0, 4, 0, 16, 0, 4, 0),
+                (4, 2, 3, 10, 10, 0, 4, 0, 16, 0, 1, 5),
+                (8, 2, 1, 10, 10, 0, 4, 0, 16, 0, 7, 5),
+            ],
+        ),
+        ((1, 0, 1), [(3, 2, 4, 10, 10, 0, 4, 0, 13, 7, 1, 5), (7, 1, 4, 10, 20, 0, 4, 0, 21, 14, 1, 5)]),
+        (
+            (1, 1, 0),
+            [
+                (0, 1, 2, 10, 10, 100, 0, 1, 15, 4, 1, 5),
+                (3, 1, 4, 10, 10, 103, 3, 4, 13, 7, 1, 5),
+                (4, 1, 3, 10, 10, 105, 5, 6, 18, 12, 1, 5),
+                (8, 1, 1, 10, 10, 108, 8, 8, 19, 8, 7, 5),
+            ],
+        ),
+    ]
 
 
-def test_costs_of_indices(random_pack):
-    """Summed over cluster and member, in the order of the codewords."""
+def test_features_that_no_group_picks_are_not_computed(random_pack, random_planes, monkeypatch):
+    pack, _ = random_pack
+    planes = random_planes(pack, HEADER, 2)
+    traits = [
+        table.traits._replace(picked=np.tile([0, 1, 2, 3], (len(scale.shapes) + 1, 1)))
+        for scale, table in zip(pack.scales, entropy.tables(pack, 0), strict=True)
+    ]
+    for name in ("latest", "orientations_beside", "frequencies_beside", "parent_orientation", "parent_frequency"):
+        monkeypatch.setattr(features.Surroundings, name, property(lambda known: pytest.fail("not picked")))
+    grids = [plane.shape[1:3] for plane in planes]
+    order.walk(pack.scales, traits, grids, 1, lambda group: order.symbols_of(planes, group))
+
+
+def test_costs_of_shapes(random_pack):
+    """Summed over cluster and member, in the order of the shapes."""
     pack, _ = random_pack
     finest = entropy.tables(pack, HEADER.band)[-1]
     clusters, members = (pack.tables[f"{name}1_0"][0].astype(int) for name in ("clusters", "members"))
@@ -117,6 +159,34 @@ def test_costs_of_indices(random_pack):
     assert finest.frequencies(0, 0, 2).tolist() == reference.frequencies(costs)
     depths = pack.tables["depths1"][0, 1, 3]
     assert finest.frequencies(None, 1, 3).tolist() == reference.frequencies(depths)
+    bits = -np.log2(np.array(reference.frequencies(costs)) / 2**24)
+    np.testing.assert_allclose(finest.bits.shapes[0][2], bits, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 8, 16])
+def test_each_symmetry_has_the_frequencies_of_its_shape(count: int):
+    """What constriction makes of a table of many rows is what it makes of each alone."""
+    random = np.random.default_rng(count)
+    costs = random.integers(0, 256, (100, count))
+    freq = cost_tables.frequencies(costs)
+    assert freq.tolist() == [reference.frequencies(row) for row in costs]
+    symbols = random.integers(0, count, 100)
+    together, alone = (constriction.stream.queue.RangeEncoder() for _ in range(2))
+    together.encode(symbols.astype(np.int32), cost_tables.SYMMETRY_MODELS, cost_tables._parameters(freq))
+    for symbol, row in zip(symbols, freq, strict=True):
+        alone.encode(np.array([symbol], np.int32), model_of(row.tolist()))
+    payload = entropy._finish(together)
+    assert payload == entropy._finish(alone)
+    coder = reference.RangeDecoder(payload)
+    assert [coder.symbol(row) for row in freq.tolist()] == symbols.tolist()
+
+
+def test_indices_of_shapes_and_symmetries():
+    made = SPEC.formulas("Order")["index"]
+    split = SPEC.formulas("Symmetries")
+    for k in range(1, 50):
+        parts = {name: evaluate(split[name], k=k, G=16) for name in ("shape", "symmetry")}
+        assert evaluate(made, **parts, G=16) == k
 
 
 def test_frequencies():

@@ -7,12 +7,14 @@ import numpy as np
 import onnx
 import pytest
 import reference
-from markdown import Document, evaluate, hexadecimal, number
+from markdown import Document, evaluate, hexadecimal, number, numbers
 from onnx import numpy_helper
 
+from lrcodec.entropy.features import Traits
 from lrcodec.format import container, fixed, grid
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale, check_scales
+from lrcodec.format.symmetry import SYMMETRIES, expand
 from lrcodec.packs import tablefile
 from lrcodec.packs.pack import fingerprint
 from lrcodec.training import context_tables
@@ -63,8 +65,9 @@ def test_strips():
         (Scale(1, 4, ()),),
         (Scale(1, 4, (8, 4), shared=True),),
         (Scale(1, 4, (1,), luma_only=True),),
+        (Scale(1, 4, (1,), symmetries=4),),
     ],
-    ids=["halve", "end at 1", "even", "nest", "iterations", "equal K if shared", "chroma in scale 2"],
+    ids=["halve", "end at 1", "even", "nest", "iterations", "equal N if shared", "chroma in scale 2", "symmetries"],
 )
 def test_rules_of_grids(scales: tuple[Scale, ...]):
     with pytest.raises(ValueError):
@@ -90,15 +93,80 @@ def test_tables(random_pack):
         sizes |= {"H": len(t["smooth_b1"]), "I": evaluate(letters["I"], C=c, F=fine)}
         if match := pattern.match(name):
             scale = next(s for s in pack.scales if s.scale == int(match[2]))
-            sizes |= {"D": len(scale.codewords), "p": scale.patch, "rows": scale.rows}
+            sizes |= {"D": len(scale.shapes), "p": scale.patch, "rows": scale.rows, "G": scale.symmetries}
             sizes["F"] = evaluate(letters["F"], C=c, s=scale.scale, luma_only=luma_only)
             assert sizes["F"] == scale.channels(c)
             if "M" in shape:
                 sizes["M"] = t[name].shape[shape.strip("()").split(", ").index("M")]
             if match[3]:
                 clusters = t[f"clusters{match[2]}{match[3]}"]
-                sizes |= {"K": scale.codewords[int(match[3][1:])], "A": clusters.shape[2]}
+                sizes |= {"N": scale.shapes[int(match[3][1:])], "A": clusters.shape[2]}
         assert (t[name].dtype.name, t[name].shape) == (dtype, evaluate(shape, **sizes)), name
+
+
+def test_symmetries():
+    """The bits, the formulas and the example, as the code and the reference decoder expand shapes."""
+    formulas, p, random = SPEC.formulas("Symmetries"), 4, np.random.default_rng(0)
+    bits = {row["change"]: int(row["bit"]) for row in SPEC.table("Symmetries", "bit")}
+    assert sorted(bits.values()) == [0, 1, 2, 3] and 2 ** len(bits) == max(SYMMETRIES)
+    for channels, symmetries in ((1, 16), (3, 8), (3, 2), (1, 1)):
+        u, v = random.integers(-99, 99, (3, 2, p)), random.integers(-99, 99, (3, 2, channels * p))
+        lefts, rights = expand(u, v, symmetries)
+        for k in range(1, len(lefts) + 1):
+            shape, symmetry = (evaluate(formulas[name], k=k, G=symmetries) for name in ("shape", "symmetry"))
+            left, right = by_formulas(u[shape], v[shape], symmetry)
+            for got in ((lefts[k - 1], rights[k - 1]), reference.codeword(u[shape], v[shape], symmetry)):
+                np.testing.assert_array_equal(got[0], left)
+                np.testing.assert_array_equal(got[1], right)
+            # As pictures: what the table of bits tells.
+            picture = patch(u[shape], v[shape], p)
+            if symmetry >> bits["transpose"] & 1:
+                picture = picture.transpose(0, 2, 1)
+            if symmetry >> bits["flip"] & 1:
+                picture = picture[:, ::-1]
+            if symmetry >> bits["mirror"] & 1:
+                picture = picture[:, :, ::-1]
+            np.testing.assert_array_equal(patch(left, right, p), picture * (-1) ** (symmetry >> bits["negate"] & 1))
+    for row in SPEC.table("Symmetries", "index"):
+        shape, symmetry = divmod(int(row["index"]) - 1, 16)
+        assert (str(shape), str(symmetry)) == (row["shape"], row["symmetry"])
+        left, right = reference.codeword(np.array([[1, 2]]), np.array([[3, 5]]), symmetry)
+        assert (left[0].tolist(), right[0].tolist()) == (numbers(row["left"]), numbers(row["right"]))
+
+
+def by_formulas(u: np.ndarray, v: np.ndarray, symmetry: int) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right of a shape's U and V, as the formulas of "Symmetries" tell."""
+    formulas = SPEC.formulas("Symmetries")
+    names = {"p": u.shape[1], "symmetry": symmetry, "U": lambda r, a: u[r, a], "V": lambda r, b: v[r, b]}
+    names |= {name: evaluate(formulas[name], **names) for name in ("sign", "mirror", "flip", "transpose")}
+    left, right = np.zeros_like(u), np.zeros_like(v)
+    for r, a in np.ndindex(left.shape):
+        left[r, a] = evaluate(formulas["left"], r=r, row=evaluate(formulas["row"], a=a, **names), **names)
+    for r, b in np.ndindex(right.shape):
+        right[r, b] = evaluate(formulas["right"], r=r, column=evaluate(formulas["column"], b=b, **names), **names)
+    return left, right
+
+
+def patch(left: np.ndarray, right: np.ndarray, p: int) -> np.ndarray:
+    """The pixels (channels, p, p) that a codeword draws."""
+    rows = [evaluate(SPEC.formulas("Low-rank sums")["row(a)"], a=a, h=p // 2) for a in range(p)]
+    product = (left.T @ right).reshape(p, -1, p)
+    out = np.zeros((product.shape[1], p, p), np.int64)
+    out[:, np.array(rows)[:, None], rows] = product.transpose(1, 0, 2)
+    return out
+
+
+def test_orientation_of_codewords():
+    (line,) = (block.strip() for block in SPEC.blocks("Symmetries") if block.strip().startswith("8 - orientation"))
+    scale = Scale(1, 4, (2,), symmetries=16)
+    orientation = np.array([1, 4], np.uint8)
+    arrays = {"orientation1": orientation, "energy1": orientation, "frequency1": orientation, "features1": orientation}
+    got = Traits.of(scale, arrays).orientation
+    assert got[0] == 4 and len(got) == 33
+    for k in range(1, 33):
+        n, symmetry = divmod(k - 1, 16)
+        text = line.replace("orientation{s}[n]", "orientation")
+        assert evaluate(text, orientation=int(orientation[n]), transpose=symmetry // 8) == got[k]
 
 
 def test_descriptions_of_tables():
@@ -117,7 +185,7 @@ def test_tables_that_training_makes():
     for name, array in arrays.items():
         sizes = {"D": 2, "bands": 3, "M": 5}
         if "{i}" in general[name]:
-            sizes |= {"K": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
+            sizes |= {"N": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
         dtype, shape = described[general[name]]
         assert (array.dtype.name, array.shape) == (dtype, evaluate(shape, **sizes)), name
 

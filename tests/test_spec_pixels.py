@@ -51,7 +51,7 @@ def test_order_of_rows_and_columns(random_pack):
     planes[-1][0, 0, 0, 0] = 5
 
     def drawn(scale: Scale, row: int) -> np.ndarray:
-        u, v = (pack.tables[f"{name}{scale.scale}"][row, :2].astype(np.int64) for name in "uv")
+        u, v = (pack.factors(2, 3)[f"{name}{scale.scale}"][row].astype(np.int64) for name in "uv")
         patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
         out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
         for a in range(p):
