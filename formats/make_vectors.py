@@ -277,12 +277,12 @@ def _extreme(header: Header) -> list[np.ndarray]:
     """In the left half of an image the codewords that brighten it most, in the right half those that darken it most."""
     planes = []
     for scale in pack().scales:
-        u, v = (pack().tables[f"{factor}{scale.scale}"].astype(np.int64) for factor in "uv")
+        u, v = (pack().factors(pack().rank, 3)[f"{factor}{scale.scale}"].astype(np.int64) for factor in "uv")
         light = (u.sum(2) * v[:, :, : scale.patch].sum(2)).sum(1)
         rows, columns = scale.grid(header.height, header.width)
         plane = np.empty((1, rows, columns, len(scale.codewords)), np.int64)
         for i, (start, k) in enumerate(zip(scale.starts, scale.codewords, strict=True)):
-            own = light[start : start + k]
+            own = light[start * scale.symmetries :][:k]
             left = np.arange(columns) * scale.span < header.width // 2
             plane[..., i] = np.where(left, own.argmax(), own.argmin()) + 1
         planes.append(plane)

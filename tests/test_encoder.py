@@ -13,6 +13,7 @@ import torch
 from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
+from lrcodec.encoder.codebook import Codebook
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
 from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
@@ -20,6 +21,7 @@ from lrcodec.encoder.transformer import LEVELS, Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.format.fixed import colour_matrix
 from lrcodec.format.grid import Scale
+from lrcodec.format.symmetry import SYMMETRIES, TRANSPOSED, expand
 from lrcodec.measure.metrics import psnr
 from lrcodec.training.networks import integer_smoothing
 from lrcodec.training.presets import PRESETS
@@ -218,17 +220,22 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
 
 def test_bits_by_name():
     torch.manual_seed(0)
-    scales = (Scale(2, 8, (4, 4)), Scale(1, 8, (8,)))
+    scales = (Scale(2, 8, (4, 4), symmetries=8), Scale(1, 8, (8,)))
+    costs = [[torch.rand(k, s.symmetries) for k in s.shapes] for s in scales]
     bands = [
-        [Bits(torch.rand(1, len(s.codewords) + 1), [torch.rand(1, k) for k in s.codewords]) for s in scales]
+        [
+            Bits(torch.rand(1, len(s.shapes) + 1), [torch.rand(1, k) for k in s.shapes], symmetries)
+            for s, symmetries in zip(scales, costs, strict=True)
+        ]
         for _ in range(2)
     ]
     named = [pack_bits(bits, scales) for bits in bands]
     stacked = {key: torch.stack([arrays[key] for arrays in named]) for key in named[0]}
     for band, bits in enumerate(bands):
-        for got, want in zip(unpack_bits(stacked, scales, band), bits, strict=True):
+        for got, want in zip(unpack_bits(stacked, costs, scales, band), bits, strict=True):
             assert torch.equal(got.depths, want.depths)
-            assert all(torch.equal(a, b) for a, b in zip(got.indices, want.indices, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(got.shapes, want.shapes, strict=True))
+            assert got.symmetries is want.symmetries
 
 
 def all_costs(target, books, bits, lam, depth_class, index_classes) -> dict[tuple[int, ...], float]:
@@ -236,8 +243,8 @@ def all_costs(target, books, bits, lam, depth_class, index_classes) -> dict[tupl
     out = {}
     for depth in range(len(books) + 1):
         for path in itertools.product(*(range(1, len(book) + 1) for book in books[:depth])):
-            drawn = sum((book[k - 1] for book, k in zip(books, path, strict=False)), torch.zeros_like(target))
-            spent = sum(float(bits.indices[i][index_classes[i], k - 1]) for i, k in enumerate(path))
+            drawn = sum((book.shapes[k - 1] for book, k in zip(books, path, strict=False)), torch.zeros_like(target))
+            spent = sum(float(bits.shapes[i][index_classes[i], k - 1]) for i, k in enumerate(path))
             out[path] = (target - drawn).square().sum().item() + lam * spent
     return out
 
@@ -253,20 +260,20 @@ def test_beam_search_finds_the_best_path(labelled, seed):
     torch.manual_seed(seed)
     count, iterations, lam = 40, 3, 0.15
     classes = (3, 2) if labelled else (1, 1)
-    books = [torch.randn(3, 4) * (0.8**i) for i in range(iterations)]
+    books = [Codebook(torch.randn(3, 4) * (0.8**i), 2) for i in range(iterations)]
     # Three codewords are one cluster: classes differ in what that costs.
     indices_bits = [torch.rand(classes[1], 1) * 2 + torch.rand(3) * 2 for _ in books]
-    bits = Bits(torch.rand(classes[0], iterations + 1) * 4, indices_bits)
+    bits = Bits(torch.rand(classes[0], iterations + 1) * 4, indices_bits, [torch.zeros(3, 1)] * iterations)
     labels = Labels(torch.randint(classes[0], (count,)), torch.randint(classes[1], (count, iterations)))
     targets = torch.randn(count, 4) * 1.5
     indices, cost = beam_search(targets, books, bits, lam, 27, labels if labelled else None)
     best, depths = 0, set()
-    for target, path, found, a, b in zip(targets, indices, cost, labels.depths, labels.indices, strict=True):
+    for target, path, found, a, b in zip(targets, indices, cost, labels.depths, labels.shapes, strict=True):
         costs = all_costs(target, books, bits, lam, a, b)
         of_depth = (lam * bits.depths[a]).tolist()
         depth = int((path > 0).sum())
         assert (path[:depth] > 0).all() and not path[depth:].any()
-        codewords = [book[k - 1] for book, k in zip(books, path.tolist(), strict=True) if k]
+        codewords = [book.shapes[k - 1] for book, k in zip(books, path.tolist(), strict=True) if k]
         assert torch.allclose(reconstruct(path[None], books)[0], sum(codewords, torch.zeros(4)))
         assert costs[tuple(path[:depth].tolist())] + of_depth[depth] == pytest.approx(found.item(), abs=1e-4)
         least = [min(j for p, j in costs.items() if len(p) == d) for d in range(iterations + 1)]
@@ -281,12 +288,18 @@ def test_beam_search_finds_the_best_path(labelled, seed):
     assert best > count / 3 and len(depths) > 2
 
 
-def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
+@pytest.mark.parametrize("symmetries", SYMMETRIES)
+def test_narrow_beams_are_no_better_and_chunks_do_not_matter(symmetries):
     torch.manual_seed(1)
-    books = [torch.randn(512, 12) for _ in range(3)]
-    bits = Bits(torch.rand(2, 4) * 3, [torch.rand(2, 512) * 8 for _ in books])
+    books = [Codebook(torch.randn(512 // symmetries, 16), 4, symmetries) for _ in range(3)]
+    count = len(books[0].shapes)
+    bits = Bits(
+        torch.rand(2, 4) * 3,
+        [torch.rand(2, count) * 8 for _ in books],
+        [torch.rand(count, symmetries) * (symmetries > 1) for _ in books],
+    )
     labels = Labels(torch.randint(2, (700,)), torch.randint(2, (700, 3)))
-    targets = torch.randn(700, 12) * 2
+    targets = torch.randn(700, 16) * 2
     found = {beam: beam_search(targets, books, bits, 0.3, beam, labels) for beam in (1, 2, 4, 8)}
     costs = [cost.mean().item() for _, cost in found.values()]
     assert costs == sorted(costs, reverse=True) and costs[0] > costs[-1]
@@ -295,22 +308,57 @@ def test_narrow_beams_are_no_better_and_chunks_do_not_matter(monkeypatch):
         depth = (indices > 0).sum(1)
         spent = bits.depths[labels.depths, depth]
         for i in range(3):
-            spent += (indices[:, i] > 0) * bits.indices[i][labels.indices[:, i], (indices[:, i] - 1).clamp(min=0)]
+            shape, symmetry = (indices[:, i] - 1).clamp(min=0) // symmetries, (indices[:, i] - 1) % symmetries
+            costs = bits.shapes[i][labels.shapes[:, i], shape] + bits.symmetries[i][shape, symmetry]
+            spent += (indices[:, i] > 0) * costs
         assert torch.allclose(drawn + 0.3 * spent, cost, rtol=1e-3, atol=1e-3)
         rows = slice(300, 310)
-        part = Labels(labels.depths[rows], labels.indices[rows])
+        part = Labels(labels.depths[rows], labels.shapes[rows])
         alone, _ = beam_search(targets[rows], books, bits, 0.3, beam, part)
         assert (alone == indices[rows]).all(1).float().mean() > 0.8  # float sums may tip a choice over
+
+
+@pytest.mark.parametrize("symmetries", SYMMETRIES)
+def test_one_step_finds_the_best_of_all_codewords(symmetries):
+    """Against the J of each, and that lambda may be another for each patch."""
+    torch.manual_seed(3)
+    book = Codebook(torch.randn(16, 16), 4, symmetries)
+    costs, lam = torch.rand(16) * 6, torch.rand(200) * 3
+    bits = Bits(torch.tensor([[math.inf, 0.0]]), [costs[None]], [torch.full((16, symmetries), math.log2(symmetries))])
+    targets = torch.randn(200, 16) * 1.5
+    indices, cost = beam_search(targets, [book], bits, lam, 1)
+    every = (targets[:, None] - book.codewords).square().sum(2)
+    every += lam[:, None] * (costs.repeat_interleave(symmetries) + math.log2(symmetries))
+    assert torch.allclose(cost, every.amin(1), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(every.gather(1, indices - 1)[:, 0], cost, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("symmetries", SYMMETRIES)
+def test_codebooks_draw_what_the_decoder_draws(symmetries):
+    random = np.random.default_rng(symmetries)
+    channels = 1 if symmetries == TRANSPOSED else 3
+    u, v = random.integers(-127, 128, (5, 2, 8)), random.integers(-999, 1000, (5, 2, channels * 8))
+
+    def draw(left: np.ndarray, right: np.ndarray) -> torch.Tensor:
+        product = np.einsum("krp,krq->kpq", left.astype(np.int64), right.astype(np.int64))
+        return torch.from_numpy(product).float().flatten(1)
+
+    book = Codebook(draw(u, v), 8, symmetries)
+    indices = torch.arange(1, len(book) + 1)
+    assert torch.equal(book.codewords, draw(*expand(u, v, symmetries)))
+    assert torch.equal(book.draw(indices), book.codewords)
+    assert torch.equal(book.aligned(book.codewords, indices), book.shapes.repeat_interleave(symmetries, 0))
 
 
 def test_depths_that_are_not_allowed():
     """An infinite cost forbids a depth."""
     torch.manual_seed(2)
-    books = [torch.randn(6, 4) for _ in range(3)]
+    books = [Codebook(torch.randn(6, 4), 2) for _ in range(3)]
     for allowed in range(4):
         depths = torch.full((1, 4), math.inf)
         depths[0, allowed] = 0
-        indices, cost = beam_search(torch.randn(30, 4), books, Bits(depths, [torch.zeros(1, 6)] * 3), 1e-6, 2)
+        bits = Bits(depths, [torch.zeros(1, 6)] * 3, [torch.zeros(6, 1)] * 3)
+        indices, cost = beam_search(torch.randn(30, 4), books, bits, 1e-6, 2)
         assert ((indices > 0).sum(1) == allowed).all() and cost.isfinite().all()
 
 

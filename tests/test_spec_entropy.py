@@ -251,7 +251,7 @@ def by_constriction(symbols: list[int], freq: list[int]) -> bytes:
 
 
 def model_of(freq: list[int]) -> constriction.stream.model.Categorical:
-    """What the program codes symbols of these frequencies with, as `Tables.model` makes it."""
+    """What the program codes symbols of these frequencies with, as `cost_tables.Models` makes it."""
     return constriction.stream.model.Categorical(np.array(freq, np.float64) - 1, perfect=False)
 
 

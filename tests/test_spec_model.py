@@ -179,13 +179,15 @@ def test_tables_that_training_makes():
     """Their shapes where the number of clusters is not that of their members, as it is in `random_pack`."""
     arrays = context_tables.context_tables({}, Scale(2, 8, (8, 32)), bands=3, limit=5)
     described = {row["name"]: (row["dtype"], row["shape"]) for row in SPEC.table("Tables", "name")}
-    of_contexts = [name for name in described if re.match("depth|edges|classes|clusters|members", name)]
+    of_contexts = [name for name in described if re.match("depth|features|edges|classes|clusters|members", name)]
     general = {name: re.sub(r"2(_\d)?$", lambda m: "{s}_{i}" if m[1] else "{s}", name) for name in arrays}
     assert {*general.values()} == {*of_contexts}
     for name, array in arrays.items():
         sizes = {"D": 2, "bands": 3, "M": 5}
         if "{i}" in general[name]:
-            sizes |= {"N": (8, 32)[int(name[-1])], "A": (2, 4)[int(name[-1])]}
+            i = int(name[-1])
+            # The phases of the first iteration have classes of their own.
+            sizes |= {"N": (8, 32)[i], "A": (2, 4)[i], "M": (10, 5)[i]}
         dtype, shape = described[general[name]]
         assert (array.dtype.name, array.shape) == (dtype, evaluate(shape, **sizes)), name
 

@@ -139,12 +139,14 @@ def test_the_search_pays_what_the_file_costs(name, request, photo):
     header, planes = Decoder([folder]).indices(data)
     total = 0.0
     for plane, labels, bits in zip(
-        planes, entropy.contexts(planes, encoder.pack, header), encoder._context_bits(header.band), strict=True
+        planes, entropy.contexts(planes, encoder.pack, header), encoder.rates._of_tables(header.band), strict=True
     ):
         total += bits.depths.numpy()[labels.depths, np.count_nonzero(plane, axis=3)].sum()
-        for i, bits_of_index in enumerate(bits.indices):
+        for i, (of_shapes, of_symmetries) in enumerate(zip(bits.shapes, bits.symmetries, strict=True)):
             coded = plane[..., i] > 0
-            total += bits_of_index.numpy()[labels.indices[..., i][coded], plane[..., i][coded] - 1].sum()
+            shape, symmetry = np.divmod(plane[..., i][coded] - 1, of_symmetries.shape[1])
+            total += of_shapes.numpy()[labels.indices[..., i][coded], shape].sum()
+            total += of_symmetries.numpy()[shape, symmetry].sum()
     (chunk,) = container.unpack(data)[1]
     assert total / 8 - 1 < len(chunk.payload) < 1.002 * total / 8 + 2 and total > 4000
 

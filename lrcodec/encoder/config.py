@@ -34,8 +34,9 @@ class Config:
     coarse: float = 1.0
     # Rate bands: lambdas that frequency tables are made for, geometric over lambda_range.
     bands: int = 6
-    # Images that the tables are made from, at most.
+    # Images that the tables are made from, at most; largest side of the parts of them, in pixels.
     table_images: int = 100
+    table_side: int = 512
     # Whether a mirrored image is as good an example as the image: not so for writing.
     mirror: bool = True
     # Context classes of each group of indices, at most.

@@ -113,7 +113,7 @@ def _best_shapes(
     common = costs.mean(0)
     blocks = lams[:, None] * (costs - common).unflatten(1, (clusters(len(common)), -1)).mean(2)[classes]
     lams = lams.repeat_interleave(paths)[:, None]
-    scores = book.energy - 2 * gains + lams * (common + bits.symmetries[i].amin(1))
+    scores = torch.addcmul(torch.add(book.energy, gains, alpha=-2), lams, common + bits.symmetries[i].amin(1))
     return _least(scores, blocks.repeat_interleave(paths, 0), beam if paths == 1 else min(beam, BRANCHES))
 
 

@@ -63,9 +63,10 @@ def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
         patches = planes[group.position][0, ..., 0].size
         symbols, symmetries = (values, None) if group.iteration is None else np.divmod(values - 1, table.symmetries)
         order, runs = _runs(group, table.classes(group), patches)
+        models = table.models(group)
         ordered = symbols.take(order).astype(np.int32)
         for image, label, start, end in runs:
-            queues[image].encode(ordered[start:end], table.model(group, label))
+            queues[image].encode(ordered[start:end], models[label])
         if symmetries is not None and table.symmetries > 1:
             parameters, coded = table.symmetry_parameters(group, symbols), symmetries.astype(np.int32)
             for queue, (start, end) in zip(queues, _images(group, len(queues), patches), strict=True):
@@ -109,7 +110,8 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
         table, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
         rows, columns = grids[group.position]
         order, runs = _runs(group, table.classes(group), rows * columns)
-        parts = [queues[image].decode(table.model(group, label), end - start) for image, label, start, end in runs]
+        models = table.models(group)
+        parts = [queues[image].decode(models[label], end - start) for image, label, start, end in runs]
         symbols[order] = np.concatenate(parts)
         if group.iteration is None:
             if symbols.max() > header.iterations:

@@ -1,6 +1,7 @@
 """Integer frequency tables and the context classes that choose among them."""
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import constriction
@@ -44,6 +45,17 @@ class Bits(NamedTuple):
     symmetries: np.ndarray
 
 
+class Models(dict[int, constriction.stream.model.Categorical]):
+    """Models by context class, each built when it is first asked for, from its frequencies."""
+
+    def __init__(self, frequencies: Callable[[int], np.ndarray]):
+        self._frequencies = frequencies
+
+    def __missing__(self, label: int) -> constriction.stream.model.Categorical:
+        self[label] = constriction.stream.model.Categorical(_parameters(self._frequencies(label)), perfect=False)
+        return self[label]
+
+
 class Tables:
     """The entropy coder's view of one scale of a pack, in one rate band."""
 
@@ -64,7 +76,7 @@ class Tables:
         """For each iteration uint8 costs of clusters (classes, A) and of members (A, B)."""
         self.symmetry_costs = pack.tables[f"symmetries{s}"]
         """uint8 (rows, symmetries)."""
-        self._models: dict[tuple[int | None, int, int], constriction.stream.model.Categorical] = {}
+        self._models: dict[tuple[int | None, int], Models] = {}
 
     def classes(self, group: Group) -> np.ndarray:
         """uint8 (n,): context classes of a group."""
@@ -82,14 +94,12 @@ class Tables:
         clusters, members = self.costs[iteration]
         return frequencies((clusters[label, :, None].astype(np.int64) + members).reshape(-1))
 
-    def model(self, group: Group, label: int) -> constriction.stream.model.Categorical:
-        """The model that constriction codes a group's depths or shapes of a context class with, built once."""
+    def models(self, group: Group) -> "Models":
+        """What constriction codes a group's depths or shapes with, by context class."""
         # Both phases of the first iteration share its costs.
-        key = group.iteration, group.phase if group.iteration is None else 0, label
+        key = group.iteration, group.phase if group.iteration is None else 0
         if key not in self._models:
-            self._models[key] = constriction.stream.model.Categorical(
-                _parameters(self.frequencies(*key)), perfect=False
-            )
+            self._models[key] = Models(partial(self.frequencies, *key))
         return self._models[key]
 
     def symmetry_parameters(self, group: Group, shapes: np.ndarray) -> np.ndarray:

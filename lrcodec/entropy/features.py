@@ -70,10 +70,9 @@ class Surroundings:
         self._beside_first: dict[str, np.ndarray] = {}
 
     def put_indices(self, iteration: int, at: np.ndarray, indices: np.ndarray) -> None:
-        """Add the indices (n,) of an iteration; 0 where there is none."""
+        """Add the indices (n,) of an iteration."""
         self.plane.reshape(self.depths.size, -1)[at, iteration] = indices
-        latest = indices + self.traits.starts[iteration]
-        self._latest[at] = np.where(indices > 0, latest, self._latest.take(at)) if iteration else latest
+        self._latest[at] = indices + self.traits.starts[iteration]
         if iteration == 0:
             self._beside_first.clear()
 
@@ -91,7 +90,7 @@ class Surroundings:
         return np.maximum(self.depths.take(at) - iteration, 1)
 
     def latest(self, trait: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """A trait of the patch's index of the iteration before, or of its last one."""
+        """A trait of the patch's last index: in a file, that of the iteration before."""
         return trait.take(self._latest.take(at))
 
     @cached_property

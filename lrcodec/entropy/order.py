@@ -79,8 +79,9 @@ def _visit_indices(
             if not everywhere:
                 places = places.take(np.flatnonzero(known.depths.take(places) > i))
             if len(places):
-                features = known.index_features(i, phase, places)
-                known.put_indices(i, places, coder(Group(position, i, phase, places, features)))
+                indices = coder(Group(position, i, phase, places, known.index_features(i, phase, places)))
+                taken = np.flatnonzero(indices) if everywhere else slice(None)
+                known.put_indices(i, places[taken], indices[taken])
             if i:
                 at = places  # of which the next iterations have some
 

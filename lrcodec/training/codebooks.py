@@ -17,11 +17,9 @@ from ..encoder.codebook import Codebook
 from ..encoder.search import Bits, beam_search, reconstruct
 from ..format.fixed import FACTOR_BITS
 from ..format.grid import Scale
+from .context_tables import SYMMETRY_PRIOR
 from .progress import Progress
 from .work import Tensors
-
-SYMMETRY_PRIOR = 4.0
-"""Uses that are added to those of each shape, spread evenly over its symmetries."""
 
 
 def bits_of(indices: torch.Tensor, scale: Scale) -> Bits:

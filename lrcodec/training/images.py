@@ -128,6 +128,14 @@ def round_views(every: list[np.ndarray], config: Config, seed: int, number: int)
             return
 
 
+def cut(stack: np.ndarray, side: int, span: int, random: np.random.Generator) -> np.ndarray:
+    """A random part of a stack of images (n, h, w, C), at most `side` pixels high and wide, at a multiple of `span`."""
+    for axis in (1, 2):
+        start = int(random.integers(0, max(0, stack.shape[axis] - side) // span + 1)) * span
+        stack = stack.take(range(start, min(start + side, stack.shape[axis])), axis)
+    return stack
+
+
 def random_lambda(config: Config, band: int, random: np.random.Generator) -> float:
     """A lambda of a rate band."""
     return config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)

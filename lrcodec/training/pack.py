@@ -32,8 +32,7 @@ def write_pack(folder: Path, config: Config, model: Model, tables: Tables) -> No
 def _tables_file(config: Config, model: Model, tables: Tables) -> bytes:
     """tables.npz."""
     arrays = tablefile.describe(config.scales, model.networks.transformer.channels, config.bands)
-    arrays |= model.codebooks.factors
-    arrays |= {f"energy{s.scale}": levels for s, levels in zip(config.scales, model.codebooks.energies, strict=True)}
+    arrays |= model.codebooks.factors | model.codebooks.traits
     smoothing = zip(("w1", "b1", "w2", "b2"), model.smoothing_weights, strict=True)
     arrays |= {f"smooth_{name}": weights for name, weights in smoothing}
     return tablefile.save(arrays | tables.contexts)

@@ -21,7 +21,7 @@ from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
 from .export import check_exact
 from .images import View, round_views, stacks
 from .progress import Progress
-from .spectra import balanced_clusters, energy_levels
+from .spectra import balanced_clusters, traits_of
 from .work import Tensors, WorkFolder
 
 KEEP_ROUNDS = 5
@@ -57,12 +57,15 @@ class Codebooks:
         return Quantizer.of_factors(self.config.scales, self.factors, rank, coarse=self.config.coarse)
 
     @cached_property
-    def energies(self) -> list[np.ndarray]:
-        """For each scale the energy levels of its shapes, uint8 (rows,)."""
-        levels = []
+    def traits(self) -> dict[str, np.ndarray]:
+        """The arrays energy{s}, orientation{s} and frequency{s} of tables.npz, by name."""
+        traits: dict[str, np.ndarray] = {}
         for scale, books in zip(self.config.scales, self.quantizer.books, strict=True):
-            levels.append(energy_levels(books[:1] if scale.shared else books))
-        return levels
+            traits |= {
+                f"{name}{scale.scale}": levels
+                for name, levels in traits_of(books[: 1 if scale.shared else None]).items()
+            }
+        return traits
 
     def to_tensors(self) -> Tensors:
         """Books and bits by name."""

@@ -55,11 +55,21 @@ def balanced_clusters(book: Codebook, clusters: int) -> torch.Tensor:
     return torch.cat(groups)
 
 
-def energy_levels(books: list[Codebook]) -> np.ndarray:
-    """The energy levels of a scale's shapes, uint8 (rows,), 1..24.
+def traits_of(books: list[Codebook]) -> dict[str, np.ndarray]:
+    """What contexts see of a scale's shapes, by name, uint8 (rows,): SPEC.md, "Tables".
 
-    A level is the norm of a shape in quarter-octaves. The root mean square of the norms has level 10.
+    energy: 1..24, the norm in quarter-octaves, 10 at the root mean square of all. orientation: 0..8, 4 if as much
+    changes across as down, more if more changes across. frequency: 1..8, how fine the rings are that the energy is in.
     """
     norms = torch.cat([book.energy for book in books]).double().sqrt().numpy()
-    levels = np.round(4 * np.log2(np.maximum(norms, 1e-6) / np.sqrt(np.mean(norms**2)))) + 10
-    return np.clip(levels, 1, 24).astype(np.uint8)
+    energy = np.round(4 * np.log2(np.maximum(norms, 1e-6) / np.sqrt(np.mean(norms**2)))) + 10
+    bands = torch.cat([spectra(book).square() for book in books]).numpy()
+    bands = bands.reshape(len(bands), -1, 1 + 3 * len(RINGS)).sum(1)
+    rings = bands[:, 1:].reshape(len(bands), len(RINGS), 3)
+    total = np.maximum(bands.sum(1), 1e-6)
+    across, down = rings[:, :, 0].sum(1), rings[:, :, 1].sum(1)
+    orientation = np.round(4 + 4 * (across - down) / (across + down + 0.1 * total))
+    mean_ring = (rings.sum(2) @ np.arange(1, len(RINGS) + 1)) / total
+    frequency = 1 + np.round(7 * mean_ring / len(RINGS))
+    levels = {"energy": np.clip(energy, 1, 24), "orientation": orientation, "frequency": frequency}
+    return {name: values.astype(np.uint8) for name, values in levels.items()}

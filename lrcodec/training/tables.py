@@ -11,10 +11,11 @@ from ..encoder.pyramid import pad, to_planes
 from ..encoder.quantizer import pack_bits
 from ..encoder.search import Bits
 from ..entropy import order
+from ..entropy.features import FEATURES, MAX_FEATURE, Traits
 from .codebooks import bits_of
-from .context_tables import Groups, context_tables
+from .context_tables import Groups, context_tables, symmetry_costs
 from .end_to_end import Model
-from .images import random_lambda, sample, stacks
+from .images import cut, random_lambda, sample, stacks
 from .progress import Progress
 from .work import Tensors, WorkFolder
 
@@ -54,23 +55,27 @@ def make_tables(
 
 
 def _make(config: Config, images: list[np.ndarray], model: Model, seed: int, progress: Progress) -> Tables:
-    """Code the images in one band after the other, and count."""
+    """Code parts of the images in one band after the other, and count."""
     scales = config.scales
     random = np.random.default_rng(seed)
     groups: list[Groups] = [{} for _ in scales]
+    coded: list[list[np.ndarray]] = []
     plain: list[Tensors] = []
     for band in range(config.bands):
-        coded = []
+        of_band = []
         for stack in stacks(sample(images, config.table_images)):
-            planes = _search(stack, config, model, band, random_lambda(config, band, random))
+            part = cut(stack, config.table_side, scales[0].span, random)
+            planes = _search(part, config, model, band, random_lambda(config, band, random))
             _collect(planes, config, model, band, groups)
-            coded.append(planes)
-        bits = model.codebooks.bits[band] if config.shared else _bits_of(coded, config)
+            of_band.append(planes)
+        bits = model.codebooks.bits[band] if config.shared else _bits_of(of_band, config)
         plain.append(pack_bits(bits, scales))
+        coded += of_band
         progress((band + 1) / config.bands, f"tables of band {band}")
     contexts: dict[str, np.ndarray] = {}
-    for scale, of_scale in zip(scales, groups, strict=True):
+    for position, (scale, of_scale) in enumerate(zip(scales, groups, strict=True)):
         contexts |= context_tables(of_scale, scale, config.bands, config.classes)
+        contexts[f"symmetries{scale.scale}"] = symmetry_costs([planes[position] for planes in coded], scale)
     return Tables({name: torch.stack([bits[name] for bits in plain]) for name in plain[0]}, contexts)
 
 
@@ -83,16 +88,23 @@ def _search(stack: np.ndarray, config: Config, model: Model, band: int, lam: flo
 
 
 def _collect(planes: list[np.ndarray], config: Config, model: Model, band: int, groups: list[Groups]) -> None:
-    """Add what the entropy coder codes of index planes, with its features, to the groups of every scale."""
+    """Add what the entropy coder codes of index planes, with all its features, to the groups of every scale."""
 
     def collect(group: order.Group) -> np.ndarray:
         symbols = order.symbols_of(planes, group)
-        features = np.stack(group.features, 1).astype(np.uint8)
-        groups[group.position].setdefault((group.iteration, group.phase), []).append((features, symbols, band))
+        features = np.stack([np.minimum(feature, MAX_FEATURE) for feature in group.features], 1).astype(np.uint8)
+        coded = symbols
+        if group.iteration is not None:
+            coded = (symbols - 1) // config.scales[group.position].symmetries
+        groups[group.position].setdefault((group.iteration, group.phase), []).append((features, coded, band))
         return symbols
 
     grids = [plane.shape[1:3] for plane in planes]
-    order.walk(config.scales, model.codebooks.energies, grids, len(planes[0]), collect)
+    traits = []
+    for scale in config.scales:
+        every = np.tile(np.arange(len(FEATURES)), (len(scale.shapes) + 1, 1))
+        traits.append(Traits.of(scale, model.codebooks.traits | {f"features{scale.scale}": every}))
+    order.walk(config.scales, traits, grids, len(planes[0]), collect)
 
 
 def _bits_of(coded: list[list[np.ndarray]], config: Config) -> list[Bits]:
