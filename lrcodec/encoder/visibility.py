@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from ..format.grid import Scale
 from .pyramid import shrink
 
-FLOOR, CEILING = 60.0, 4000.0
+FLOOR, CEILING = 60.0, 2000.0
 """Variances of luma, in squared 8-bit levels, below and above which lambda hardly changes any more."""
-POWER = 0.5
+POWER = 0.7
 """lambda follows this power of the variance in between."""
 USUAL = 300.0
 """The variance at which lambda stays as it is: with it files of photographs are about as large as without weights."""
