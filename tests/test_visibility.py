@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lrcodec import decode
-from lrcodec.encoder import Encoder
+from lrcodec.cli.options import TUNING
+from lrcodec.encoder import TUNINGS, Encoder
 from lrcodec.encoder.pyramid import pad, to_planes
 from lrcodec.encoder.visibility import CEILING, FLOOR, POWER, USUAL, weights
 from lrcodec.format.grid import Scale
@@ -42,9 +43,8 @@ def test_texture_weighs_more_than_smooth_areas_within_bounds():
     for weight in maps(image):
         assert weight.shape[0] == 1 and weight.dtype == torch.float32
         smooth, busy = weight[0, :, 0], weight[0, :, -1]
-        usual = (USUAL + FLOOR) / (1 + USUAL / CEILING)
-        torch.testing.assert_close(smooth, torch.full_like(smooth, (FLOOR / usual) ** POWER))
-        assert (busy > 1).all() and (busy < (CEILING / usual) ** POWER).all()
+        torch.testing.assert_close(smooth, torch.full_like(smooth, (FLOOR / USUAL) ** POWER))
+        assert (busy > 1).all() and (busy < (CEILING / USUAL) ** POWER).all()
 
 
 @pytest.mark.parametrize("scales", [SCALES, (Scale(2, 8, (1,), False), Scale(1, 4, (1,), False))])
@@ -108,3 +108,4 @@ def test_the_eye_is_the_default(encoder: Encoder, picture: np.ndarray):
         encoder.encode(part, effort=0, **options) for options in ({}, {"tune": "eye"}, {"tune": "psnr"})
     )
     assert default == eye != plain
+    assert tuple(TUNING.choices) == TUNINGS

@@ -1,8 +1,8 @@
 """How visible errors are: what lambda is multiplied with, patch by patch, where the encoder is tuned for the eye.
 
 Texture masks errors, and so do the metrics of structural similarity: SSIM divides an error by the local variance. So a
-bit should mend more squared error in a busy place than in a smooth one. The idea is that of the variance boost and SSIM
-tuning of video encoders; docs/experiments.md has the figures.
+bit should mend more squared error in a busy place than in a smooth one. libaom's tuning for SSIM has the same idea;
+docs/experiments.md has the figures.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from ..format.grid import Scale
 from .pyramid import shrink
 
 FLOOR, CEILING = 60.0, 2000.0
-"""Variances of luma, in squared 8-bit levels, below and above which lambda hardly changes any more."""
-POWER = 0.7
-"""lambda follows this power of the variance in between."""
+"""The bounds of texture: variance of luma, in squared 8-bit levels, that counts the less the closer to the second."""
 USUAL = 300.0
-"""The variance at which lambda stays as it is: with it files of photographs are about as large as without weights."""
+"""The texture at which lambda stays as it is. So files of photographs stay about as large."""
+POWER = 0.7
+"""lambda follows this power of texture."""
 
 
 def weights(planes: torch.Tensor, scales: Sequence[Scale], size: tuple[int, int]) -> list[torch.Tensor]:
@@ -31,14 +31,10 @@ def weights(planes: torch.Tensor, scales: Sequence[Scale], size: tuple[int, int]
     luma = planes[:, :1] / 3**0.5  # in 8-bit levels
     variance = (shrink(luma.square(), block) - shrink(luma, block).square()).clamp(min=0)
     variance = F.avg_pool2d(variance, 3, 1, 1, count_include_pad=False)  # texture masks what is beside it, too
-    log = POWER * (_bounded(variance).log() - _bounded(torch.tensor(USUAL)).log())
+    texture = (variance + FLOOR) / (1 + variance / CEILING)
+    log = POWER * (texture / USUAL).log()
     maps = []
     for scale in scales:
         rows, columns = scale.grid(*size)
         maps.append(shrink(log, scale.span // block)[:, 0, :rows, :columns].flatten().exp())
     return maps
-
-
-def _bounded(variance: torch.Tensor) -> torch.Tensor:
-    """A variance that levels off on both sides: it rises from `FLOOR` to `CEILING`."""
-    return (variance + FLOOR) / (1 + variance / CEILING)

@@ -90,7 +90,7 @@ def bd_note(bpp: tuple[float, float] | None) -> str:
     where = "" if bpp is None else f", where {LRQ} takes {bpp[0]:g} to {bpp[1]:g} bpp"
     return (
         f"BD-rates from the means{where}. Negative: {LRQ} needs fewer bits.\n"
-        "From, to: PSNR in dB, MS-SSIM in dB, which is -10 log10(1 - MS-SSIM), and SSIMULACRA2. "
+        "From, to: PSNR in dB, MS-SSIM in dB, which is -10 log10(1 - MS-SSIM), and SSIMULACRA2.\n"
         "A dash: no quality that both curves reach."
     )
 
