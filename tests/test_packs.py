@@ -25,7 +25,7 @@ from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.format import container, grid
 from lrcodec.format.container import Chunk, Header
 from lrcodec.packs import store, tablefile
-from lrcodec.packs.pack import CARD, CARD_BYTES, ENCODER, Pack, PackFolder, fingerprint
+from lrcodec.packs.pack import CARD, ENCODER, TEXT_BYTES, Pack, PackFolder, fingerprint
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mnist"
@@ -511,7 +511,7 @@ def test_a_card_cannot_control_the_terminal(folder: Path):
     lines = result.stdout.splitlines()
     assert len(lines) == result.stdout.count("\n") == 3 and all(line.isprintable() for line in lines)
     assert "hello" in lines[0] and "free" in lines[1] and "nine" in lines[2]
-    assert (store.find("mine").path / CARD).stat().st_size == CARD_BYTES
+    assert (store.find("mine").path / CARD).stat().st_size == TEXT_BYTES
 
 
 def test_grids_need_patches():

@@ -19,9 +19,9 @@ from ..format.container import Header
 from ..format.symmetry import expand
 from . import tablefile
 
-ENCODER, CARD = "encoder.safetensors", "card.md"
-CARD_BYTES = 2**16
-"""More of a card is not read."""
+ENCODER, CARD, ATTRIBUTION = "encoder.safetensors", "card.md", "ATTRIBUTION.tsv"
+TEXT_BYTES = 2**16
+"""More of a card, or of who made the training images, is not read."""
 
 
 class Terms(NamedTuple):
@@ -156,7 +156,7 @@ class PackFolder:
     @property
     def _card_lines(self) -> list[str]:
         try:
-            return read_card(self.path).decode(errors="replace").splitlines()
+            return read_text(self.path / CARD).decode(errors="replace").splitlines()
         except OSError:
             return []
 
@@ -179,10 +179,9 @@ def fingerprint(blobs: dict[str, bytes]) -> bytes:
     return digest.digest()
 
 
-def read_card(pack: Path) -> bytes:
-    """The card, as much of it as is read; nothing if it is no regular file."""
-    path = pack / CARD
+def read_text(path: Path) -> bytes:
+    """A card or an attribution, as much of it as is read; nothing if it is no regular file."""
     if not path.is_file():
         return b""
     with path.open("rb") as file:
-        return file.read(CARD_BYTES)
+        return file.read(TEXT_BYTES)

@@ -15,7 +15,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from ..errors import UnsupportedError, UsageError
-from .pack import CARD, ENCODER, PackFolder, Terms, fingerprint, read_card
+from .pack import ATTRIBUTION, CARD, ENCODER, PackFolder, Terms, fingerprint, read_text
 
 PACKAGE = Path(__file__).parent.parent
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -83,7 +83,7 @@ def install(path: Path, name: str | None = None, replace: bool = False) -> PackF
     source = PackFolder(name, path)
     source.load()
     encoder = source.encoder if (path / ENCODER).is_file() else b""
-    files = {**source.blobs, ENCODER: encoder, CARD: read_card(path)}
+    files = {**source.blobs, ENCODER: encoder, **{name: read_text(path / name) for name in (CARD, ATTRIBUTION)}}
     if links := [file for file in files if (path / file).is_symlink()]:
         # Else a pack from elsewhere could take private files of this user's into one that is passed on.
         raise UnsupportedError(f"{path / links[0]} is a link: the files of a model pack must be its own")

@@ -140,6 +140,8 @@ def _check(find: Find) -> tuple[Arrays, tuple[Scale, ...]]:
         sizes |= {"rows": scale.rows, "p": patch, "F * p": scale.channels(channels) * patch}
         sizes |= {"D": depth, "D + 1": depth + 1, "G": scale.symmetries}
         arrays |= _take_scale(scale, find, sizes)
+        if 2 * scale.rows * scale.symmetries * sizes["R"] * (sizes["p"] + sizes["F * p"]) > MAX_BYTES:
+            raise ValueError(f"the codewords of scale {scale.scale} take more than {MAX_BYTES:,} bytes")
     return arrays, scales
 
 
