@@ -28,7 +28,8 @@ def by_lrq(image: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     def encode(quality: float) -> bytes:
         return encoder.encode(image, quality)
 
-    found = targets.for_size(encode, lambda data: psnr(image, decoder.decode(data)), size).data
+    metric = targets.Metric(lambda data: psnr(image, decoder.decode(data)), str)
+    found = targets.for_size(encode, metric, size).data
     return decoder.decode(found), len(found)
 
 
