@@ -119,13 +119,13 @@ def test_waiting_threads_do_not_spin(photo_file: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_of_the_encoder(threads: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     counts = []
-    search = lrcodec.Encoder._search
+    search = lrcodec.Encoder._indices
 
     def watched(*arguments):
         counts.append(torch.get_num_threads())
         return search(*arguments)
 
-    monkeypatch.setattr(lrcodec.Encoder, "_search", watched)
+    monkeypatch.setattr(lrcodec.Encoder, "_indices", watched)
     before = torch.get_num_threads()
     assert lrq("encode", source, "-o", tmp_path / "out.lrq", "--effort", 0, "--threads", threads).exit_code == 0
     assert (counts, torch.get_num_threads()) == ([threads], before)

@@ -160,13 +160,13 @@ def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
         monkeypatch.setattr(module, "STRIP_PIXELS", 32 * 256)
     monkeypatch.setattr(lrcodec.encoder, "MARGIN", 40)
     searched = []
-    search = Encoder._search
+    search = Encoder._indices
 
     def spy(self, stack, *arguments):
         searched.append(stack.shape[1])
         return search(self, stack, *arguments)
 
-    monkeypatch.setattr(Encoder, "_search", spy)
+    monkeypatch.setattr(Encoder, "_indices", spy)
     for pixels, windows in ((3 * 32 * 256, [96 + 48, 48 + 96]), (1, [80, 112, 128, 128, 112, 80])):
         monkeypatch.setattr(lrcodec.encoder, "WINDOW_PIXELS", pixels)
         searched.clear()

@@ -11,7 +11,7 @@ from ..files import check_outputs, write_file
 from ..packs import store
 from ..runtime import no_list_of_fonts
 from .help import Command
-from .options import DEVICE, EFFORT, FILE, MODEL, THREADS, TUNE_HELP, TUNING, Number
+from .options import DEVICE, EFFORT, FILE, MODEL, RANK, THREADS, TUNE_HELP, TUNING, Number
 from .progress import bar_of
 
 ANCHORS = ("jpeg", "webp", "avif", "jxl", "jpeg2000")
@@ -140,7 +140,7 @@ def bench(
 
 @click.command(cls=Command)
 @IMAGES
-@click.option("--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
+@RANK
 @click.option(
     "-q",
     "--quality",

@@ -23,6 +23,7 @@ from .options import (
     EFFORT,
     FILE,
     MODEL,
+    RANK,
     SOURCES,
     THREADS,
     TUNE,
@@ -194,7 +195,7 @@ class Encoding:
     help="Instead of -q: a file of at least this MS-SSIM, such as 0.97; as a rule it lacks at most 1 % less to 1. The "
     f"image needs {MS_SSIM_MIN_SIDE} pixels a side. " + SEARCH,
 )
-@click.option("--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own.")
+@RANK
 @click.option(
     "--iterations",
     metavar="N",

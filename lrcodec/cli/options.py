@@ -83,6 +83,9 @@ MAX_PIXELS = click.option(
     show_default=True,
     help="Refuse .lrq images of more pixels.",
 )
+RANK = click.option(
+    "--rank", metavar="N", type=click.IntRange(1, 4), help="Rank of the codewords. Default: the model's own."
+)
 EFFORT = click.option(
     "--effort",
     metavar="N",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..format.container import GREY, RGB, Chunk, Header
 from ..format.grid import Scale
 from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
+from . import visibility
 from .config import Config
 from .limits import memory_errors, torch_threads
 from .pyramid import block_means, pad, to_planes
@@ -26,7 +27,6 @@ from .quantizer import Quantizer
 from .rates import Rates
 from .search import Labels
 from .transformer import Transformer
-from .visibility import weights
 
 EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
 """Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
@@ -42,6 +42,15 @@ WINDOW_PIXELS = 3 * 2**20
 """Of larger images so many pixels are worked on at a time."""
 MARGIN = 128
 """Rows of pixels above and below them that the search sees as well."""
+
+
+class Search(NamedTuple):
+    """How indices are chosen. quality: 0..100. beams: width of each pass. tune, use_transformer: as in `encode`."""
+
+    quality: float
+    beams: tuple[int, ...]
+    tune: str
+    use_transformer: bool
 
 
 class Encoder:
@@ -71,8 +80,8 @@ class Encoder:
             config["scales"] = tuple(Scale(**s | {"shapes": tuple(s["shapes"])}) for s in config["scales"])
             # Settings of training alone come and go between versions of this program.
             self.config = Config(**{field.name: config[field.name] for field in fields(Config) if field.name in config})
-            own = self.config.scales, self.config.bands, self.config.smoothing
-            if own != (self.pack.scales, self.pack.bands, len(self.pack.tables["smooth_w1"])):
+            described = self.config.scales, self.config.bands, self.config.smoothing
+            if described != (self.pack.scales, self.pack.bands, len(self.pack.tables["smooth_w1"])):
                 raise ValueError("encoder and decoder differ in their scales, rate bands or smoothing")
             prefix = "transformer."
             self.transformer = Transformer(self.config, self.pack.channels)
@@ -147,7 +156,7 @@ class Encoder:
                 batch = numbers[start : start + count]
                 stack = np.stack([_colours(images[number]) for number in batch])
                 with memory_errors(), torch_threads(self.threads):
-                    strips = self._strips(stack, header, quality, EFFORTS[effort], tune, use_transformer)
+                    strips = self._strips(stack, header, Search(quality, EFFORTS[effort], tune, use_transformer))
                     coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
                 for at, number in enumerate(batch):
                     files = []
@@ -157,15 +166,7 @@ class Encoder:
                     out[number] = min(files, key=len)
         return out
 
-    def _strips(
-        self,
-        stack: np.ndarray,
-        header: Header,
-        quality: float,
-        beams: tuple[int, ...],
-        tune: str,
-        use_transformer: bool,
-    ) -> Iterator[list[np.ndarray]]:
+    def _strips(self, stack: np.ndarray, header: Header, search: Search) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
         Large images are searched some strips at a time, with a margin above and below: memory stays bounded.
@@ -176,10 +177,10 @@ class Encoder:
         together = max(1, WINDOW_PIXELS // (high * header.width))
         margin = -(-MARGIN // span) * span
         for at in range(0, len(bounds), together):
-            some = bounds[at : at + together]
-            first, last = max(0, some[0][0] - margin), min(header.height, some[-1][1] + margin)
-            planes = self._search(stack[:, first:last], header, quality, beams, tune, use_transformer)
-            for top, bottom in some:
+            window = bounds[at : at + together]
+            first, last = max(0, window[0][0] - margin), min(header.height, window[-1][1] + margin)
+            planes = self._indices(stack[:, first:last], header, search)
+            for top, bottom in window:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
                     for scale, plane in zip(scales, planes, strict=True)
@@ -225,24 +226,13 @@ class Encoder:
         )
 
     @torch.no_grad()
-    def _search(
-        self,
-        stack: np.ndarray,
-        header: Header,
-        quality: float,
-        beams: tuple[int, ...],
-        tune: str,
-        use_transformer: bool,
-    ) -> list[np.ndarray]:
-        """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality.
-
-        beams: width of each search pass.
-        """
-        lam = self.lam(quality)
+    def _indices(self, stack: np.ndarray, header: Header, search: Search) -> list[np.ndarray]:
+        """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality."""
+        lam = self.lam(search.quality)
         planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
         padded = pad(planes, self.transformer.multiple)
         channels = planes.shape[1]
-        if use_transformer:
+        if search.use_transformer:
             # A grey image has luma alone; the network may have been trained on three channels.
             colour = padded.new_zeros(len(padded), self.pack.channels, *padded.shape[2:])
             colour[:, :channels] = padded
@@ -251,14 +241,15 @@ class Encoder:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
         size = stack.shape[1], stack.shape[2]
-        visible = weights(padded, self.pack.scales, size) if tune == "eye" else None
-        indices = quantizer(latents, size, lam, self.rates.plain(quality), beams[0], None, visible)
-        for beam in beams[1:]:
+        weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
+        indices = quantizer(latents, size, lam, self.rates.plain(search.quality), search.beams[0], None, weights)
+        for beam in search.beams[1:]:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
-            indices = quantizer(latents, size, lam, self.rates.with_contexts(quality), beam, labels, visible)
+            bits = self.rates.with_contexts(search.quality)
+            indices = quantizer(latents, size, lam, bits, beam, labels, weights)
         return indices
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:

@@ -19,8 +19,8 @@ class Codebook:
         self.energy = shapes.square().sum(1)
         """float32 (S,): squared norm of each shape, and so of all its codewords."""
         self._places = places(p, shapes.shape[1] // p**2, symmetries).to(shapes.device)
-        self._turned = shapes[:, self._places]
-        """float32 (S, T, d): each shape mirrored and transposed in every way, with its own sign."""
+        self._turned = torch.stack([shapes[:, place] for place in self._places])
+        """float32 (T, S, d): each shape mirrored and transposed in every way, with its own sign."""
 
     def __len__(self) -> int:
         return len(self.shapes) * self.symmetries
@@ -30,19 +30,20 @@ class Codebook:
         """float32 (S * G, d), shape by shape, in the order of the symmetries' numbers."""
         if self.symmetries == NONE:
             return self.shapes
-        return torch.stack([self._turned, -self._turned], 2).flatten(0, 2)
+        turned = self._turned.transpose(0, 1)
+        return torch.stack([turned, -turned], 2).flatten(0, 2)
 
     def products(self, patches: torch.Tensor) -> torch.Tensor:
         """Scalar products of patches (n, d) with every turned shape: float32 (n, T, S)."""
-        turned = self._turned.transpose(0, 1).flatten(0, 1)
-        return (patches @ turned.T).unflatten(1, (-1, len(self.shapes)))
+        return (patches @ self._turned.flatten(0, 1).T).unflatten(1, (-1, len(self.shapes)))
 
     def draw(self, indices: torch.Tensor) -> torch.Tensor:
         """What codewords draw. indices: int64 (n,), from 1. Returns float32 (n, d), differentiable in the shapes."""
-        number, sign = (indices - 1) // self.signs, (indices - 1) % self.signs
+        shape, symmetry = (indices - 1) // self.symmetries, (indices - 1) % self.symmetries
+        number = symmetry // self.signs * len(self.shapes) + shape
         # Not self._turned[...]: its gradient would be summed by several threads in any order.
         drawn = torch.nn.functional.embedding(number, self._turned.flatten(0, 1))
-        return drawn if self.symmetries == NONE else drawn * (1 - 2 * sign)[:, None]
+        return drawn if self.symmetries == NONE else drawn * (1 - 2 * (symmetry % 2))[:, None]
 
     @property
     def signs(self) -> int:

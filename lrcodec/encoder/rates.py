@@ -20,8 +20,8 @@ class Rates:
         self.pack, self.config, self.device = pack, config, device
         self._with_contexts: dict[int, list[Bits]] = {}
         symmetries = [bits.symmetries for bits in self._of_tables(0)]  # which are the same in all bands
-        self._plain = [unpack_bits(weights, symmetries, pack.scales, band) for band in range(pack.bands)]
-        self._plain = [_to(device, bits) for bits in self._plain]
+        bands = (unpack_bits(weights, symmetries, pack.scales, band) for band in range(pack.bands))
+        self._plain = [_to(device, bits) for bits in bands]
 
     def plain(self, quality: float) -> list[Bits]:
         """Of each scale, with one class alone. quality: 0..100."""

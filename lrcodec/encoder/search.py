@@ -141,8 +141,8 @@ def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torc
     size = scores.shape[1] // blocks.shape[1]
     scores = scores.unflatten(1, (-1, size))
     best = (scores.amin(2) + blocks).topk(min(count, blocks.shape[1]), largest=False)[1]
-    some = scores.gather(1, best[:, :, None].expand(-1, -1, size)) + blocks.gather(1, best)[:, :, None]
-    values, flat = some.flatten(1).topk(min(count, some[0].numel()), largest=False)
+    sums = scores.gather(1, best[:, :, None].expand(-1, -1, size)) + blocks.gather(1, best)[:, :, None]
+    values, flat = sums.flatten(1).topk(min(count, sums[0].numel()), largest=False)
     return values, best.gather(1, flat // size) * size + flat % size
 
 

@@ -109,10 +109,10 @@ class Transformer(nn.Module):
             for x in range(0, w, tile):
                 top, left = max(0, y - self.multiple), max(0, x - self.multiple)
                 part = planes[..., top : y + tile + self.multiple, left : x + tile + self.multiple]
-                for scale, whole, latent in zip(self.scales, out, self(part, lam), strict=True):
+                for scale, full, latent in zip(self.scales, out, self(part, lam), strict=True):
                     s = scale.scale
                     inner = latent[..., (y - top) // s :, (x - left) // s :]
-                    place = whole[..., y // s : (y + tile) // s, x // s : (x + tile) // s]
+                    place = full[..., y // s : (y + tile) // s, x // s : (x + tile) // s]
                     place.copy_(inner[..., : place.shape[-2], : place.shape[-1]])
         return out
 

@@ -157,17 +157,17 @@ class Surroundings:
 
 
 FEATURES: tuple[Callable[[Surroundings, int, np.ndarray], np.ndarray], ...] = (
-    lambda known, i, at: known.depth_left(i, at),
-    lambda known, i, at: known.depths_beside.take(at),
-    lambda known, i, at: known.parent_total.take(at),
-    lambda known, i, at: known.parent_totals_beside.take(at),
-    lambda known, i, at: known.latest(known.traits.energy, at),
-    lambda known, i, at: known.latest(known.traits.orientation, at),
-    lambda known, i, at: known.latest(known.traits.frequency, at),
-    lambda known, i, at: known.orientations_beside.take(at),
-    lambda known, i, at: known.frequencies_beside.take(at),
-    lambda known, i, at: known.parent_orientation.take(at),
-    lambda known, i, at: known.parent_frequency.take(at),
+    lambda near, i, at: near.depth_left(i, at),
+    lambda near, i, at: near.depths_beside.take(at),
+    lambda near, i, at: near.parent_total.take(at),
+    lambda near, i, at: near.parent_totals_beside.take(at),
+    lambda near, i, at: near.latest(near.traits.energy, at),
+    lambda near, i, at: near.latest(near.traits.orientation, at),
+    lambda near, i, at: near.latest(near.traits.frequency, at),
+    lambda near, i, at: near.orientations_beside.take(at),
+    lambda near, i, at: near.frequencies_beside.take(at),
+    lambda near, i, at: near.parent_orientation.take(at),
+    lambda near, i, at: near.parent_frequency.take(at),
 )
 """The features of indices in the order of their numbers: each of an iteration and the places of patches."""
 

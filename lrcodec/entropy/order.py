@@ -51,37 +51,37 @@ def walk(
     """
     planes = []
     coarser = None
-    for position, (scale, own, grid) in enumerate(zip(scales, traits, grids, strict=True)):
-        known = Surroundings(scale, own, (count, *grid), coarser)
+    for position, (scale, of_scale, grid) in enumerate(zip(scales, traits, grids, strict=True)):
+        surroundings = Surroundings(scale, of_scale, (count, *grid), coarser)
         checkerboard = np.tile(np.indices(grid).sum(0) % 2, (count, 1, 1)).reshape(-1)
         phases = [np.flatnonzero(checkerboard == phase) for phase in (0, 1)]
-        _visit_depths(position, known, phases, coder)
-        _visit_indices(position, known, phases, coder, everywhere)
-        planes.append(known.plane)
-        coarser = known
+        _visit_depths(position, surroundings, phases, coder)
+        _visit_indices(position, surroundings, phases, coder, everywhere)
+        planes.append(surroundings.plane)
+        coarser = surroundings
     return planes
 
 
-def _visit_depths(position: int, known: Surroundings, phases: list[np.ndarray], coder: Coder) -> None:
+def _visit_depths(position: int, surroundings: Surroundings, phases: list[np.ndarray], coder: Coder) -> None:
     """Visit the two groups of depths of a scale. phases: the places of each."""
     for phase, at in enumerate(phases):
         if len(at):
-            known.depths.put(at, coder(Group(position, None, phase, at, known.depth_features(at))))
+            surroundings.depths.put(at, coder(Group(position, None, phase, at, surroundings.depth_features(at))))
 
 
 def _visit_indices(
-    position: int, known: Surroundings, phases: list[np.ndarray], coder: Coder, everywhere: bool
+    position: int, surroundings: Surroundings, phases: list[np.ndarray], coder: Coder, everywhere: bool
 ) -> None:
     """Visit the groups of indices of a scale: iteration by iteration, the patches that are deep enough."""
-    at = np.arange(known.depths.size)
-    for i in range(len(known.scale.shapes)):
+    at = np.arange(surroundings.depths.size)
+    for i in range(len(surroundings.scale.shapes)):
         for phase, places in enumerate([at] if i else phases):
             if not everywhere:
-                places = places.take(np.flatnonzero(known.depths.take(places) > i))
+                places = places.take(np.flatnonzero(surroundings.depths.take(places) > i))
             if len(places):
-                indices = coder(Group(position, i, phase, places, known.index_features(i, phase, places)))
+                indices = coder(Group(position, i, phase, places, surroundings.index_features(i, phase, places)))
                 taken = np.flatnonzero(indices) if everywhere else slice(None)
-                known.put_indices(i, places[taken], indices[taken])
+                surroundings.put_indices(i, places[taken], indices[taken])
             if i:
                 at = places  # of which the next iterations have some
 

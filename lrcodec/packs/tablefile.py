@@ -197,13 +197,13 @@ def _take_scale(scale: Scale, find: Find, sizes: dict[str, int]) -> Arrays:
     if arrays[f"depth_classes{s}"].max() >= sizes["M"]:
         raise ValueError(f"depth_classes{s} has classes that depths{s} has not")
     for i, shapes in enumerate(scale.shapes):
-        own = {"bands": sizes["bands"]}
-        arrays |= _take([CLUSTERS], find, own, s=s, i=i)
+        lengths = {"bands": sizes["bands"]}
+        arrays |= _take([CLUSTERS], find, lengths, s=s, i=i)
         groups = arrays[f"classes{s}"][i + 1 if i else slice(2)]
-        if groups.max() >= own["M"]:
+        if groups.max() >= lengths["M"]:
             raise ValueError(f"classes{s} has classes that clusters{s}_{i} has not")
-        if shapes % own["A"]:
+        if shapes % lengths["A"]:
             raise ValueError(f"clusters{s}_{i} do not divide the shapes")
-        own["N // A"] = shapes // own["A"]
-        arrays |= _take([MEMBERS], find, own, s=s, i=i)
+        lengths["N // A"] = shapes // lengths["A"]
+        arrays |= _take([MEMBERS], find, lengths, s=s, i=i)
     return arrays

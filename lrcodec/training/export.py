@@ -67,24 +67,24 @@ def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.nd
     inputs = []
     plane = ""
     for i, scale in enumerate(scales):
-        own = scale.channels(channels)
-        stacked, scale_inputs = _patches(g, scale, own)
+        coded = scale.channels(channels)
+        stacked, scale_inputs = _patches(g, scale, coded)
         inputs += scale_inputs
         if plane:
             inputs.append(helper.make_tensor_value_info(f"crop{scale.scale}", TensorProto.INT64, [1]))
-            luma = plane if own == channels else g.op("Slice", plane, g.ints(0), g.ints(own), g.ints(1))
-            stacked = g.op("Add", _enlarge(g, luma, stacked, own, f"crop{scale.scale}"), stacked)
+            luma = plane if coded == channels else g.op("Slice", plane, g.ints(0), g.ints(coded), g.ints(1))
+            stacked = g.op("Add", _enlarge(g, luma, stacked, coded, f"crop{scale.scale}"), stacked)
         else:
             stacked = g.op("Add", stacked, g.f(0.5))
         stacked = _to_plane(g, stacked, f"plane{scale.scale}")
         if i + 1 < len(scales):
             plane = g.op("DepthToSpace", stacked, blocksize=2, mode="CRD")
-        elif own < channels:
-            chroma = g.op("Slice", plane, g.ints(own), g.ints(channels), g.ints(1))
+        elif coded < channels:
+            chroma = g.op("Slice", plane, g.ints(coded), g.ints(channels), g.ints(1))
             stacked = g.op("Concat", stacked, _crop(g, chroma, stacked, "crop1"), axis=1)
     if smoothing is not None:
         stacked = _smooth(g, stacked, smoothing)
-    if own < channels:
+    if coded < channels:
         luma, coarse = (g.op("Slice", stacked, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
         stacked = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
     _colour(g, stacked, channels)
@@ -210,8 +210,8 @@ def check_exact(
     if smoothing is not None:
         w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)
         for name, weights, biases, start in (("first", w1, b1, 0), ("second", w2, b2, PLANE_LIMIT)):
-            whole = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
-            sums[f"the weights of the {name} convolution"] = whole.max(initial=0)
+            bound = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
+            sums[f"the weights of the {name} convolution"] = bound.max(initial=0)
     name, largest_sum = max(sums.items(), key=lambda item: item[1])
     if largest_sum >= EXACT:
         way = "another --preset or other images" if "codewords" in name else "another --seed or fewer --steps"
