@@ -14,16 +14,16 @@ from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.encoder.codebook import Codebook
+from lrcodec.encoder.convolutions import Convolutions
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
 from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
-from lrcodec.encoder.transformer import LEVELS, Smoothing
+from lrcodec.encoder.transformer import Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.format.fixed import colour_matrix
 from lrcodec.format.grid import Scale
 from lrcodec.format.symmetry import SYMMETRIES, TRANSPOSED, expand
 from lrcodec.measure.metrics import psnr
-from lrcodec.training.networks import integer_smoothing
 from lrcodec.training.presets import PRESETS
 
 
@@ -197,9 +197,8 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
         torch.nn.init.normal_(parameter, std=0.1)
     finest = torch.randint(-500, 500, (2, fine, 16, 24)) / 8  # small enough that no hidden value is clipped
     coarser = torch.randint(-500, 500, (2, channels, 16, 16)) / 8
-    weights = integer_smoothing(network)
-    for parameter, integers, unit in zip(network.parameters(), weights, (2**9, 8 * LEVELS) * 2, strict=True):
-        parameter.data = torch.from_numpy(integers / unit).float()
+    weights = network.integers()
+    network.change = Convolutions.of_integers(weights)
     got = network(finest, coarser).detach().numpy() + 128
     assert got.shape == (2, channels, 16, 24)
     for image, fine_plane, coarse_plane in zip(got, finest.numpy(), coarser.numpy(), strict=True):

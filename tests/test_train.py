@@ -19,12 +19,14 @@ from lrcodec.cli import main as cli
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.encoder.config import Config
+from lrcodec.encoder.transformer import Smoothing
 from lrcodec.errors import FormatError, LrqError, UnsupportedError, UsageError
 from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB
 from lrcodec.measure.metrics import psnr
 from lrcodec.packs import store
 from lrcodec.training import codebooks, end_to_end, export
+from lrcodec.training.descent import Descent
 from lrcodec.training.presets import PRESETS, paper
 from lrcodec.training.run import train
 
@@ -292,7 +294,7 @@ def test_every_number_of_steps_can_be_trained(steps):
     """PyTorch's own schedule divides by zero where the learning rate rises for exactly one step: 9 steps, or 3 * 3."""
     for count in (steps, end_to_end.REFIT_STEPS * steps):
         parameter = torch.nn.Parameter(torch.ones(1))
-        descent = end_to_end._Descent([parameter], 0.1, count)
+        descent = Descent([parameter], 0.1, count)
         while descent.done < count:
             descent.step(parameter.square().sum())
         assert parameter.isfinite().all() and parameter.item() < 1
@@ -353,7 +355,7 @@ def too_steep(smoothing):
     return w1, b1, w2 + 2000, b2
 
 
-training_smoothing = end_to_end.integer_smoothing
+training_smoothing = Smoothing.integers
 
 
 def checkpoints(pack: Path, work: Path, *missing: str) -> Path:
@@ -365,7 +367,7 @@ def checkpoints(pack: Path, work: Path, *missing: str) -> Path:
     ("module", "name", "wrong", "missing", "message"),
     [
         (codebooks, "factorise", as_large_as_can_be, ["networks.*", "tables.*"], "codewords of scale .*other images"),
-        (end_to_end, "integer_smoothing", too_steep, ["tables.*"], "second convolution .*fewer --steps"),
+        (Smoothing, "integers", too_steep, ["tables.*"], "second convolution .*fewer --steps"),
     ],
 )
 def test_inexact_weights_are_refused_as_soon_as_they_are_known(

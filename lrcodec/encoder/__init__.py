@@ -21,6 +21,7 @@ from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
 from . import visibility
 from .config import Config
+from .convolutions import predictors_of
 from .limits import memory_errors, torch_threads
 from .pyramid import block_means, pad, to_planes
 from .quantizer import Quantizer
@@ -255,9 +256,11 @@ class Encoder:
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
         key = header.rank, header.iterations, channels
         if key not in self._quantizers:
+            predictors = predictors_of(self.pack.tables, self.pack.scales, channels)
             self._quantizers[key] = Quantizer.of_factors(
                 self.pack.scales,
                 self.pack.tables,
+                [predictor and predictor.to(self.device) for predictor in predictors],
                 header.rank,
                 channels,
                 header.iterations,

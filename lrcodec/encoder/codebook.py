@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import torch
 
-from ..format.symmetry import NONE
+from ..format.symmetry import MIRRORED, NONE
 
 
 class Codebook:
@@ -21,6 +21,9 @@ class Codebook:
         self._places = places(p, shapes.shape[1] // p**2, symmetries).to(shapes.device)
         self._turned = torch.stack([shapes[:, place] for place in self._places])
         """float32 (T, S, d): each shape mirrored and transposed in every way, with its own sign."""
+        if symmetries >= MIRRORED:
+            unflipped = self._turned.unflatten(0, (-1, 2, 2))[:, 0].flatten(0, 2)
+            self._halves = self._fold(unflipped) / 2
 
     def __len__(self) -> int:
         return len(self.shapes) * self.symmetries
@@ -33,9 +36,30 @@ class Codebook:
         turned = self._turned.transpose(0, 1)
         return torch.stack([turned, -turned], 2).flatten(0, 2)
 
-    def products(self, patches: torch.Tensor) -> torch.Tensor:
-        """Scalar products of patches (n, d) with every turned shape: float32 (n, T, S)."""
-        return (patches @ self._turned.flatten(0, 1).T).unflatten(1, (-1, len(self.shapes)))
+    def largest(self, patches: torch.Tensor) -> torch.Tensor:
+        """The largest scalar product of patches (n, d) with the codewords of each shape, float32 (n, S).
+
+        Those with a shape and with the shape flipped are the sum and the difference of two products of half the length:
+        of the parts that are even and odd from top to bottom.
+        """
+        if self.symmetries == NONE:
+            return patches @ self.shapes.T
+        if self.symmetries < MIRRORED:
+            return (patches @ self.shapes.T).abs_()
+        even, odd = torch.bmm(self._fold(patches), self._halves.mT).abs_()
+        return even.add_(odd).unflatten(1, (-1, len(self.shapes))).amax(1)
+
+    def products(self, patches: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
+        """Scalar products of patches (n, d) with all codewords of one shape each, int64 (n,): float32 (n, G)."""
+        turned = self._turned[:, shapes]  # float32 (T, n, d)
+        products = torch.linalg.vecdot(turned, patches).T
+        return products if self.symmetries == NONE else torch.stack([products, -products], 2).flatten(1)
+
+    def _fold(self, patches: torch.Tensor) -> torch.Tensor:
+        """The even and the odd part of patches (n, d) from top to bottom, float32 (2, n, d / 2): their upper halves."""
+        top, bottom = patches.unflatten(1, (2, self.p // 2, -1)).unbind(1)
+        bottom = bottom.flip(1)
+        return torch.stack([top + bottom, top - bottom]).flatten(2)
 
     def draw(self, indices: torch.Tensor) -> torch.Tensor:
         """What codewords draw. indices: int64 (n,), from 1. Returns float32 (n, d), differentiable in the shapes."""

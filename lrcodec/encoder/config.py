@@ -48,6 +48,8 @@ class Config:
     window: int = 8
     # Whether every other block shifts its windows by half.
     shift: bool = True
+    # Hidden channels of the prediction of each scale from the coarser one, 0 for none.
+    prediction: int = 8
     # Hidden channels of the smoothing pair, 0 for none.
     smoothing: int = 8
     # Optimiser steps, crops a step, side of a crop in pixels, peak learning rate (one cycle of AdamW).

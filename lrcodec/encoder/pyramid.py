@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from ..format.fixed import CHROMA_TAPS, COLOUR_BITS, ENLARGE_BITS, ENLARGE_TAPS, colour_matrix
 from ..format.grid import Scale
+from .convolutions import Convolutions
 
 
 def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -60,15 +61,20 @@ def interpolate(chroma: torch.Tensor) -> torch.Tensor:
     return F.pixel_shuffle(phases, 2).reshape(b, c, 2 * h, 2 * w)
 
 
-def guess_from(decoded: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
-    """What a scale starts from: the coarser one, decoded (..., C', h, w), enlarged, and cut to `target` (..., C, h, w).
+def guess_from(
+    decoded: torch.Tensor | None, target: torch.Tensor, predictor: Convolutions | None = None
+) -> torch.Tensor:
+    """What a scale starts from: the coarser one, decoded (b, C', h, w), enlarged, and cut to `target` (b, C, h, w).
 
-    Zeros if there is no coarser one.
+    predictor: what is added to the enlarged planes, in four phases. Zeros if there is no coarser scale.
     """
     if decoded is None:
         return torch.zeros_like(target)
-    c, h, w = target.shape[-3:]
-    return enlarge(decoded[..., :c, :, :])[..., :h, :w]
+    c, h, w = target.shape[1:]
+    guess = enlarge(decoded[:, :c])
+    if predictor is not None:
+        guess = guess + F.pixel_shuffle(predictor(decoded[:, :c]), 2)
+    return guess[..., :h, :w]
 
 
 def to_patches(planes: torch.Tensor, p: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from ..format.fixed import FACTOR_BITS
 from ..format.grid import Scale
 from .codebook import Codebook
+from .convolutions import Predictors
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
 from .search import Bits, Labels, beam_search, reconstruct
 
@@ -32,17 +33,19 @@ def closed_loop(
     targets: Sequence[torch.Tensor],
     scales: Sequence[Scale],
     books: Sequence[list[Codebook]],
+    predictors: Predictors,
     search: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
 ) -> Iterator[Step]:
     """Code the planes of every scale, coarse to fine.
 
     targets: of each scale, float32 (b, its channels, h, w). books: books[position][iteration].
+    predictors: of each scale.
     search: takes the position of a scale and its patches of all images, float32 (n, d), and returns indices int64
     (n, iterations) and J float32 (n,).
     """
     decoded: torch.Tensor | None = None
     for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
-        guess = guess_from(decoded, target)
+        guess = guess_from(decoded, target, predictors[position])
         patches = to_patches(target - guess, scale.patch)
         flat = patches.flatten(0, 1)
         indices, cost = search(position, flat)
@@ -53,13 +56,14 @@ def closed_loop(
 
 @dataclass
 class Quantizer:
-    """Chooses codewords. books: books[position][iteration].
+    """Chooses codewords. books: books[position][iteration]. predictors: of each scale.
 
     coarse: what lambda is multiplied with at all scales but the finest.
     """
 
     scales: tuple[Scale, ...]
     books: list[list[Codebook]]
+    predictors: Predictors
     coarse: float = 1.0
 
     @classmethod
@@ -67,6 +71,7 @@ class Quantizer:
         cls,
         scales: tuple[Scale, ...],
         factors: dict[str, np.ndarray],
+        predictors: Predictors,
         rank: int,
         channels: int = 3,
         iterations: int = 32,
@@ -88,7 +93,7 @@ class Quantizer:
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
             books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])
-        return cls(scales, books, coarse)
+        return cls(scales, books, predictors, coarse)
 
     def lam(self, position: int, lam: float) -> float:
         """lambda at a scale, in squared error of its pixels, if it is `lam` in squared error of the image."""
@@ -122,7 +127,8 @@ class Quantizer:
             return beam_search(patches, self.books[position], bits[position], lams, beam, classes)
 
         planes = []
-        for scale, step in zip(self.scales, closed_loop(targets, self.scales, self.books, search), strict=True):
+        steps = closed_loop(targets, self.scales, self.books, self.predictors, search)
+        for scale, step in zip(self.scales, steps, strict=True):
             grid = scale.grid(*size)
             plane = np.zeros((len(latents[0]), *grid, len(scale.codewords)), np.int64)
             chosen = step.indices.cpu().numpy()

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 
-from ..format.symmetry import NONE
 from .codebook import Codebook
 
 CHUNK_SCORES = 2**22
@@ -76,9 +75,7 @@ def _search(
         error = residual.square().sum(2)
         _keep_best(best, chosen, ids, cost + error + depth_costs[ids, i, None], path)
         classes = labels.shapes[ids, i] if labels else ids.new_zeros(len(ids))
-        products = book.products(residual.reshape(-1, d))
-        gains = products[:, 0] if book.symmetries == NONE else products.abs().amax(1)
-        scores, shape = _best_shapes(gains, book, bits, i, lams[ids], classes, beam)
+        scores, shape = _best_shapes(book.largest(residual.reshape(-1, d)), book, bits, i, lams[ids], classes, beam)
         scores = scores.reshape(len(ids), residual.shape[1], -1) + (cost + error)[:, :, None]
         top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
         parent, shape = flat // scores.shape[2], shape.reshape(len(ids), -1).gather(1, flat)
@@ -86,12 +83,12 @@ def _search(
         keep = (top[:, 0] + going_on[ids, i + 1] < best[ids]).nonzero()[:, 0]
         if not len(keep):
             return chosen, best
-        rows = keep[:, None] * residual.shape[1] + parent[keep]
         ids, parent, shape, classes = ids[keep], parent[keep], shape[keep], classes[keep]
-        symmetry = _best_symmetries(products[rows, :, shape], bits.symmetries[i][shape], lams[ids], book)
+        residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d))
+        products = book.products(residual.flatten(0, 1), shape.flatten()).unflatten(0, shape.shape)
+        symmetry = (2 * products - lams[ids, None, None] * bits.symmetries[i][shape]).argmax(2)
         index = shape * book.symmetries + symmetry + 1
-        drawn = book.draw(index.reshape(-1)).reshape(*index.shape, d)
-        residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d)) - drawn
+        residual = residual - book.draw(index.flatten()).unflatten(0, index.shape)
         path = path[keep].gather(1, parent[:, :, None].expand(-1, -1, len(books)))
         path[:, :, i] = index
         spent = bits.shapes[i][classes[:, None], shape] + bits.symmetries[i][shape, symmetry]
@@ -106,25 +103,16 @@ def _best_shapes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The shapes that lower J most, as if each had its cheapest symmetry: change of J, and number, (m * b, up to beam).
 
-    gains: the largest scalar product of each path and shape, float32 (m * b, S). lams, classes: (m,), of the patches.
+    gains: the largest scalar product of each path and shape, float32 (m * b, S), which is overwritten. lams, classes:
+    (m,), of the patches.
     """
     costs, paths = bits.shapes[i], len(gains) // len(lams)
     # What all classes have in common is added to each score, the rest, which is that of a cluster, to each block.
     common = costs.mean(0)
     blocks = lams[:, None] * (costs - common).unflatten(1, (clusters(len(common)), -1)).mean(2)[classes]
     lams = lams.repeat_interleave(paths)[:, None]
-    scores = torch.addcmul(torch.add(book.energy, gains, alpha=-2), lams, common + bits.symmetries[i].amin(1))
+    scores = gains.mul_(-2).add_(book.energy).addcmul_(lams, common + bits.symmetries[i].amin(1))
     return _least(scores, blocks.repeat_interleave(paths, 0), beam if paths == 1 else min(beam, BRANCHES))
-
-
-def _best_symmetries(products: torch.Tensor, bits: torch.Tensor, lams: torch.Tensor, book: Codebook) -> torch.Tensor:
-    """The symmetries that lower J most, int64 (m, b).
-
-    products: of each path with its shape, turned in every way, (m, b, T). bits: float32 (m, b, G). lams: (m,).
-    """
-    if book.signs == 2:
-        products = torch.stack([products, -products], 3).flatten(2)
-    return (2 * products - lams[:, None, None] * bits).argmax(2)
 
 
 def clusters(shapes: int) -> int:

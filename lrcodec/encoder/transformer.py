@@ -7,16 +7,16 @@ them to what decodes best after quantization, enlargement and smoothing (see tra
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..format.grid import Scale
 from .config import Config
+from .convolutions import LEVELS, Convolutions, no_convolutions
 from .pyramid import block_means, interpolate, shrink, to_pixels
 
-LEVELS = 64.0
-"""Planes are divided by this on their way in."""
 CHANGE = 4.0
 """Levels that the head's unit stands for: small, so that the first steps of training do not overshoot."""
 
@@ -120,7 +120,7 @@ class Transformer(nn.Module):
 class Smoothing(nn.Module):
     """Turns decoded planes into pixels: smooths them, interpolates chroma if needed, and converts colours.
 
-    To smooth them, a 3x3 convolution, ReLU and another convolution compute what is added. They work at half
+    To smooth them, two convolutions compute what is added. They work at half
     resolution, on the four phases of the finest scale and, where that has no chroma, on the chroma of the scale before
     it. If hidden is 0 nothing is added.
     """
@@ -130,11 +130,7 @@ class Smoothing(nn.Module):
         self.channels, self.hidden = channels, hidden
         self.fine = scales[-1].channels(channels)
         self.inputs = scales[-1].smoothed(channels)
-        if hidden:
-            self.first = nn.Conv2d(self.inputs, hidden, 3, padding=1)
-            self.second = nn.Conv2d(hidden, self.inputs, 3, padding=1)
-            nn.init.zeros_(self.second.weight)
-            nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        self.change = Convolutions(self.inputs, hidden, self.inputs) if hidden else None
 
     def forward(self, finest: torch.Tensor, coarser: torch.Tensor | None) -> torch.Tensor:
         """Pixels - 128, float32 (b, C, h, w), of the finest scale (b, its channels, h, w).
@@ -144,7 +140,11 @@ class Smoothing(nn.Module):
         x = F.pixel_unshuffle(finest, 2)
         if coarser is not None and self.fine < self.channels:
             x = torch.cat([x, coarser[:, self.fine :, : x.shape[2], : x.shape[3]]], 1)
-        if self.hidden:
-            x = x + LEVELS * self.second(F.relu(self.first(x / LEVELS)))
+        if self.change:
+            x = x + self.change(x)
         planes, chroma = F.pixel_shuffle(x[:, : 4 * self.fine], 2), x[:, 4 * self.fine :]
         return to_pixels(torch.cat([planes, interpolate(chroma)], 1) if chroma.shape[1] else planes)
+
+    def integers(self) -> tuple[np.ndarray, ...]:
+        """The decoder's weights and biases, see `Convolutions.integers`."""
+        return self.change.integers() if self.change else no_convolutions(self.inputs, self.inputs)

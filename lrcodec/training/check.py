@@ -8,6 +8,7 @@ import torch
 
 from ..decoder import Decoder
 from ..encoder import Encoder
+from ..encoder.convolutions import predictors_of
 from ..encoder.pyramid import from_patches, guess_from
 from ..encoder.quantizer import Quantizer
 from ..encoder.search import reconstruct
@@ -51,13 +52,14 @@ def _expected(data: bytes, decoder: Decoder, smoothing: Smoothing) -> np.ndarray
     """Pixels of a file by the arithmetic of the training: float32 (h, w, C), 0 to 255. Its sides are whole patches."""
     header, planes = decoder.indices(data)
     pack, channels = decoder.pack(header), 3 if header.colour == RGB else 1
-    books = Quantizer.of_factors(pack.scales, pack.tables, header.rank, channels).books
+    predictors = predictors_of(pack.tables, pack.scales, channels)
+    books = Quantizer.of_factors(pack.scales, pack.tables, predictors, header.rank, channels).books
     decoded: list[torch.Tensor] = []
-    for scale, of_scale, plane in zip(pack.scales, books, planes, strict=True):
+    for scale, of_scale, predictor, plane in zip(pack.scales, books, predictors, planes, strict=True):
         _, rows, columns, depth = plane.shape
         target = torch.empty(1, scale.channels(channels), rows * scale.patch, columns * scale.patch)
         drawn = reconstruct(torch.from_numpy(plane).reshape(-1, depth), of_scale)
-        guess = guess_from(decoded[-1] if decoded else None, target)
+        guess = guess_from(decoded[-1] if decoded else None, target, predictor)
         decoded.append(guess + from_patches(drawn[None], scale.patch, *target.shape[1:]))
     finest, coarser = decoded[-1], decoded[-2:][0]
     if channels < pack.channels:  # a grey image is one whose chroma is zero, and the mean of the colours is grey

@@ -1,19 +1,19 @@
-"""Stage 3 of a training: transformer and smoothing, and a shared codebook, end to end through quantization."""
+"""Stage 4 of a training: transformer and smoothing, and a shared codebook, end to end through quantization."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
+from .descent import Descent
 from .export import check_exact
 from .images import Crops
-from .networks import Networks, integer_smoothing
+from .networks import Networks
 from .objective import Objective
 from .progress import Progress
 from .refine import Codebooks
@@ -66,8 +66,14 @@ def fit_networks(
     work.keep("networks", make, networks.load)
     if networks.codebook:
         codebooks = _with_shared(codebooks, networks.codebook().detach())
-    weights = integer_smoothing(networks.smoothing)
-    check_exact(config.scales, channels, codebooks.factors, weights)
+    return finished(networks, codebooks)
+
+
+def finished(networks: Networks, codebooks: Codebooks) -> Model:
+    """The model that networks and codebooks make. Raises LrqError if the decoder could not be exact."""
+    config, channels = codebooks.config, networks.transformer.channels
+    weights = networks.smoothing.integers()
+    check_exact(config.scales, channels, codebooks.factors, codebooks.integer_predictors, weights)
     return Model(networks, codebooks, weights)
 
 
@@ -79,36 +85,12 @@ def _with_shared(codebooks: Codebooks, shapes: torch.Tensor) -> Codebooks:
     return replace(codebooks, books=[[ordered] * len(scale.shapes)])
 
 
-class _Descent:
-    """AdamW over one cycle of the learning rate.
-
-    parameters: all that it moves. rate: peak of the learning rate. steps: of the cycle. done: steps that were taken.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], rate: float, steps: int):
-        self.parameters, self.done = parameters, 0
-        self.optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-5)
-        # A rise of exactly one step makes PyTorch divide by zero.
-        rise = 0.1 if steps != 9 else 0.2
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, rate, steps + 1, pct_start=rise)
-
-    def step(self, loss: torch.Tensor, limit: float | None = None) -> None:
-        """Move the parameters against the gradient of a loss, float32 (). limit: of its norm; None for none."""
-        self.optimiser.zero_grad()
-        loss.backward()
-        if limit is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, limit)
-        self.optimiser.step()
-        self.schedule.step()
-        self.done += 1
-
-
 def _optimise(
     networks: Networks, objective: Objective, crops: Crops, checkpoint: Path, seed: int, progress: Progress
 ) -> None:
     """Train the networks in place. Goes on from `checkpoint` if it exists, and keeps it up to date."""
     config = objective.config
-    descent = _Descent(networks.parameters, config.learning_rate, config.steps)
+    descent = Descent(networks.parameters, config.learning_rate, config.steps)
     if checkpoint.exists():
         _restore(checkpoint, networks, objective, descent)
     held = crops.corners(HELD)
@@ -135,7 +117,7 @@ def _gains(objective: Objective, planes: torch.Tensor) -> list[float]:
     return [round((a / b).item(), 4) for a, b in zip(with_latents, without, strict=True)]
 
 
-def _store(checkpoint: Path, networks: Networks, objective: Objective, descent: _Descent) -> None:
+def _store(checkpoint: Path, networks: Networks, objective: Objective, descent: Descent) -> None:
     """Write a checkpoint, whole or not at all."""
     state = {name: module.state_dict() for name, module in networks.modules.items()}
     state |= {"optimiser": descent.optimiser.state_dict(), "schedule": descent.schedule.state_dict()}
@@ -143,7 +125,7 @@ def _store(checkpoint: Path, networks: Networks, objective: Objective, descent: 
     checkpoint.with_suffix(".tmp").replace(checkpoint)
 
 
-def _restore(checkpoint: Path, networks: Networks, objective: Objective, descent: _Descent) -> None:
+def _restore(checkpoint: Path, networks: Networks, objective: Objective, descent: Descent) -> None:
     """Read what `_store` wrote."""
     state = torch.load(checkpoint, weights_only=True)
     for name, module in networks.modules.items():
@@ -177,7 +159,7 @@ def _refit(networks: Networks, objective: Objective, crops: Crops, seed: int) ->
         pixels += planes[:, 0].numel()
         decoded.append((*objective.decoded(planes, random.random()), to_pixels(planes)))
     finest, coarser, wanted = (torch.cat(parts) for parts in zip(*decoded, strict=True))
-    descent = _Descent(list(smoothing.parameters()), REFIT_RATE, REFIT_STEPS * config.steps)
+    descent = Descent(list(smoothing.parameters()), REFIT_RATE, REFIT_STEPS * config.steps)
     while descent.done < REFIT_STEPS * config.steps:
         chosen = torch.from_numpy(random.integers(0, len(finest), config.batch))
         error = (smoothing(finest[chosen], coarser[chosen]) - wanted[chosen]).square().mean((1, 2, 3))

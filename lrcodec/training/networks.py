@@ -2,34 +2,33 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..encoder.config import Config
-from ..encoder.transformer import LEVELS, Smoothing, Transformer
+from ..encoder.convolutions import LEVELS
+from ..encoder.transformer import Smoothing, Transformer
 from ..errors import LrqError
-from ..format.fixed import PLANE_BITS, WEIGHT_BITS
 from .refine import Codebooks
 from .work import Tensors
 
 
-class SharedCodebook(nn.Module):
-    """One codebook, shared by all iterations, as trainable factors: codeword k is u[k] @ v[k].
+class Factors(nn.Module):
+    """A codebook as trainable factors: shape k is u[k] @ v[k].
 
-    book: float32 (K, p * C * p), what it starts from. p: rows of a codeword. rank: of the factors.
+    shapes: float32 (S, p * C * p), what it starts from. p: rows of a shape. rank: of the factors.
     """
 
-    def __init__(self, book: torch.Tensor, p: int, rank: int):
+    def __init__(self, shapes: torch.Tensor, p: int, rank: int):
         super().__init__()
-        left, singular, right = torch.linalg.svd(book.reshape(len(book), p, -1) / LEVELS, full_matrices=False)
+        left, singular, right = torch.linalg.svd(shapes.reshape(len(shapes), p, -1) / LEVELS, full_matrices=False)
         root = singular[:, None, :rank].sqrt()
         self.u = nn.Parameter(left[:, :, :rank] * root)
         self.v = nn.Parameter(right[:, :rank] * root.mT)
 
-    def forward(self) -> torch.Tensor:
-        """The codewords, float32 (K, p * C * p)."""
-        return (LEVELS * self.u @ self.v).flatten(1)
+    def forward(self, rank: int | None = None) -> torch.Tensor:
+        """The shapes, float32 (S, p * C * p), drawn with a rank. None: with all of it."""
+        return (LEVELS * self.u[:, :, :rank] @ self.v[:, :rank]).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Networks:
 
     transformer: Transformer
     smoothing: Smoothing
-    codebook: SharedCodebook | None
+    codebook: Factors | None
 
     @classmethod
     def untrained(cls, config: Config, channels: int, codebooks: Codebooks) -> "Networks":
@@ -48,7 +47,7 @@ class Networks:
         codebook = None
         if config.shared:
             patch = config.scales[0].patch
-            codebook = SharedCodebook(codebooks.books[0][0].shapes, patch, min(config.rank, patch))
+            codebook = Factors(codebooks.books[0][0].shapes, patch, min(config.rank, patch))
         return cls(transformer, smoothing, codebook)
 
     @property
@@ -82,18 +81,3 @@ class Networks:
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
             module.eval()
         return self
-
-
-def integer_smoothing(smoothing: Smoothing) -> tuple[np.ndarray, ...]:
-    """The decoder graph's weights and biases, int64: w1, b1, w2 and b2, see `export.build_graph`."""
-    inputs = smoothing.inputs
-    if not smoothing.hidden:
-        return tuple(np.zeros(shape, np.int64) for shape in ((0, inputs, 3, 3), 0, (inputs, 0, 3, 3), inputs))
-    first, second = smoothing.first, smoothing.second
-    exact = (
-        first.weight * 2**WEIGHT_BITS,
-        first.bias * LEVELS * 2**PLANE_BITS,  # type: ignore[operator]
-        second.weight * 2**WEIGHT_BITS,
-        second.bias * LEVELS * 2**PLANE_BITS,  # type: ignore[operator]
-    )
-    return tuple(np.rint(tensor.detach().double().numpy()).astype(np.int64) for tensor in exact)

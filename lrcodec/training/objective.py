@@ -49,7 +49,7 @@ class Objective:
         coarser = decoded = None
         for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
             coarser = decoded
-            guess = guess_from(coarser, target)
+            guess = guess_from(coarser, target, self.quantizer.predictors[position])
             x = to_patches(target - guess, scale.patch)
             passed, more, real = self._quantize(x, position, lam, band)
             rate, real_rate = rate + more, real_rate + real
@@ -110,8 +110,9 @@ class Objective:
             return beam_search(flat, quantizer.books[position], bits[position], scale_lam, self.config.beam)
 
         latents = self.networks.transformer(planes, lam)
-        steps = [step.decoded for step in closed_loop(latents, self.config.scales, quantizer.books, search)]
-        return steps[-1], steps[-2:][0]
+        steps = closed_loop(latents, self.config.scales, quantizer.books, quantizer.predictors, search)
+        decoded = [step.decoded for step in steps]
+        return decoded[-1], decoded[-2:][0]
 
     @torch.no_grad()
     def best_strength(self, planes: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 
 from ..encoder.config import Config
+from ..encoder.convolutions import tables_of
 from ..packs import tablefile
 from ..packs.pack import CARD, ENCODER
 from . import export
@@ -35,19 +36,23 @@ def _tables_file(config: Config, model: Model, tables: Tables) -> bytes:
     arrays |= model.codebooks.factors | model.codebooks.traits
     smoothing = zip(("w1", "b1", "w2", "b2"), model.smoothing_weights, strict=True)
     arrays |= {f"smooth_{name}": weights for name, weights in smoothing}
+    arrays |= tables_of(model.codebooks.predictors, config.scales, model.networks.transformer.channels)
     return tablefile.save(arrays | tables.contexts)
 
 
 def _write_graphs(folder: Path, config: Config, model: Model) -> None:
     """The decoder's graphs: grey and, if the model has it, in colour, each with and without smoothing."""
-    smoothing = model.smoothing_weights
+    smoothing, predictions = model.smoothing_weights, model.codebooks.integer_predictors
     for channels, name in ((1, "grey"), (3, "rgb")):
         if channels > model.networks.transformer.channels:
             continue
-        (folder / f"decoder-{name}.onnx").write_bytes(export.build_graph(config.scales, channels, None))
+        if channels < model.networks.transformer.channels:
+            cut, weights = export.grey_predictions(predictions), export.grey_smoothing(smoothing)
+        else:
+            cut, weights = predictions, smoothing
+        (folder / f"decoder-{name}.onnx").write_bytes(export.build_graph(config.scales, channels, cut, None))
         if config.smoothing:
-            weights = smoothing if channels == model.networks.transformer.channels else export.grey_smoothing(smoothing)
-            graph = export.build_graph(config.scales, channels, weights)
+            graph = export.build_graph(config.scales, channels, cut, weights)
             (folder / f"decoder-{name}-smooth.onnx").write_bytes(graph)
 
 

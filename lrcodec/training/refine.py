@@ -1,4 +1,4 @@
-"""Stage 2 of a training: the codebooks of all scales together, on ever new views, at the lambda of every rate band.
+"""Stage 3 of a training: the codebooks of all scales together, on ever new views, at the lambda of every rate band.
 
 What a codeword should draw is averaged over many rounds, each of them a search of other patches than the one before
 (online expectation-maximisation, Cappe and Moulines 2009). On a fixed set of patches the codebooks of photographs
@@ -6,7 +6,7 @@ learned it by heart: their J was 15 % lower there than on the same images, shift
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
+from ..encoder.convolutions import Predictors
 from ..encoder.pyramid import block_means
 from ..encoder.quantizer import Quantizer, Step, closed_loop, pack_bits, unpack_bits
 from ..encoder.search import Bits, beam_search, clusters
@@ -38,12 +39,13 @@ class Codebooks:
     """The codebooks of all scales.
 
     books: books[position][iteration], shapes in the order of their clusters. A shared book gets its order at the end of
-    stage 3. bits: bits[band][position] is what they cost without contexts.
+    stage 4. bits: bits[band][position] is what they cost without contexts. predictors: of every scale, from stage 2.
     """
 
     config: Config
     books: list[list[Codebook]]
     bits: list[list[Bits]]
+    predictors: Predictors
 
     @cached_property
     def factors(self) -> dict[str, np.ndarray]:
@@ -54,7 +56,12 @@ class Codebooks:
     def quantizer(self) -> Quantizer:
         """The search, with the codewords that the decoder draws at the default rank."""
         rank = self.config.default_rank
-        return Quantizer.of_factors(self.config.scales, self.factors, rank, coarse=self.config.coarse)
+        return Quantizer.of_factors(self.config.scales, self.factors, self.predictors, rank, coarse=self.config.coarse)
+
+    @property
+    def integer_predictors(self) -> list[tuple[np.ndarray, ...] | None]:
+        """What `export.build_graph` takes."""
+        return [predictor.integers() if predictor else None for predictor in self.predictors]
 
     @cached_property
     def traits(self) -> dict[str, np.ndarray]:
@@ -84,7 +91,7 @@ class Codebooks:
         return tensors | {name: torch.stack([bits[name] for bits in named]) for name in named[0]}
 
     @classmethod
-    def from_tensors(cls, tensors: Tensors, config: Config) -> "Codebooks":
+    def from_tensors(cls, tensors: Tensors, config: Config, predictors: Predictors) -> "Codebooks":
         """The inverse of `to_tensors`."""
         books = [
             [Codebook(tensors[f"shapes{s.scale}_{i}"], s.patch, s.symmetries) for i in range(len(s.shapes))]
@@ -92,26 +99,28 @@ class Codebooks:
         ]
         symmetries = [[tensors[f"symmetries{s.scale}_{i}"] for i in range(len(s.shapes))] for s in config.scales]
         bits = [unpack_bits(tensors, symmetries, config.scales, band) for band in range(config.bands)]
-        return cls(config, books, bits)
+        return cls(config, books, bits, predictors)
 
 
 def refine_codebooks(
     config: Config,
     images: list[np.ndarray],
     start: list[ScaleCodebooks],
+    predictors: Predictors,
     work: WorkFolder,
     seed: int,
     progress: Progress,
 ) -> Codebooks:
     """Refine the codebooks of all scales. They are the final ones, but for a shared one, which is trained further.
 
-    start: the codebooks of every scale, from stage 1. Raises LrqError if the decoder could not be exact with the new
-    ones.
+    start, predictors: of every scale, from stages 1 and 2. Raises LrqError if the decoder could not be exact with the
+    new codebooks.
     """
-    make = partial(_refine, config, images, start, work, seed, progress)
-    codebooks = work.keep("codebooks", make, partial(Codebooks.from_tensors, config=config))
+    make = partial(_refine, config, images, start, predictors, work, seed, progress)
+    load = partial(Codebooks.from_tensors, config=config, predictors=predictors)
+    codebooks = work.keep("codebooks", make, load)
     if not config.shared:
-        check_exact(config.scales, images[0].shape[2], codebooks.factors, None)
+        check_exact(config.scales, images[0].shape[2], codebooks.factors, codebooks.integer_predictors, None)
     return codebooks
 
 
@@ -119,12 +128,13 @@ def _refine(
     config: Config,
     images: list[np.ndarray],
     start: list[ScaleCodebooks],
+    predictors: Predictors,
     work: WorkFolder,
     seed: int,
     progress: Progress,
 ) -> Codebooks:
     """Run all rounds, but for those that an earlier run has kept."""
-    refinement, first = Refinement(config, start), 0
+    refinement, first = Refinement(config, start, predictors), 0
     if state := work.load("refinement"):
         first = int(state.pop("rounds"))
         refinement.load(state)
@@ -139,8 +149,10 @@ def _refine(
         progress(done / config.rounds, f"codebooks, round {done}/{config.rounds}: J {cost:.2f} a pixel")
     if config.shared:
         # Its patches never stop, whatever was counted. It gets its order when its training ends.
-        return Codebooks(config, refinement.books, [[started.bits for started in start]] * config.bands)
-    return _in_clusters(Codebooks(config, refinement.books, [refinement.bits(band) for band in range(config.bands)]))
+        bits = [[started.bits for started in start]] * config.bands
+        return Codebooks(config, refinement.books, bits, predictors)
+    bits = [refinement.bits(band) for band in range(config.bands)]
+    return _in_clusters(Codebooks(config, refinement.books, bits, predictors))
 
 
 def _in_clusters(codebooks: Codebooks) -> Codebooks:
@@ -161,7 +173,7 @@ def _in_clusters(codebooks: Codebooks) -> Codebooks:
         ]
         for of_band in codebooks.bits
     ]
-    return Codebooks(codebooks.config, books, bits)
+    return replace(codebooks, books=books, bits=bits)
 
 
 def _few_counts(bits: Bits) -> list[torch.Tensor]:
@@ -174,11 +186,12 @@ def _few_counts(bits: Bits) -> list[torch.Tensor]:
 class Refinement:
     """Codebooks that change from round to round, and how often each rate band takes their codewords.
 
-    books: books[position][iteration]. start: the codebooks of every scale, left as they are.
+    books: books[position][iteration]. start: the codebooks of every scale, left as they are. predictors: of every
+    scale.
     """
 
-    def __init__(self, config: Config, start: list[ScaleCodebooks]):
-        self.scales, self.beam = config.scales, config.beam
+    def __init__(self, config: Config, start: list[ScaleCodebooks], predictors: Predictors):
+        self.scales, self.beam, self.predictors = config.scales, config.beam, predictors
         self.books = [list(started.books) for started in start]
         self.averages = []
         for scale, started in zip(config.scales, start, strict=True):
@@ -238,7 +251,7 @@ class Refinement:
             scale_lam = lam / self.scales[position].scale ** 2
             return beam_search(flat, self.books[position], bits[position], scale_lam, self.beam)
 
-        return closed_loop(block_means(planes, self.scales), self.scales, self.books, search)
+        return closed_loop(block_means(planes, self.scales), self.scales, self.books, self.predictors, search)
 
     def _move(
         self, position: int, patches: torch.Tensor, indices: torch.Tensor, random: torch.Generator | None

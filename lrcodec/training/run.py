@@ -1,7 +1,8 @@
 """`lrq train`: images in, a model pack out.
 
-Four stages, each with checkpoints in the work folder, so that an interrupted run goes on where it was: codebooks scale
-by scale; codebooks and bits of each rate band, all scales together; transformer and smoothing, end to end; tables.
+Six stages, each with checkpoints in the work folder, so that an interrupted run goes on where it was: codebooks scale
+by scale; the prediction of each scale from the coarser one; codebooks and bits of each rate band, all scales together;
+transformer and smoothing, end to end; all that the decoder draws with, on its final error; tables.
 Then the pack is written, tried, and takes its name.
 """
 
@@ -23,14 +24,16 @@ from .check import check_pack
 from .end_to_end import fit_networks
 from .images import digest, prepare
 from .pack import TABLES, write_card, write_pack
+from .prediction import fit_prediction
 from .progress import Progress, part_of
 from .refine import refine_codebooks
 from .start import start_codebooks
 from .tables import make_tables
+from .tuning import tune_decoder
 from .work import WorkFolder
 
-STARTED, REFINED, FITTED = 0.1, 0.7, 0.95
-"""How much of a whole run is done after each of the first three stages: measured, roughly, with the preset photo."""
+STARTED, PREDICTED, REFINED, FITTED, TUNED = 0.1, 0.13, 0.7, 0.85, 0.95
+"""How much of a whole run is done after each of the first five stages: measured, roughly, with the preset photo."""
 
 
 def train(
@@ -80,9 +83,11 @@ def _make_pack(
     if new.exists():
         shutil.rmtree(new)  # of a run that was interrupted, or whose pack was refused
     start = start_codebooks(config, images, work, seed, part_of(progress, 0.0, STARTED))
-    codebooks = refine_codebooks(config, images, start, work, seed, part_of(progress, STARTED, REFINED))
+    predictors = fit_prediction(config, images, start, work, seed, part_of(progress, STARTED, PREDICTED))
+    codebooks = refine_codebooks(config, images, start, predictors, work, seed, part_of(progress, PREDICTED, REFINED))
     model = fit_networks(config, images, codebooks, work, seed, part_of(progress, REFINED, FITTED))
-    tables = make_tables(config, images, model, work, seed, part_of(progress, FITTED, 1.0))
+    model = tune_decoder(config, images, model, work, seed, part_of(progress, FITTED, TUNED))
+    tables = make_tables(config, images, model, work, seed, part_of(progress, TUNED, 1.0))
     write_pack(new, config, model, tables)
     write_card(new, name, config, images, work.seconds, command)
     try:

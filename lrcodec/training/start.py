@@ -10,6 +10,7 @@ import torch
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
+from ..encoder.convolutions import Predictors
 from ..encoder.pyramid import block_means, guess_from, to_patches
 from ..encoder.quantizer import closed_loop
 from ..encoder.search import Bits, beam_search
@@ -65,9 +66,10 @@ def _patches(config: Config, images: list[np.ndarray], coarser: Sequence[ScaleCo
         return beam_search(flat, books[position], coarser[position].bits, lam, 1)
 
     patches = []
+    nothing: Predictors = [None] * len(scales)
     for planes in start_views(images, config, scale, seed):
         decoded = None
-        for step in closed_loop(block_means(planes, scales), scales, books, search):
+        for step in closed_loop(block_means(planes, scales), scales, books, nothing, search):
             decoded = step.decoded
         (target,) = block_means(planes, [scale])
         patches.append(to_patches(target - guess_from(decoded, target), scale.patch).flatten(0, 1))

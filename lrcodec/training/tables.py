@@ -1,4 +1,4 @@
-"""Stage 4 of a training: codes images in every rate band, and makes the tables of the pack from what they take."""
+"""Stage 6 of a training: codes images in every rate band, and makes the tables of the pack from what they take."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,0 +1,84 @@
+"""Two small convolutions, as the decoder has them in prediction and in smoothing: SPEC.md, "Reconstruction"."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..format.fixed import PLANE_BITS, WEIGHT_BITS
+from ..format.grid import Scale
+
+LEVELS = 64.0
+"""Networks see planes divided by this: then they are about as large as their weights expect."""
+TABLES = ("first", "first_bias", "second", "second_bias")
+"""What the names of a prediction's arrays in tables.npz begin with: weights and biases of both convolutions."""
+
+
+class Convolutions(nn.Module):
+    """A 3x3 convolution, ReLU and another 3x3 convolution, which gives zeros until it is trained.
+
+    Planes come and go in levels of the 8-bit range. Unlike the decoder's they are not rounded.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int):
+        super().__init__()
+        self.first = nn.Conv2d(inputs, hidden, 3, padding=1)
+        self.second = nn.Conv2d(hidden, outputs, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        """Planes float32 (b, inputs, h, w) -> (b, outputs, h, w)."""
+        return LEVELS * self.second(F.relu(self.first(planes / LEVELS)))
+
+    @classmethod
+    def of_integers(cls, arrays: Sequence[np.ndarray]) -> "Convolutions":
+        """The inverse of `integers`. Arrays are as in tables.npz."""
+        first, _, second, _ = arrays
+        pair = cls(first.shape[1], len(first), len(second))
+        units = 2**WEIGHT_BITS, LEVELS * 2**PLANE_BITS
+        for parameter, unit, array in zip(_parameters(pair), 2 * units, arrays, strict=True):
+            parameter.data = torch.from_numpy(array / unit).float()
+        return pair.requires_grad_(False)
+
+    def integers(self) -> tuple[np.ndarray, ...]:
+        """The decoder's weights and biases, int64: w1 (hidden, inputs, 3, 3), b1, w2 (outputs, hidden, 3, 3), b2."""
+        units = 2**WEIGHT_BITS, LEVELS * 2**PLANE_BITS
+        exact = (p.detach().double() * unit for p, unit in zip(_parameters(self), 2 * units, strict=True))
+        return tuple(np.rint(values.numpy()).astype(np.int64) for values in exact)
+
+
+Predictors = list[Convolutions | None]
+"""For every scale, coarse to fine, what its planes are predicted with beside enlargement. None: nothing."""
+
+
+def predictors_of(tables: Mapping[str, np.ndarray], scales: Sequence[Scale], channels: int) -> Predictors:
+    """The predictors of a pack, for images of so many channels."""
+    predictors: Predictors = [None]
+    for scale in scales[1:]:
+        first, first_bias, second, second_bias = (tables[f"{name}{scale.scale}"] for name in TABLES)
+        count = scale.channels(channels)
+        cut = first[:, :count], first_bias, second[: 4 * count], second_bias[: 4 * count]
+        predictors.append(Convolutions.of_integers(cut) if len(first) else None)
+    return predictors
+
+
+def tables_of(predictors: Predictors, scales: Sequence[Scale], channels: int) -> dict[str, np.ndarray]:
+    """The arrays of tables.npz of predictors for images of so many channels: the inverse of `predictors_of`."""
+    arrays: dict[str, np.ndarray] = {}
+    for scale, predictor in zip(scales[1:], predictors[1:], strict=True):
+        count = scale.channels(channels)
+        integers = predictor.integers() if predictor else no_convolutions(count, 4 * count)
+        arrays |= {f"{name}{scale.scale}": array for name, array in zip(TABLES, integers, strict=True)}
+    return arrays
+
+
+def no_convolutions(inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
+    """The arrays of `Convolutions.integers` without hidden channels: nothing is added."""
+    return tuple(np.zeros(shape, np.int64) for shape in ((0, inputs, 3, 3), 0, (outputs, 0, 3, 3), outputs))
+
+
+def _parameters(pair: Convolutions) -> list[torch.Tensor]:
+    return [pair.first.weight, pair.first.bias, pair.second.weight, pair.second.bias]  # type: ignore[list-item]
