@@ -53,12 +53,13 @@ def random_pack(request: pytest.FixtureRequest):
     """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.
 
     In three forms: with a finest scale without chroma, as the shipped photo model; with chroma in every scale; and
-    that with one codebook for all iterations of a scale. The first two have symmetries, of other numbers.
+    that with one codebook for all iterations of a scale. The first two have symmetries, of other numbers. The last two
+    have a scale whose prediction is enlargement alone.
     """
     from lrcodec.format.grid import Scale
     from lrcodec.packs import tablefile
     from lrcodec.packs.pack import Pack
-    from lrcodec.training.export import build_graph, check_exact, grey_smoothing
+    from lrcodec.training.export import build_graph, check_exact, grey_predictions, grey_smoothing
 
     random = np.random.default_rng(7)
     luma_only, shared = request.param == "luma", request.param == "shared"
@@ -106,11 +107,19 @@ def random_pack(request: pytest.FixtureRequest):
         random.integers(-9, 10, inputs),
     )
     arrays |= {f"smooth_{n}": w for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
-    check_exact(scales, 3, arrays, smoothing)
+    predictions = [None]
+    for s, hidden in zip(scales[1:], {"luma": (4, 3), "separate": (0, 4), "shared": (3, 0)}[request.param], strict=True):
+        c = s.channels(3)
+        shapes = {"first": (hidden, c, 3, 3), "first_bias": hidden, "second": (4 * c, hidden, 3, 3), "second_bias": 4 * c}
+        limits = {"first": 250, "first_bias": 900, "second": 60, "second_bias": 50}
+        predictions.append(tuple(random.integers(-limits[n], limits[n] + 1, shape) for n, shape in shapes.items()))
+        arrays |= {f"{name}{s.scale}": weights for name, weights in zip(shapes, predictions[-1], strict=True)}
+    check_exact(scales, 3, arrays, predictions, smoothing)
     blobs = {"tables.npz": tablefile.save(arrays)}
-    for channels, name, weights in ((1, "grey", grey_smoothing(smoothing)), (3, "rgb", smoothing)):
-        blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, None)
-        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, weights)
+    grey, rgb = (grey_predictions(predictions), grey_smoothing(smoothing)), (predictions, smoothing)
+    for channels, name, (scale_weights, weights) in ((1, "grey", grey), (3, "rgb", rgb)):
+        blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, scale_weights, None)
+        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, scale_weights, weights)
     return Pack("random", blobs), smoothing
 
 

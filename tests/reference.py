@@ -261,7 +261,9 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
         drawn = drawn.reshape(rows, cols, 2, p // 2, c, 2, p // 2)  # phase, place in y; channel; phase, place in x
         drawn = drawn.transpose(4, 0, 3, 2, 1, 6, 5).reshape(c, rows * p, cols * p)
         if scale_planes:
-            drawn += enlarge(scale_planes[-1][:c])[:, : rows * p, : cols * p] * 4  # both over 2^9
+            coarser = scale_planes[-1][:c]
+            predicted = enlarge(coarser) * 4 + change(coarser, *prediction_weights(t, s, c))  # both over 2^9
+            drawn += predicted[:, : rows * p, : cols * p]
         scale_planes.append(np.clip(drawn + 256 >> 9, -2047, 2047))
     fine, h, w = scale_planes[-1].shape
     x = scale_planes[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
@@ -289,6 +291,26 @@ def enlarge(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def change(
+    x: np.ndarray, first: np.ndarray, first_bias: np.ndarray, second: np.ndarray, second_bias: np.ndarray
+) -> np.ndarray:
+    """SPEC.md, "Prediction": what is added at twice the size, over 2^9 of the input's unit."""
+    c, h, w = x.shape
+    out = np.zeros((c, 2 * h, 2 * w), np.int64)
+    if len(first):
+        sums = convolve(hidden(x, first, first_bias), second) + (second_bias[:, None, None] << 9)
+        for channel, q, r in np.ndindex(c, 2, 2):
+            out[channel, q::2, r::2] = sums[4 * channel + 2 * q + r]
+    return out
+
+
+def prediction_weights(t: dict, s: int, channels: int) -> tuple[np.ndarray, ...]:
+    """The weights and biases of the prediction of scale s, for so many of its channels."""
+    names = "first", "first_bias", "second", "second_bias"
+    first, first_bias, second, second_bias = (t[f"{name}{s}"].astype(np.int64) for name in names)
+    return first[:, :channels], first_bias, second[: 4 * channels], second_bias[: 4 * channels]
+
+
 def interpolate(x: np.ndarray) -> np.ndarray:
     """SPEC.md, "Chroma": twice the size."""
     c, h, w = x.shape
@@ -312,8 +334,12 @@ def weights(t: dict, channels: int) -> tuple[np.ndarray, ...]:
 
 def smoothing(x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray) -> np.ndarray:
     """SPEC.md, "Smoothing"."""
-    hidden = np.clip(convolve(x, w1) + (b1[:, None, None] << 9) + 256 >> 9, 0, 2047)
-    return np.clip((x + b2[:, None, None] << 9) + convolve(hidden, w2) + 256 >> 9, -2047, 2047)
+    return np.clip((x + b2[:, None, None] << 9) + convolve(hidden(x, w1, b1), w2) + 256 >> 9, -2047, 2047)
+
+
+def hidden(x: np.ndarray, weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
+    """The first convolution of smoothing and of prediction."""
+    return np.clip(convolve(x, weights) + (biases[:, None, None] << 9) + 256 >> 9, 0, 2047)
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

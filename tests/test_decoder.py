@@ -70,10 +70,17 @@ def test_graph_equals_integer_reference(random_pack, random_planes, rank, level,
         np.testing.assert_array_equal(part, got[:, top:bottom])
 
 
-def test_every_patch_stopped_gives_mid_grey(random_pack):
+def test_every_patch_stopped(random_pack):
+    """Mid-grey, and what the biases of predictions add to it."""
     pack, _ = random_pack
     planes = [np.zeros((2, *s.grid(20, 30), len(s.codewords)), np.int64) for s in pack.scales]
-    pixels = decoder.Graph(pack, RGB, smoothing=False).run(planes, 2, 20, 30)
+    graph = decoder.Graph(pack, RGB, smoothing=False)
+    pixels = graph.run(planes, 2, 20, 30)
+    np.testing.assert_array_equal(pixels, expected(pack, planes, header(30, 20, smoothing=0)))
+    assert (pixels != 128).any()
+    plain = export.build_graph(pack.scales, 3, [None] * len(pack.scales), None)
+    graph.session = ort.InferenceSession(plain, providers=["CPUExecutionProvider"])
+    pixels = graph.run(planes, 2, 20, 30)
     assert pixels.shape == (2, 20, 30, 3) and (pixels == 128).all()
 
 
@@ -89,11 +96,11 @@ def test_export_refuses_inexact_tables():
     scale = Scale(1, 8, (2,))
     u, v = np.full((2, 4, 8), 127, np.int8), np.full((2, 4, 24), 32767, np.int16)
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((scale,), 3, {"u1": u, "v1": v}, None)
-    export.check_exact((scale,), 3, {"u1": u, "v1": v // 4}, None)
+        export.check_exact((scale,), 3, {"u1": u, "v1": v}, [None], None)
+    export.check_exact((scale,), 3, {"u1": u, "v1": v // 4}, [None], None)
     # Four iterations that share the codebook may all pick its largest codeword.
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {"u1": u, "v1": v // 4}, None)
+        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {"u1": u, "v1": v // 4}, [None], None)
 
 
 def test_macs_count_executed_products_only(random_pack):
@@ -125,10 +132,10 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes)
     for scale, plane in zip(pack.scales, planes, strict=True):
         inputs |= decoder.graph._by_depth(scale, plane)
     inputs |= {f"crop{scale.scale}": np.zeros(1, np.int64) for scale in pack.scales[1:]}
-    counted = {"enlargement": 0.0, "smoothing": 0.0, "colour": 0.0}
+    counted = {"prediction": 0.0, "smoothing": 0.0, "colour": 0.0}
     for node, output in zip(convolutions, graph.session.run([n.output[0] for n in convolutions], inputs), strict=True):
-        part = {"enlarge": "enlargement", "smooth1": "smoothing", "smooth2": "smoothing", "colour": "colour"}
-        name = part[node.name.split("_")[0]]
+        part = {"enlarge": "prediction", "predict": "prediction", "smooth": "smoothing", "colour": "colour"}
+        name = part[node.name.split("_")[0].rstrip("12")]
         counted[name] += output.size * weights[node.input[1]][0].size / (2 * 97 * 61)
     macs = graph.macs(planes, 2, 61, 97)
     assert min(counted.values()) > 0

@@ -17,17 +17,20 @@ ort.disable_telemetry_events()  # of versions that do not know what runtime.py s
 
 @dataclass(frozen=True)
 class Macs:
-    """Executed multiply-accumulates per image pixel, by part of the decoder."""
+    """Executed multiply-accumulates per image pixel, by part of the decoder.
+
+    prediction: enlargement and the convolutions beside it, and the interpolation of chroma.
+    """
 
     low_rank: float
-    enlargement: float
+    prediction: float
     smoothing: float
     colour: float
 
     @property
     def total(self) -> float:
         """Of all parts."""
-        return self.low_rank + self.enlargement + self.smoothing + self.colour
+        return self.low_rank + self.prediction + self.smoothing + self.colour
 
 
 class Graph:
@@ -109,19 +112,21 @@ class Graph:
 
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
         """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""
-        low_rank, enlargement, rows, columns = 0.0, 0, 0, 0
-        for scale, plane in zip(self.pack.scales, planes, strict=True):
+        low_rank, prediction, rows, columns = 0.0, 0, 0, 0
+        for i, (scale, plane) in enumerate(zip(self.pack.scales, planes, strict=True)):
             p, c = scale.patch, scale.channels(self.channels)
-            # On the coarser plane five taps down give two phases, four padding columns included; five across give four.
-            enlargement += c * 5 * rows * (2 * (columns + 4) + 4 * columns)
+            if i:
+                # On the coarser plane five taps down give two phases, four padding columns included; five across four.
+                prediction += c * 5 * rows * (2 * (columns + 4) + 4 * columns)
+                prediction += rows * columns * self.pack.prediction_weights(scale, self.channels)
             rows, columns = plane.shape[1] * p, plane.shape[2] * p
             low_rank += np.count_nonzero(plane) / len(plane) * rank * p * p * c
         blocks, pixels, finest = rows * columns // 4, height * width, self.pack.scales[-1]
         smoothing = blocks * self.pack.smoothing_weights(self.channels) if self.smoothing else 0
         # Chroma that the finest scale has not is interpolated with nine taps for each of four phases.
-        enlargement += blocks * 36 * (self.channels - finest.channels(self.channels))
+        prediction += blocks * 36 * (self.channels - finest.channels(self.channels))
         colour = blocks * (4 * self.channels) ** 2
-        return Macs(low_rank / pixels, enlargement / pixels, smoothing / pixels, colour / pixels)
+        return Macs(low_rank / pixels, prediction / pixels, smoothing / pixels, colour / pixels)
 
 
 def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:

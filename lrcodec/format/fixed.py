@@ -11,7 +11,7 @@ FACTOR_BITS = 12
 ENLARGE_BITS = 7
 """Enlargement taps are integers over 2^ENLARGE_BITS."""
 WEIGHT_BITS = 9
-"""Smoothing weights are integers over 2^WEIGHT_BITS."""
+"""The weights of convolutions are integers over 2^WEIGHT_BITS."""
 COLOUR_BITS = 10
 """The colour matrix holds integers over 2^COLOUR_BITS."""
 EXACT = 2**24

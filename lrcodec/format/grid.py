@@ -8,8 +8,9 @@ from .symmetry import SYMMETRIES
 
 STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
-ENLARGE_REACH = 2
-"""A pixel depends on pixels of the next coarser scale up to so far from its place."""
+PREDICTION_REACH = 2
+"""A pixel depends on pixels of the next coarser scale up to so far from its place: the two taps of enlargement on either
+side reach as far as two 3 x 3 convolutions."""
 SMOOTHING_REACH = 6
 """A decoded pixel depends on pixels of the finest scale up to so far from its 2 x 2 block, chroma included."""
 
@@ -102,5 +103,5 @@ def window(scales: Sequence[Scale], height: int, top: int, bottom: int) -> list[
         first = max(0, low // scale.patch)
         last = min(scale.grid(height, 1)[0], -(-high // scale.patch))
         ranges.append((first, last))
-        low, high = first * scale.patch // 2 - ENLARGE_REACH, last * scale.patch // 2 + ENLARGE_REACH
+        low, high = first * scale.patch // 2 - PREDICTION_REACH, last * scale.patch // 2 + PREDICTION_REACH
     return ranges[::-1]

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import FormatError, LrqError, UnsupportedError
 from ..format import container
 from ..format.container import Header
+from ..format.grid import Scale
 from ..format.symmetry import expand
 from . import tablefile
 
@@ -71,6 +72,10 @@ class Pack:
     def smoothing_weights(self, channels: int) -> int:
         """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels of this many channels."""
         return 18 * len(self.tables["smooth_w1"]) * self.scales[-1].smoothed(channels)
+
+    def prediction_weights(self, scale: Scale, channels: int) -> int:
+        """Weights of a scale's prediction pair: multiply-accumulates for each pixel of the next coarser scale."""
+        return 45 * len(self.tables[f"first{scale.scale}"]) * scale.channels(channels)
 
     def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} (codewords, rank, p) and v{s} (codewords, rank, channels * p), both int16."""

@@ -19,7 +19,7 @@ MAX_BYTES = 2**28
 """Larger archives, counted as they inflate, are refused."""
 MAX_SPAN, MAX_ITERATIONS, MAX_CODEWORDS, MAX_HIDDEN = 1024, 32, 65536, 256
 """Of a model: side of a coarsest patch in image pixels, iterations of a scale, codewords of one, and hidden channels of
-smoothing."""
+smoothing and of each prediction."""
 
 
 class Field(NamedTuple):
@@ -49,6 +49,13 @@ SMOOTHING = (
     Field("smooth_w2", np.int32, ("I", "H", 3, 3)),
     Field("smooth_b2", np.int32, ("I",)),
 )
+PREDICTION = (
+    Field("first{s}", np.int32, ("P", "F", 3, 3)),
+    Field("first_bias{s}", np.int32, ("P",)),
+    Field("second{s}", np.int32, ("4 * F", "P", 3, 3)),
+    Field("second_bias{s}", np.int32, ("4 * F",)),
+)
+"""Of every scale but the coarsest."""
 SCALE = (
     Field("u{s}", np.int8, ("rows", "R", "p")),
     Field("v{s}", np.int16, ("rows", "R", "F * p"), (-32767, 32767)),  # -32768 has no opposite
@@ -65,8 +72,8 @@ SCALE = (
 )
 CLUSTERS = Field("clusters{s}_{i}", np.uint8, ("bands", "M", "A"))
 MEMBERS = Field("members{s}_{i}", np.uint8, ("bands", "A", "N // A"))
-FIELDS = (*MODEL, *SMOOTHING, SHAPES, *SCALE, CLUSTERS, MEMBERS)
-LENGTHS = {"D": (1, MAX_ITERATIONS), "H": (0, MAX_HIDDEN), "R": (1, 4)}
+FIELDS = (*MODEL, *SMOOTHING, SHAPES, *PREDICTION, *SCALE, CLUSTERS, MEMBERS)
+LENGTHS = {"D": (1, MAX_ITERATIONS), "H": (0, MAX_HIDDEN), "P": (0, MAX_HIDDEN), "R": (1, 4)}
 """The limits of lengths that an array is the first to have. All others are 1 or more."""
 
 Arrays = dict[str, np.ndarray]
@@ -134,10 +141,12 @@ def _check(find: Find) -> tuple[Arrays, tuple[Scale, ...]]:
     sizes |= {"bands": int(arrays["bands"]), "I": scales[-1].smoothed(channels)}
     arrays |= _take(SMOOTHING, find, sizes)
     for scale in scales:
-        if scale.symmetries == TRANSPOSED and scale.channels(channels) > 1:
+        coded, depth, patch = scale.channels(channels), len(scale.shapes), scale.patch
+        if scale.symmetries == TRANSPOSED and coded > 1:
             raise ValueError(f"scale {scale.scale} transposes shapes of several channels")
-        depth, patch = len(scale.shapes), scale.patch
-        sizes |= {"rows": scale.rows, "p": patch, "F * p": scale.channels(channels) * patch}
+        if scale != scales[0]:
+            arrays |= _take(PREDICTION, find, sizes | {"F": coded, "4 * F": 4 * coded}, s=scale.scale)
+        sizes |= {"rows": scale.rows, "p": patch, "F * p": coded * patch}
         sizes |= {"D": depth, "D + 1": depth + 1, "G": scale.symmetries}
         arrays |= _take_scale(scale, find, sizes)
         if 2 * scale.rows * scale.symmetries * sizes["R"] * (sizes["p"] + sizes["F * p"]) > MAX_BYTES:

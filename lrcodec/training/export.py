@@ -4,6 +4,8 @@ Every tensor holds integers over a power of two, and no partial sum of numerator
 addition is exact in any order; `check_exact` refuses tables that could pass the bound.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +24,14 @@ from ..format.fixed import (
     colour_matrix,
 )
 from ..format.grid import Scale
+
+Convolutions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Two 3x3 convolutions, int64: w1 (hidden, inputs, 3, 3), b1 (hidden,), w2 (outputs, hidden, 3, 3), b2 (outputs,).
+
+Weights are over 2^WEIGHT_BITS, biases in the unit of planes."""
+Predictions = Sequence[Convolutions | None]
+"""For every scale, coarse to fine, what is added to the enlarged planes: of F inputs and 4 * F outputs, F being the
+channels of the scale. None or no hidden channels: nothing, as for the coarsest."""
 
 
 class _Graph:
@@ -47,11 +57,12 @@ class _Graph:
         return name
 
 
-def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.ndarray, ...] | None) -> bytes:
-    """The serialised decoder graph.
+def build_graph(
+    scales: tuple[Scale, ...], channels: int, predictions: Predictions, smoothing: Convolutions | None
+) -> bytes:
+    """The serialised decoder graph, for images of so many channels.
 
-    smoothing: None or integer arrays (w1 (H, I, 3, 3), b1 (H,), w2 (I, H, 3, 3), b2 (I,)): weights over
-        2^WEIGHT_BITS, biases in plane units; I as `Scale.smoothed` counts.
+    smoothing: None, or convolutions of as many inputs and outputs as `Scale.smoothed` counts.
 
     Inputs, for each scale s with sizes p (patch side), C channels and depth limit D:
         u{s} float32 (rows, R, p), v{s} float32 (rows, R, C * p): the factors of all iterations, U times
@@ -66,14 +77,16 @@ def build_graph(scales: tuple[Scale, ...], channels: int, smoothing: tuple[np.nd
     g = _Graph()
     inputs = []
     plane = ""
-    for i, scale in enumerate(scales):
+    for i, (scale, prediction) in enumerate(zip(scales, predictions, strict=True)):
         coded = scale.channels(channels)
         stacked, scale_inputs = _patches(g, scale, coded)
         inputs += scale_inputs
         if plane:
-            inputs.append(helper.make_tensor_value_info(f"crop{scale.scale}", TensorProto.INT64, [1]))
-            luma = plane if coded == channels else g.op("Slice", plane, g.ints(0), g.ints(coded), g.ints(1))
-            stacked = g.op("Add", _enlarge(g, luma, stacked, coded, f"crop{scale.scale}"), stacked)
+            crop = f"crop{scale.scale}"
+            inputs.append(helper.make_tensor_value_info(crop, TensorProto.INT64, [1]))
+            coarser = plane if coded == channels else g.op("Slice", plane, g.ints(0), g.ints(coded), g.ints(1))
+            predicted = _predict(g, coarser, scale.scale, coded, prediction)
+            stacked = g.op("Add", _crop(g, predicted, stacked, crop), stacked)
         else:
             stacked = g.op("Add", stacked, g.f(0.5))
         stacked = _to_plane(g, stacked, f"plane{scale.scale}")
@@ -128,8 +141,19 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
     return g.op("Reshape", tiles, shape), inputs
 
 
-def _enlarge(g: _Graph, plane: str, like: str, channels: int, crop: str) -> str:
-    """Twofold enlargement of (images, C, h, w) to the shape of `like`, polyphase; 1/2 added for rounding."""
+def _predict(g: _Graph, coarser: str, scale: int, channels: int, prediction: Convolutions | None) -> str:
+    """What a scale starts from: (images, C, h, w) twice as large, polyphase (images, 4 * C, h, w).
+
+    1/2 is added for rounding.
+    """
+    enlarged = _enlarge(g, coarser, channels)
+    if prediction is None or not len(prediction[0]):
+        return enlarged
+    return g.op("Add", enlarged, _convolve(g, coarser, prediction, "predict", f"_{scale}"))
+
+
+def _enlarge(g: _Graph, plane: str, channels: int) -> str:
+    """Twofold enlargement of (images, C, h, w), polyphase (images, 4 * C, h, w); 1/2 added for rounding."""
     taps = np.tile(ENLARGE_TAPS / 2.0**ENLARGE_BITS, (2 * channels, 1))
     down = g.const(f"taps_y{channels}", taps[: 2 * channels, None, :, None], np.float32)
     across = g.const(f"taps_x{channels}", taps[:, None, None, :], np.float32)
@@ -137,8 +161,7 @@ def _enlarge(g: _Graph, plane: str, like: str, channels: int, crop: str) -> str:
     padded = g.op("Pad", plane, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
     # Every channel becomes two phases in y, and each of those two in x.
     tall = g.op("Floor", g.op("Conv", padded, down, halves[0], group=channels, name=f"enlarge_y_{plane}"))
-    wide = g.op("Conv", tall, across, halves[1], group=2 * channels, name=f"enlarge_x_{plane}")
-    return _crop(g, wide, like, crop)
+    return g.op("Conv", tall, across, halves[1], group=2 * channels, name=f"enlarge_x_{plane}")
 
 
 def _to_plane(g: _Graph, sums: str, name: str) -> str:
@@ -153,21 +176,39 @@ def _crop(g: _Graph, tensor: str, like: str, crop: str) -> str:
     return g.op("Slice", tensor, start, g.op("Add", start, g.op("Shape", like, start=2)), g.ints(2, 3))
 
 
-def grey_smoothing(smoothing: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+def grey_predictions(predictions: Predictions) -> list[Convolutions | None]:
+    """The predictions of a pack with three channels as grey images take them: those of luma alone."""
+    return [prediction and _of_luma(prediction, 1) for prediction in predictions]
+
+
+def grey_smoothing(smoothing: Convolutions) -> Convolutions:
     """The smoothing of a pack with three channels as grey images take it: that of luma alone."""
-    w1, b1, w2, b2 = smoothing
-    return w1[:, :4], b1, w2[:4], b2[:4]
+    return _of_luma(smoothing, 4)
 
 
-def _smooth(g: _Graph, planes: str, smoothing: tuple[np.ndarray, ...]) -> str:
+def _of_luma(convolutions: Convolutions, inputs: int) -> Convolutions:
+    """Convolutions cut to the inputs that are luma's, and to the outputs that are: its four phases."""
+    w1, b1, w2, b2 = convolutions
+    return w1[:, :inputs], b1, w2[:4], b2[:4]
+
+
+def _smooth(g: _Graph, planes: str, smoothing: Convolutions) -> str:
     """Planes (images, I, h, w) with what the two convolutions add."""
     w1, b1, w2, b2 = smoothing
-    unit = 2.0**-WEIGHT_BITS
-    first, second = g.const("w1", w1 * unit, np.float32), g.const("w2", w2 * unit, np.float32)
-    hidden = g.op("Conv", planes, first, g.const("b1", b1 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth1")
-    hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
-    change = g.op("Conv", hidden, second, g.const("b2", b2 + 0.5, np.float32), pads=[1, 1, 1, 1], name="smooth2")
+    change = _convolve(g, planes, (w1, b1, w2, b2 + 0.5), "smooth")  # 1/2 for rounding
     return _to_plane(g, g.op("Add", planes, change), "smoothed")
+
+
+def _convolve(g: _Graph, planes: str, convolutions: Convolutions, name: str, suffix: str = "") -> str:
+    """Two convolutions of planes (images, inputs, h, w); the sums of the second, not rounded."""
+    w1, b1, w2, b2 = convolutions
+    unit, pads = 2.0**-WEIGHT_BITS, [1, 1, 1, 1]
+    first, second = (g.const(f"w{n}{suffix}", w * unit, np.float32) for n, w in ((1, w1), (2, w2)))
+    bias = g.const(f"b1{suffix}", b1 + 0.5, np.float32)
+    hidden = g.op("Conv", planes, first, bias, pads=pads, name=f"{name}1{suffix}")
+    hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
+    bias = g.const(f"b2{suffix}", b2, np.float32)
+    return g.op("Conv", hidden, second, bias, pads=pads, name=f"{name}2{suffix}")
 
 
 def _interpolate(g: _Graph, chroma: str) -> str:
@@ -192,26 +233,33 @@ def check_exact(
     scales: tuple[Scale, ...],
     channels: int,
     factors: dict[str, np.ndarray],
-    smoothing: tuple[np.ndarray, ...] | None,
+    predictions: Predictions,
+    smoothing: Convolutions | None,
 ) -> None:
     """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
 
     Those of chroma and pixels do for any model. factors: u{s} int8 (rows, R, p) and v{s} int16 (rows, R, C * p) of each
-    scale, by name. smoothing: as in `build_graph`; None while it is not known yet.
+    scale, by name. predictions, smoothing: as in `build_graph`, for all channels; smoothing is None while it is not
+    known yet.
     """
     sums = {}
-    for scale in scales:
+    for scale, prediction in zip(scales, predictions, strict=True):
         u, v = (np.abs(factors[f"{name}{scale.scale}"].astype(np.float64)) for name in "uv")
         product = np.einsum("krp,krq->kpq", u, v).max(axis=(1, 2))
         gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
         enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
         largest = [product[start : start + n].max() for start, n in zip(scale.starts, scale.shapes, strict=True)]
-        sums[f"the codewords of scale {scale.scale}"] = sum(largest) + enlarged
+        change = 0.0
+        if prediction is not None and len(prediction[0]):
+            w1, b1, w2, b2 = prediction
+            sums[f"the weights of the first convolution of scale {scale.scale}"] = _largest_sum(w1, b1, 1)
+            change = _largest_sum(w2, b2, 0)
+        terms = "the prediction and the codewords" if change else "the codewords"
+        sums[f"{terms} of scale {scale.scale}"] = sum(largest) + enlarged + change
     if smoothing is not None:
-        w1, b1, w2, b2 = (np.abs(a.astype(np.float64)) for a in smoothing)
-        for name, weights, biases, start in (("first", w1, b1, 0), ("second", w2, b2, PLANE_LIMIT)):
-            bound = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (start + biases + 1) * 2**WEIGHT_BITS
-            sums[f"the weights of the {name} convolution"] = bound.max(initial=0)
+        w1, b1, w2, b2 = smoothing
+        sums["the weights of the first convolution of smoothing"] = _largest_sum(w1, b1, 1)
+        sums["the weights of the second convolution of smoothing"] = _largest_sum(w2, b2, PLANE_LIMIT + 1)
     name, largest_sum = max(sums.items(), key=lambda item: item[1])
     if largest_sum >= EXACT:
         way = "another --preset or other images" if "codewords" in name else "another --seed or fewer --steps"
@@ -219,3 +267,9 @@ def check_exact(
             f"{name} are not exact in the decoder's arithmetic: their sums could reach {largest_sum:,.0f}, "
             f"{largest_sum / EXACT:.2f} times the limit of {EXACT:,}; train with {way}, and another --work"
         )
+
+
+def _largest_sum(weights: np.ndarray, biases: np.ndarray, others: int) -> float:
+    """The largest that a convolution's sums could be, over 2^WEIGHT_BITS, if `others` planes' units are added to them."""
+    magnitudes = np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3)) * PLANE_LIMIT
+    return (magnitudes + (np.abs(biases.astype(np.float64)) + others) * 2**WEIGHT_BITS).max(initial=0)
