@@ -63,8 +63,8 @@ def fit_prediction(
         return [None] * len(config.scales)
 
     def make() -> Prediction:
-        torch.manual_seed(seed)  # for the same weights, whether stage 1 was loaded or run
-        return Prediction(_fit(config, images, start, seed, progress), config, channels)
+        with torch.random.fork_rng():  # the networks of later stages start alike, whether this one is loaded or run
+            return Prediction(_fit(config, images, start, seed, progress), config, channels)
 
     load = partial(Prediction.from_tensors, config=config, channels=channels)
     return work.keep("prediction", make, load).predictors
