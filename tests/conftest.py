@@ -107,19 +107,24 @@ def random_pack(request: pytest.FixtureRequest):
         random.integers(-9, 10, inputs),
     )
     arrays |= {f"smooth_{n}": w for n, w in zip(("w1", "b1", "w2", "b2"), smoothing, strict=True)}
+    hidden = {"luma": (4, 3), "separate": (0, 4), "shared": (3, 0)}[request.param]
     predictions = [None]
-    for s, hidden in zip(scales[1:], {"luma": (4, 3), "separate": (0, 4), "shared": (3, 0)}[request.param], strict=True):
-        c = s.channels(3)
-        shapes = {"first": (hidden, c, 3, 3), "first_bias": hidden, "second": (4 * c, hidden, 3, 3), "second_bias": 4 * c}
-        limits = {"first": 250, "first_bias": 900, "second": 60, "second_bias": 50}
-        predictions.append(tuple(random.integers(-limits[n], limits[n] + 1, shape) for n, shape in shapes.items()))
-        arrays |= {f"{name}{s.scale}": weights for name, weights in zip(shapes, predictions[-1], strict=True)}
+    for s, count in zip(scales[1:], hidden, strict=True):
+        c, names = s.channels(3), ("first", "first_bias", "second", "second_bias")
+        prediction = (
+            random.integers(-250, 251, (count, c, 3, 3)),
+            random.integers(-900, 901, count),
+            random.integers(-60, 61, (4 * c, count, 3, 3)),
+            random.integers(-50, 51, 4 * c),
+        )
+        predictions.append(prediction)
+        arrays |= {f"{name}{s.scale}": weights for name, weights in zip(names, prediction, strict=True)}
     check_exact(scales, 3, arrays, predictions, smoothing)
     blobs = {"tables.npz": tablefile.save(arrays)}
     grey, rgb = (grey_predictions(predictions), grey_smoothing(smoothing)), (predictions, smoothing)
-    for channels, name, (scale_weights, weights) in ((1, "grey", grey), (3, "rgb", rgb)):
-        blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, scale_weights, None)
-        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, scale_weights, weights)
+    for channels, name, weights in ((1, "grey", grey), (3, "rgb", rgb)):
+        blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, weights[0], None)
+        blobs[f"decoder-{name}-smooth.onnx"] = build_graph(scales, channels, *weights)
     return Pack("random", blobs), smoothing
 
 

@@ -25,7 +25,7 @@ def main() -> None:
     print(f"file         {len(encoded):,} bytes, {8 * len(encoded) / (height * width):.3f} bits per pixel")
     print(f"PSNR         {peak_signal_noise_ratio(image, decoded):.2f} dB")
     print(
-        f"decoder      {macs.low_rank:.1f} low-rank + {macs.enlargement:.1f} enlargement + "
+        f"decoder      {macs.low_rank:.1f} low-rank + {macs.prediction:.1f} prediction + "
         f"{macs.smoothing:.1f} smoothing + {macs.colour:.1f} colour MACs per pixel"
     )
     print(f"encode time  {encode_seconds:.2f} s")

@@ -49,7 +49,7 @@ def _cells(line: str) -> list[str]:
 
 def evaluate(formula: str, **names):
     """The value of a formula in the notation of SPEC.md."""
-    return eval(formula.replace("^", "**"), {"ceil": ceil}, names)
+    return eval(formula.replace("^", "**"), {"ceil": ceil} | names)
 
 
 def number(cell: str) -> int:

@@ -37,7 +37,7 @@ class DoubledJpeg:
         return np.asarray(Image.open(io.BytesIO(data)))
 
     def macs(self, data):
-        return SimpleNamespace(low_rank=len(data), enlargement=2.5, smoothing=216.0, colour=9.0)
+        return SimpleNamespace(low_rank=len(data), prediction=2.5, smoothing=216.0, colour=9.0)
 
 
 def level_of(bpp):
@@ -50,7 +50,7 @@ def row_of(codec="lrq", rank=2, tune="psnr", **figures):
     ours = codec == "lrq"
     usual = {"image": "a.png", "setting": 50, "bytes": 100, "bpp": 0.8, "ratio": 30.0, "mse": 1e-3, "psnr": 30.0}
     usual |= {"psnr_cb": 35.0, "psnr_cr": 35.0, "ms_ssim": math.nan, "ssimulacra2": math.nan}
-    macs = {"low_rank": 8.0, "enlargement": 8.0, "smoothing": 216.0, "colour": 9.0}
+    macs = {"low_rank": 8.0, "prediction": 8.0, "smoothing": 216.0, "colour": 9.0}
     usual |= {f"macs_{name}": count if ours else None for name, count in macs.items()}
     usual |= {"encode_s": 1.0, "decode_s": 0.03}
     return Row(codec=codec, rank=rank if ours else None, tune=tune if ours else None, **usual | figures)
@@ -107,7 +107,7 @@ def test_figures_of_a_row(measured):
         assert row.psnr == pytest.approx(-10 * math.log10(np.mean((error / 255) ** 2)))
         assert math.isnan(row.ms_ssim) and math.isnan(row.ssimulacra2)
         assert math.isnan(row.psnr_cb) == math.isnan(row.psnr_cr) == (image.ndim == 2)
-        macs = (row.macs_low_rank, row.macs_enlargement, row.macs_smoothing, row.macs_colour)
+        macs = (row.macs_low_rank, row.macs_prediction, row.macs_smoothing, row.macs_colour)
         assert macs == (len(data), 2.5, 216.0, 9.0)
         assert 0 < row.decode_s < 1 and 0 < row.encode_s < 1
 

@@ -226,12 +226,13 @@ def pieces(data: bytes) -> list[Chunk]:
     return container.unpack(data)[1]
 
 
+@pytest.mark.parametrize("colour", [GREY, RGB])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("pixels", "count"), [(1, 9), (80 * 16, 9), (2 * 80 * 16, 5), (80 * 80, 2), (2**20, 1)])
-def test_strips_are_drawn_as_one_image(random_pack, random_planes, threads, pixels, count):
+def test_strips_are_drawn_as_one_image(random_pack, random_planes, threads, pixels, count, colour):
     """Only the bytes know the strips: the pixels are those of the whole, by graph and by reference."""
     pack, _ = random_pack
-    head = header(70, 139, model=pack.fingerprint, band=1)
+    head = header(70, 139, model=pack.fingerprint, band=1, colour=colour)
     planes = random_planes(pack, head, 21)
     pixels_in_one = expected(pack, planes, head)[0]
     reader = reader_of(pack, threads)

@@ -37,7 +37,7 @@ class Codec:
         return np.asarray(Image.open(io.BytesIO(data)))
 
     def macs(self, data):
-        return SimpleNamespace(low_rank=1.0, enlargement=2.5, smoothing=216.0, colour=9.0)
+        return SimpleNamespace(low_rank=1.0, prediction=2.5, smoothing=216.0, colour=9.0)
 
 
 def picture(height: int, width: int) -> np.ndarray:

@@ -107,7 +107,7 @@ def test_every_array_is_checked(random_pack):
         for axis in range(array.ndim):
             if name.startswith("clusters") and axis == 1 or name.startswith("depths") and axis == 2:
                 continue  # more context classes than are used do no harm
-            refuses(pack, {**others, name: np.concatenate([array, array.take([0], axis)], axis)})
+            refuses(pack, {**others, name: np.pad(array, [(0, int(axis == other)) for other in range(array.ndim)])})
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,23 @@ def test_shapes_and_iterations_are_bounded(random_pack):
         [],
     ):
         refuses(pack, {**pack.tables, "shapes2": np.array(shapes, np.int32)})
+
+
+@pytest.mark.parametrize("convolutions", ["smooth_w1 smooth_b1 smooth_w2", "first2 first_bias2 second2"])
+def test_hidden_channels_are_bounded(random_pack, convolutions: str):
+    pack, _ = random_pack
+
+    def with_hidden(count: int) -> dict[str, np.ndarray]:
+        shapes = ((name, list(pack.tables[name].shape)) for name in convolutions.split())
+        arrays = {}
+        for axis, (name, shape) in zip((0, 0, 1), shapes, strict=True):
+            shape[axis] = count
+            arrays[name] = np.zeros(shape, np.int32)
+        return {**pack.tables, **arrays}
+
+    for count in (0, tablefile.MAX_HIDDEN):
+        with_tables(pack, npz(with_hidden(count)))
+    refuses(pack, with_hidden(tablefile.MAX_HIDDEN + 1))
 
 
 @pytest.mark.parametrize("symmetries", [0, 3, 4, 16, 32])

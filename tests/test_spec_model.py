@@ -93,6 +93,8 @@ def test_tables(random_pack):
         sizes |= {"H": len(t["smooth_b1"]), "I": evaluate(letters["I"], C=c, F=fine)}
         if match := pattern.match(name):
             scale = next(s for s in pack.scales if s.scale == int(match[2]))
+            if scale != pack.scales[0]:
+                sizes["P"] = len(t[f"first_bias{scale.scale}"])
             sizes |= {"D": len(scale.shapes), "p": scale.patch, "rows": scale.rows, "G": scale.symmetries}
             sizes["F"] = evaluate(letters["F"], C=c, s=scale.scale, luma_only=luma_only)
             assert sizes["F"] == scale.channels(c)
@@ -192,7 +194,7 @@ def test_tables_that_training_makes():
         assert (array.dtype.name, array.shape) == (dtype, evaluate(shape, **sizes)), name
 
 
-def test_graphs_and_weights_of_smoothing(random_pack):
+def test_graphs_and_weights_of_convolutions(random_pack):
     pack, smoothing = random_pack
     files = {row["file"]: (row["colour kind"], row["smoothing"]) for row in SPEC.table("Tables", "file")}
     assert files.keys() == pack.graphs.keys()
@@ -201,7 +203,7 @@ def test_graphs_and_weights_of_smoothing(random_pack):
         assert pack.graph(colour, {"no": False, "yes": True}[smooth]) == pack.graphs[name]
     weights_of = {row["name"]: row["meaning"] for row in SPEC.table("Tables", "name") if "weights of" in row["meaning"]}
     shifts = {name: int(re.findall(r"over 2\^(\d+)", meaning)[0]) for name, meaning in weights_of.items()}
-    assert shifts == {"smooth_w1": fixed.WEIGHT_BITS, "smooth_w2": fixed.WEIGHT_BITS}
+    assert shifts == dict.fromkeys(("smooth_w1", "smooth_w2", "first{s}", "second{s}"), fixed.WEIGHT_BITS)
     for colour, c in ((container.GREY, 1), (container.RGB, 3)):
         graph = onnx.load_from_string(pack.graph(colour, True)).graph
         weights = {w.name: numpy_helper.to_array(w).astype(float) for w in graph.initializer}
@@ -212,6 +214,13 @@ def test_graphs_and_weights_of_smoothing(random_pack):
             np.testing.assert_array_equal(weights[name], array)
         for got, want in zip(reference.weights(pack.tables, c), (w1, b1, w2, b2), strict=True):
             np.testing.assert_array_equal(got, want)
+        for scale in pack.scales[1:]:
+            s, t, f = scale.scale, pack.tables, scale.channels(c)
+            w1, b1, w2, b2 = t[f"first{s}"][:, :f], t[f"first_bias{s}"], t[f"second{s}"][: 4 * f], t[f"second_bias{s}"]
+            for name, array in ((f"w1_{s}", w1 / 2**9), (f"b1_{s}", b1 + 0.5), (f"w2_{s}", w2 / 2**9)):
+                assert (name in weights) == (len(w1) > 0)
+                np.testing.assert_array_equal(weights.get(name, array), array)
+            np.testing.assert_array_equal(weights.get(f"b2_{s}", b2[: 4 * f]), b2[: 4 * f])
 
 
 def test_inputs_of_graphs(random_pack):

@@ -1,8 +1,11 @@
 """SPEC.md and the code say the same of the numbers that become pixels."""
 
+import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import reference
 from markdown import Document, evaluate, number, numbers
@@ -25,8 +28,11 @@ def test_number_formats():
     limit = fixed.PLANE_LIMIT
     assert planes.count(f"+ {1 << shift - 1}) >> {shift}, -{limit}, {limit})") == 2
     assert f"+ {1 << shift - fixed.ENLARGE_BITS} * enlarged" in planes
-    assert f"+ {1 << fixed.ENLARGE_BITS - 1}) >> {fixed.ENLARGE_BITS}" in SPEC.blocks("Enlargement")[1]
+    assert f"+ {1 << fixed.ENLARGE_BITS - 1}) >> {fixed.ENLARGE_BITS}" in SPEC.blocks("Prediction")[1]
     bits, pixel = fixed.WEIGHT_BITS, fixed.COLOUR_BITS + fixed.PLANE_BITS
+    assert bits == shift  # so the change is added to the sums of products as it is
+    hidden, change, _ = SPEC.blocks("Prediction")[2].splitlines()
+    assert f"<< {bits}) + {1 << bits - 1}) >> {bits}, 0, {limit})" in hidden and change.endswith(f"<< {bits})")
     hidden, change, smooth = SPEC.blocks("Smoothing")[1].splitlines()
     assert f"<< {bits}) + {1 << bits - 1}) >> {bits}, 0, {limit})" in hidden
     assert change.endswith(f"<< {bits}) + {1 << bits - 1}) >> {bits}") and smooth.endswith(f", -{limit}, {limit})")
@@ -65,6 +71,8 @@ def test_order_of_rows_and_columns(random_pack):
         return np.clip(np.einsum("jc,cyx->yxj", matrix, value) + (257 << 12) >> 13, 0, 255)
 
     graph = decoder.Graph(pack, container.RGB, smoothing=False, threads=1)
+    plain = export.build_graph(pack.scales, 3, [None] * len(pack.scales), None)  # convolutions would see other patches
+    graph.session = ort.InferenceSession(plain, providers=["CPUExecutionProvider"])
     np.testing.assert_array_equal(graph.run(planes, 2, p, p)[0], shown(drawn(scale, 4)))
     if c < 3:
         # Chroma comes from the scale before, interpolated. Luma must not: so its part of V is zero here.
@@ -89,8 +97,41 @@ def test_chroma_taps():
 
 
 def test_taps():
-    taps = [numbers(line) for line in SPEC.blocks("Enlargement")[0].splitlines()]
+    taps = [numbers(line) for line in SPEC.blocks("Prediction")[0].splitlines()]
     assert taps == fixed.ENLARGE_TAPS.tolist() == reference.TAPS.tolist()
+
+
+@pytest.mark.parametrize("hidden", [0, 2])
+def test_change_of_prediction(hidden: int):
+    """The formulas, pixel by pixel, against the reference decoder."""
+    random = np.random.default_rng(3)
+    shapes = (hidden, 3, 3, 3), hidden, (12, hidden, 3, 3), 12
+    weights = [random.integers(-300, 301, shape) for shape in shapes]
+    coarser = random.integers(-2047, 2048, (3, 4, 5))
+    got = reference.change(coarser, *weights)
+    if not hidden:
+        return np.testing.assert_array_equal(got, np.zeros((3, 8, 10)))
+    formulas = SPEC.formulas("Prediction")
+    names = {"clip": lambda x, a, b: min(max(x, a), b), "coarser": zero_outside(coarser)}
+    names |= dict(zip(("w1", "b1", "w2", "b2"), weights, strict=True))
+
+    def values(name: str, count: int, inputs: int) -> np.ndarray:
+        terms = f"for i in range({inputs}) for j in range(3) for k in range(3))"
+        formula = re.sub(r"sum of (.*? k - 1\))", rf"sum(\1 {terms}", formulas[f"{name}(o, y, x)"])
+        function = evaluate(f"lambda o, y, x: {formula}", **names)
+        return np.array([function(*at) for at in np.ndindex(count, 4, 5)]).reshape(count, 4, 5)
+
+    names["hidden"] = zero_outside(values("hidden", 2, 3))
+    names["sums"] = zero_outside(values("sums", 12, 2))
+    place = "change(c, 2 * y + q, 2 * x + r)"
+    for c, y, x, q, r in np.ndindex(3, 4, 5, 2, 2):
+        assert got[c, 2 * y + q, 2 * x + r] == evaluate(formulas[place], **names, c=c, y=y, x=x, q=q, r=r)
+
+
+def zero_outside(planes: np.ndarray):
+    """planes(i, y, x)."""
+    padded = np.pad(planes, [(0, 0), (1, 1), (1, 1)])
+    return lambda i, y, x: padded[i, y + 1, x + 1]
 
 
 def test_colour_matrix():
@@ -124,23 +165,32 @@ def test_bounds_of_exactness():
                 v[k, r, 0] = min(rest // int(u[k, r, 0]), 32767)
                 rest -= int(u[k, r, 0]) * int(v[k, r, 0])
         assert rest == 0
-        export.check_exact((scale,), 3, {"u1": -u, "v1": v}, None)
+        export.check_exact((scale,), 3, {"u1": -u, "v1": v}, [None], None)
 
-    def smoothing(weight: int, bias: int, name: str) -> None:
+    def convolutions(inputs: int, name: str, weight: int, bias: int) -> export.Convolutions:
         """Two hidden channels; the sums of one of the convolutions."""
-        w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, 12, 3, 3), 2, (12, 2, 3, 3), 12))
+        w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, inputs, 3, 3), 2, (12, 2, 3, 3), 12))
         weights, biases = (w1, b1) if name == "w1" else (w2, b2)
         weights[1, 1, 2, 0], weights[1, 0, 0, 0], biases[1] = -(weight // 2), weight - weight // 2, -bias
-        export.check_exact((scale,), 3, zero, (w1, b1, w2, b2))
+        return w1, b1, w2, b2
+
+    def prediction(name: str, weight: int, bias: int) -> None:
+        export.check_exact((scale,), 3, zero, [convolutions(3, name, weight, bias)], None)
+
+    def smoothing(name: str, weight: int, bias: int) -> None:
+        export.check_exact((scale,), 3, zero, [None], convolutions(12, name, weight, bias))
 
     limit, room = fixed.PLANE_LIMIT, fixed.EXACT - int(enlarged)
-    w1, w2 = fixed.EXACT // limit - 1, fixed.EXACT // limit - 2**9 - 1
+    w1, w2, change = fixed.EXACT // limit - 1, fixed.EXACT // limit - 2**9 - 1, room // limit - 1
     b1 = -(-(fixed.EXACT - w1 * limit) // 2**9) - 1
     b2 = -(-(fixed.EXACT - (w2 + 2**9) * limit) // 2**9) - 1
+    change_bias = -(-(room - change * limit) // 2**9)
     for check, least in (
         (product, (room,)),
-        (lambda *sizes: smoothing(*sizes, "w1"), (w1, b1)),
-        (lambda *sizes: smoothing(*sizes, "w2"), (w2, b2)),
+        (partial(prediction, "w1"), (w1, b1)),
+        (partial(prediction, "w2"), (change, change_bias)),
+        (partial(smoothing, "w1"), (w1, b1)),
+        (partial(smoothing, "w2"), (w2, b2)),
     ):
         check(*least[:-1], least[-1] - 1)
         with pytest.raises(LrqError, match="not exact"):

@@ -9,8 +9,8 @@ from .symmetry import SYMMETRIES
 STRIP_PIXELS = 2**20
 """A strip has as many whole rows of coarsest patches as fit into this many pixels, at least one."""
 PREDICTION_REACH = 2
-"""A pixel depends on pixels of the next coarser scale up to so far from its place: the two taps of enlargement on either
-side reach as far as two 3 x 3 convolutions."""
+"""A pixel depends on pixels of the next coarser scale up to so far from its place: two 3 x 3 convolutions reach as far
+as the taps of enlargement."""
 SMOOTHING_REACH = 6
 """A decoded pixel depends on pixels of the finest scale up to so far from its 2 x 2 block, chroma included."""
 

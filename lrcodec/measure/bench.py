@@ -29,7 +29,7 @@ class Macs(Protocol):
     @property
     def low_rank(self) -> float: ...
     @property
-    def enlargement(self) -> float: ...
+    def prediction(self) -> float: ...
     @property
     def smoothing(self) -> float: ...
     @property
@@ -89,7 +89,7 @@ class Row:
     ms_ssim: float
     ssimulacra2: float
     macs_low_rank: float | None
-    macs_enlargement: float | None
+    macs_prediction: float | None
     macs_smoothing: float | None
     macs_colour: float | None
     encode_s: float
@@ -212,7 +212,7 @@ def _measure(
         ms_ssim=ms_ssim(image, decoded),
         ssimulacra2=ssimulacra2(image, decoded),
         macs_low_rank=None if macs is None else macs.low_rank,
-        macs_enlargement=None if macs is None else macs.enlargement,
+        macs_prediction=None if macs is None else macs.prediction,
         macs_smoothing=None if macs is None else macs.smoothing,
         macs_colour=None if macs is None else macs.colour,
         encode_s=encode_s,

@@ -29,7 +29,7 @@ COLUMNS = (
     Column("MS-SSIM", "ms_ssim", ".4f"),
     Column("SSIMULACRA2", "ssimulacra2", ".2f"),
     Column("low-rank", "macs_low_rank", ".1f"),
-    Column("enlarge", "macs_enlargement", ".1f"),
+    Column("predict", "macs_prediction", ".1f"),
     Column("smooth", "macs_smoothing", ".1f"),
     Column("colour", "macs_colour", ".1f"),
     Column("encode s", "encode_s", ".3f"),
@@ -39,7 +39,8 @@ NOTES = """\
 quality: on the codec's own scale; for jpeg2000 the compression ratio that is asked for.
 bytes, bpp: of whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on [0, 1]. MS-SSIM: mean over the channels.
 tune: what lrq's encoder aims at, the eye (lambda follows how visible errors are) or PSNR.
-low-rank, enlarge, smooth, colour: multiply-accumulates that the decoder executed per pixel."""
+low-rank, predict, smooth, colour: multiply-accumulates that the decoder executed per pixel.
+predict: enlargement, of scales and of chroma, and the convolutions beside it."""
 PACKAGES = """
 lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard ssimulacra2
 """.split()

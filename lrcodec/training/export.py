@@ -270,6 +270,7 @@ def check_exact(
 
 
 def _largest_sum(weights: np.ndarray, biases: np.ndarray, others: int) -> float:
-    """The largest that a convolution's sums could be, over 2^WEIGHT_BITS, if `others` planes' units are added to them."""
-    magnitudes = np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3)) * PLANE_LIMIT
-    return (magnitudes + (np.abs(biases.astype(np.float64)) + others) * 2**WEIGHT_BITS).max(initial=0)
+    """The largest that sums of a convolution could be, over 2^WEIGHT_BITS, with `others`, in the unit of planes."""
+    weights, biases = np.abs(weights.astype(np.float64)), np.abs(biases.astype(np.float64))
+    sums = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (biases + others) * 2**WEIGHT_BITS
+    return sums.max(initial=0)
