@@ -12,6 +12,8 @@ from ..format.grid import Scale
 
 LEVELS = 64.0
 """Networks see planes divided by this: then they are about as large as their weights expect."""
+Integers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Weights and biases as the decoder has them, int64: w1 (hidden, inputs, 3, 3), b1, w2 (outputs, hidden, 3, 3), b2."""
 TABLES = ("first", "first_bias", "second", "second_bias")
 """What the names of a prediction's arrays in tables.npz begin with: weights and biases of both convolutions."""
 
@@ -43,11 +45,12 @@ class Convolutions(nn.Module):
             parameter.data = torch.from_numpy(array / unit).float()
         return pair.requires_grad_(False)
 
-    def integers(self) -> tuple[np.ndarray, ...]:
-        """The decoder's weights and biases, int64: w1 (hidden, inputs, 3, 3), b1, w2 (outputs, hidden, 3, 3), b2."""
+    def integers(self) -> Integers:
+        """The weights and biases, rounded to what the decoder has."""
         units = 2**WEIGHT_BITS, LEVELS * 2**PLANE_BITS
         exact = (p.detach().double() * unit for p, unit in zip(_parameters(self), 2 * units, strict=True))
-        return tuple(np.rint(values.numpy()).astype(np.int64) for values in exact)
+        w1, b1, w2, b2 = (np.rint(values.numpy()).astype(np.int64) for values in exact)
+        return w1, b1, w2, b2
 
 
 Predictors = list[Convolutions | None]
@@ -75,9 +78,10 @@ def tables_of(predictors: Predictors, scales: Sequence[Scale], channels: int) ->
     return arrays
 
 
-def no_convolutions(inputs: int, outputs: int) -> tuple[np.ndarray, ...]:
-    """The arrays of `Convolutions.integers` without hidden channels: nothing is added."""
-    return tuple(np.zeros(shape, np.int64) for shape in ((0, inputs, 3, 3), 0, (outputs, 0, 3, 3), outputs))
+def no_convolutions(inputs: int, outputs: int) -> Integers:
+    """What has no hidden channels: nothing is added."""
+    w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((0, inputs, 3, 3), 0, (outputs, 0, 3, 3), outputs))
+    return w1, b1, w2, b2
 
 
 def _parameters(pair: Convolutions) -> list[torch.Tensor]:

@@ -7,14 +7,13 @@ them to what decodes best after quantization, enlargement and smoothing (see tra
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..format.grid import Scale
 from .config import Config
-from .convolutions import LEVELS, Convolutions, no_convolutions
+from .convolutions import LEVELS, Convolutions, Integers, no_convolutions
 from .pyramid import block_means, interpolate, shrink, to_pixels
 
 CHANGE = 4.0
@@ -145,6 +144,6 @@ class Smoothing(nn.Module):
         planes, chroma = F.pixel_shuffle(x[:, : 4 * self.fine], 2), x[:, 4 * self.fine :]
         return to_pixels(torch.cat([planes, interpolate(chroma)], 1) if chroma.shape[1] else planes)
 
-    def integers(self) -> tuple[np.ndarray, ...]:
-        """The decoder's weights and biases, see `Convolutions.integers`."""
+    def integers(self) -> Integers:
+        """The weights and biases, rounded to what the decoder has."""
         return self.change.integers() if self.change else no_convolutions(self.inputs, self.inputs)

@@ -8,6 +8,7 @@ import torch
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
+from ..encoder.convolutions import Integers
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
 from .descent import Descent
@@ -42,7 +43,7 @@ class Model:
 
     networks: Networks
     codebooks: Codebooks
-    smoothing_weights: tuple[np.ndarray, ...]
+    smoothing_weights: Integers
 
 
 def fit_networks(

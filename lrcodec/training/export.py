@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..encoder.convolutions import Integers
 from ..errors import LrqError
 from ..format.fixed import (
     CHROMA_TAPS,
@@ -25,11 +26,7 @@ from ..format.fixed import (
 )
 from ..format.grid import Scale
 
-Convolutions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Two 3x3 convolutions, int64: w1 (hidden, inputs, 3, 3), b1 (hidden,), w2 (outputs, hidden, 3, 3), b2 (outputs,).
-
-Weights are over 2^WEIGHT_BITS, biases in the unit of planes."""
-Predictions = Sequence[Convolutions | None]
+Predictions = Sequence[Integers | None]
 """For every scale, coarse to fine, what is added to the enlarged planes: of F inputs and 4 * F outputs, F being the
 channels of the scale. None or no hidden channels: nothing, as for the coarsest."""
 
@@ -58,7 +55,7 @@ class _Graph:
 
 
 def build_graph(
-    scales: tuple[Scale, ...], channels: int, predictions: Predictions, smoothing: Convolutions | None
+    scales: tuple[Scale, ...], channels: int, predictions: Predictions, smoothing: Integers | None
 ) -> bytes:
     """The serialised decoder graph, for images of so many channels.
 
@@ -141,7 +138,7 @@ def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
     return g.op("Reshape", tiles, shape), inputs
 
 
-def _predict(g: _Graph, coarser: str, scale: int, channels: int, prediction: Convolutions | None) -> str:
+def _predict(g: _Graph, coarser: str, scale: int, channels: int, prediction: Integers | None) -> str:
     """What a scale starts from: (images, C, h, w) twice as large, polyphase (images, 4 * C, h, w).
 
     1/2 is added for rounding.
@@ -176,30 +173,30 @@ def _crop(g: _Graph, tensor: str, like: str, crop: str) -> str:
     return g.op("Slice", tensor, start, g.op("Add", start, g.op("Shape", like, start=2)), g.ints(2, 3))
 
 
-def grey_predictions(predictions: Predictions) -> list[Convolutions | None]:
+def grey_predictions(predictions: Predictions) -> list[Integers | None]:
     """The predictions of a pack with three channels as grey images take them: those of luma alone."""
     return [prediction and _of_luma(prediction, 1) for prediction in predictions]
 
 
-def grey_smoothing(smoothing: Convolutions) -> Convolutions:
+def grey_smoothing(smoothing: Integers) -> Integers:
     """The smoothing of a pack with three channels as grey images take it: that of luma alone."""
     return _of_luma(smoothing, 4)
 
 
-def _of_luma(convolutions: Convolutions, inputs: int) -> Convolutions:
-    """Convolutions cut to the inputs that are luma's, and to the outputs that are: its four phases."""
+def _of_luma(convolutions: Integers, inputs: int) -> Integers:
+    """Integers cut to the inputs that are luma's, and to the outputs that are: its four phases."""
     w1, b1, w2, b2 = convolutions
     return w1[:, :inputs], b1, w2[:4], b2[:4]
 
 
-def _smooth(g: _Graph, planes: str, smoothing: Convolutions) -> str:
+def _smooth(g: _Graph, planes: str, smoothing: Integers) -> str:
     """Planes (images, I, h, w) with what the two convolutions add."""
     w1, b1, w2, b2 = smoothing
     change = _convolve(g, planes, (w1, b1, w2, b2 + 0.5), "smooth")  # 1/2 for rounding
     return _to_plane(g, g.op("Add", planes, change), "smoothed")
 
 
-def _convolve(g: _Graph, planes: str, convolutions: Convolutions, name: str, suffix: str = "") -> str:
+def _convolve(g: _Graph, planes: str, convolutions: Integers, name: str, suffix: str = "") -> str:
     """Two convolutions of planes (images, inputs, h, w); the sums of the second, not rounded."""
     w1, b1, w2, b2 = convolutions
     unit, pads = 2.0**-WEIGHT_BITS, [1, 1, 1, 1]
@@ -234,7 +231,7 @@ def check_exact(
     channels: int,
     factors: dict[str, np.ndarray],
     predictions: Predictions,
-    smoothing: Convolutions | None,
+    smoothing: Integers | None,
 ) -> None:
     """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
 

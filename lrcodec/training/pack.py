@@ -42,17 +42,15 @@ def _tables_file(config: Config, model: Model, tables: Tables) -> bytes:
 
 def _write_graphs(folder: Path, config: Config, model: Model) -> None:
     """The decoder's graphs: grey and, if the model has it, in colour, each with and without smoothing."""
-    smoothing, predictions = model.smoothing_weights, model.codebooks.integer_predictors
     for channels, name in ((1, "grey"), (3, "rgb")):
         if channels > model.networks.transformer.channels:
             continue
+        smoothing, predictions = model.smoothing_weights, model.codebooks.integer_predictors
         if channels < model.networks.transformer.channels:
-            cut, weights = export.grey_predictions(predictions), export.grey_smoothing(smoothing)
-        else:
-            cut, weights = predictions, smoothing
-        (folder / f"decoder-{name}.onnx").write_bytes(export.build_graph(config.scales, channels, cut, None))
+            predictions, smoothing = export.grey_predictions(predictions), export.grey_smoothing(smoothing)
+        (folder / f"decoder-{name}.onnx").write_bytes(export.build_graph(config.scales, channels, predictions, None))
         if config.smoothing:
-            graph = export.build_graph(config.scales, channels, cut, weights)
+            graph = export.build_graph(config.scales, channels, predictions, smoothing)
             (folder / f"decoder-{name}-smooth.onnx").write_bytes(graph)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
-from ..encoder.convolutions import Predictors
+from ..encoder.convolutions import Integers, Predictors
 from ..encoder.pyramid import block_means
 from ..encoder.quantizer import Quantizer, Step, closed_loop, pack_bits, unpack_bits
 from ..encoder.search import Bits, beam_search, clusters
@@ -59,7 +59,7 @@ class Codebooks:
         return Quantizer.of_factors(self.config.scales, self.factors, self.predictors, rank, coarse=self.config.coarse)
 
     @property
-    def integer_predictors(self) -> list[tuple[np.ndarray, ...] | None]:
+    def integer_predictors(self) -> list[Integers | None]:
         """What `export.build_graph` takes."""
         return [predictor.integers() if predictor else None for predictor in self.predictors]
 

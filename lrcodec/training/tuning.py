@@ -8,6 +8,7 @@ error of the decoded pixels, with the indices as they were chosen. The next crop
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class _Drawing(nn.Module):
         """The codebooks of every scale, drawn with a rank."""
         return [
             [Codebook(factors(rank), scale.patch, scale.symmetries) for factors in books]
-            for scale, books in zip(self.config.scales, self.books, strict=True)
+            for scale, books in zip(self.config.scales, cast(list[list[Factors]], self.books), strict=True)
         ]
 
     @property
