@@ -14,7 +14,7 @@ from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
 from lrcodec.encoder.codebook import Codebook
-from lrcodec.encoder.convolutions import Convolutions
+from lrcodec.encoder.convolutions import Convolutions, no_convolutions, predictors_of, tables_of
 from lrcodec.encoder.pyramid import enlarge, from_patches, guess_from, to_patches, to_pixels, to_planes
 from lrcodec.encoder.quantizer import pack_bits, unpack_bits
 from lrcodec.encoder.search import Bits, Labels, _least, beam_search, reconstruct
@@ -215,6 +215,58 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
         value = np.concatenate([value, reference.interpolate(coarse)])
         level = np.einsum("jc,cyx->jyx", reference.MATRIX[:channels, :channels], value)
         np.testing.assert_allclose(image, level / 2**13 + 128, atol=0.2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_training_predicts_is_what_the_decoder_does(channels):
+    """`guess_from`, in float, against the integers of SPEC.md: the same but for the rounding between the steps."""
+    random = np.random.default_rng(0)
+    integers = (
+        random.integers(-200, 201, (4, channels, 3, 3)),
+        random.integers(-400, 401, 4),
+        random.integers(-200, 201, (4 * channels, 4, 3, 3)),
+        random.integers(-400, 401, 4 * channels),
+    )
+    predictor = Convolutions.of_integers(integers)
+    for array, again in zip(integers, predictor.integers(), strict=True):
+        np.testing.assert_array_equal(array, again)
+    plane = random.integers(-250, 251, (3, 9, 11))  # small enough that no hidden value is clipped
+    target = torch.zeros(1, channels, 16, 20)
+    got = guess_from(torch.from_numpy(plane / 8).float()[None], target, predictor)[0].numpy()
+    enlarged, change = 4 * reference.enlarge(plane[:channels]), reference.change(plane[:channels], *integers)
+    assert np.abs(change).mean() > 0.1 * np.abs(enlarged).mean()
+    np.testing.assert_allclose(got, (enlarged + change)[:, :16, :20] / 2**12, atol=0.3)
+
+
+def test_predictors_by_name():
+    torch.manual_seed(0)
+    scales = (Scale(4, 4, (2,)), Scale(2, 8, (2,)), Scale(1, 8, (2,), luma_only=True))
+    predictors = [None, None, Convolutions(1, 2, 4)]
+    torch.nn.init.normal_(predictors[2].second.weight)
+    tables = tables_of(predictors, scales, 3)
+    assert {name: array.shape for name, array in tables.items() if name.startswith("second")} == {
+        **{"second2": (12, 0, 3, 3), "second1": (4, 2, 3, 3)},
+        **{"second_bias2": (12,), "second_bias1": (4,)},
+    }
+    for channels in (1, 3):
+        nothing, none, same = predictors_of(tables, scales, channels)
+        assert nothing is none is None
+        for array, again in zip(predictors[2].integers(), same.integers(), strict=True):
+            np.testing.assert_array_equal(array, again)
+    assert [len(no_convolutions(3, 12)[n]) for n in range(4)] == [0, 0, 12, 12]
+
+
+@pytest.mark.parametrize(("channels", "symmetries"), [(1, 1), (3, 2), (3, 8), (1, 8), (1, 16)])
+def test_products_with_codewords(channels, symmetries):
+    """The short ways that a codebook takes, against products with every codeword."""
+    torch.manual_seed(0)
+    book = Codebook(torch.randn(6, 64 * channels), 8, symmetries)
+    patches = torch.randn(9, 64 * channels)
+    products = (patches @ book.codewords.T).reshape(9, 6, symmetries)
+    torch.testing.assert_close(book.largest(patches), products.amax(2), atol=1e-4, rtol=1e-4)
+    shapes = torch.randint(0, 6, (9,))
+    wanted = products[torch.arange(9), shapes]
+    torch.testing.assert_close(book.products(patches, shapes), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_bits_by_name():

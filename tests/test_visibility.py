@@ -1,4 +1,4 @@
-"""Tuning for the eye: what lambda is multiplied with, and that it pays where structure is measured."""
+"""Tuning for the eye: what errors are multiplied with, and that it pays where structure is measured."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,10 @@ import torch
 from lrcodec import decode
 from lrcodec.cli.options import TUNING
 from lrcodec.encoder import TUNINGS, Encoder
-from lrcodec.encoder.pyramid import pad, to_planes
+from lrcodec.encoder.codebook import Codebook
+from lrcodec.encoder.pyramid import pad, to_patches, to_planes
+from lrcodec.encoder.quantizer import Quantizer
+from lrcodec.encoder.search import Bits
 from lrcodec.encoder.visibility import CEILING, FLOOR, POWER, USUAL, weights
 from lrcodec.format.grid import Scale
 from lrcodec.measure.curves import bd_rate
@@ -109,3 +112,20 @@ def test_the_eye_is_the_default(encoder: Encoder, picture: np.ndarray):
     )
     assert default == eye != plain
     assert tuple(TUNING.choices) == TUNINGS
+
+
+def test_errors_of_chroma_count_as_often_as_they_should():
+    """The search takes the codeword of the least weighted error, and what it draws is the codeword itself."""
+    torch.manual_seed(0)
+    scale = Scale(1, 4, (16,), symmetries=8)
+    book = Codebook(torch.randn(16, 48), 4, 8)
+    planes, free = torch.randn(1, 3, 24, 24), Bits(torch.zeros(1, 2), [torch.zeros(1, 16)], [torch.zeros(16, 8)])
+    apart = to_patches(planes, 4)[0][:, None] - book.codewords
+    for chroma in (1.0, 2.0, 30.0):
+        (indices,) = Quantizer((scale,), [[book]], [None], chroma=chroma)([planes], (24, 24), 1.0, [free], 1)
+        squared = apart.square().unflatten(2, (4, 3, 4)).sum((2, 4))
+        errors = squared[..., 0] + chroma * squared[..., 1:].sum(2)
+        drawn = to_patches(planes, 4)[0].square().unflatten(1, (4, 3, 4)).sum((1, 3))
+        nothing = drawn[:, 0] + chroma * drawn[:, 1:].sum(1)
+        wanted = torch.where(errors.amin(1) < nothing, errors.argmin(1) + 1, 0)
+        np.testing.assert_array_equal(indices.flatten(), wanted)

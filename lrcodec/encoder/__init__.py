@@ -74,7 +74,7 @@ class Encoder:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         entry = store.find(model)
         self.pack = entry.load()
-        self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
+        self._quantizers: dict[tuple[int, int, int, str], Quantizer] = {}
         try:
             weights = load(entry.encoder)
             config = _metadata(entry.encoder)
@@ -240,7 +240,7 @@ class Encoder:
             latents = [latent[:, :channels] for latent in self.transformer.latents(colour, lam)]
         else:
             latents = block_means(padded, self.pack.scales)
-        quantizer = self._quantizer(header, channels)
+        quantizer = self._quantizer(header, channels, search.tune)
         size = stack.shape[1], stack.shape[2]
         weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
         indices = quantizer(latents, size, lam, self.rates.plain(search.quality), search.beams[0], None, weights)
@@ -253,8 +253,8 @@ class Encoder:
             indices = quantizer(latents, size, lam, bits, beam, labels, weights)
         return indices
 
-    def _quantizer(self, header: Header, channels: int) -> Quantizer:
-        key = header.rank, header.iterations, channels
+    def _quantizer(self, header: Header, channels: int, tune: str) -> Quantizer:
+        key = header.rank, header.iterations, channels, tune
         if key not in self._quantizers:
             predictors = predictors_of(self.pack.tables, self.pack.scales, channels)
             self._quantizers[key] = Quantizer.of_factors(
@@ -266,6 +266,7 @@ class Encoder:
                 header.iterations,
                 self.device,
                 self.config.coarse,
+                visibility.CHROMA if tune == "eye" else 1.0,
             )
         return self._quantizers[key]
 

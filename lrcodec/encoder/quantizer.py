@@ -58,13 +58,26 @@ def closed_loop(
 class Quantizer:
     """Chooses codewords. books: books[position][iteration]. predictors: of each scale.
 
-    coarse: what lambda is multiplied with at all scales but the finest.
+    coarse: what lambda is multiplied with at all scales but the finest. chroma: how many times squared errors of chroma
+    count; to the search both patches and codewords have their chroma times its square root.
     """
 
     scales: tuple[Scale, ...]
     books: list[list[Codebook]]
     predictors: Predictors
     coarse: float = 1.0
+    chroma: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._emphasised = [self._emphasise(*pair) for pair in zip(self.scales, self.books, strict=True)]
+
+    def _emphasise(self, scale: Scale, books: list[Codebook]) -> tuple[torch.Tensor, list[Codebook]]:
+        """What the search multiplies each value of a patch with, float32 (d,), and codebooks of such shapes."""
+        factor = torch.ones_like(books[0].shapes[0])
+        factor.unflatten(0, (scale.patch, -1, scale.patch))[:, 1:] = self.chroma**0.5
+        if factor.eq(1).all():
+            return factor, books
+        return factor, [Codebook(book.shapes * factor, book.p, book.symmetries) for book in books]
 
     @classmethod
     def of_factors(
@@ -77,6 +90,7 @@ class Quantizer:
         iterations: int = 32,
         device: torch.device | str = "cpu",
         coarse: float = 1.0,
+        chroma: float = 1.0,
     ) -> "Quantizer":
         """With the codewords that the decoder draws.
 
@@ -93,7 +107,7 @@ class Quantizer:
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
             books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])
-        return cls(scales, books, predictors, coarse)
+        return cls(scales, books, predictors, coarse, chroma)
 
     def lam(self, position: int, lam: float) -> float:
         """lambda at a scale, in squared error of its pixels, if it is `lam` in squared error of the image."""
@@ -124,7 +138,8 @@ class Quantizer:
         def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             classes = None if labels is None else labels[position]
             lams = self.lam(position, lam) * (1 if weights is None else weights[position])
-            return beam_search(patches, self.books[position], bits[position], lams, beam, classes)
+            factor, books = self._emphasised[position]
+            return beam_search(patches * factor, books, bits[position], lams, beam, classes)
 
         planes = []
         steps = closed_loop(targets, self.scales, self.books, self.predictors, search)

@@ -1,4 +1,4 @@
-"""How visible errors are: what lambda is multiplied with, patch by patch, where the encoder is tuned for the eye.
+"""How visible errors are, where the encoder is tuned for the eye: in each patch, and in chroma.
 
 Texture masks errors, and so do the metrics of structural similarity: SSIM divides an error by the local variance. So a
 bit should mend more squared error in a busy place than in a smooth one. libaom's tuning for SSIM has the same idea;
@@ -19,6 +19,8 @@ USUAL = 300.0
 """The texture at which lambda stays as it is. So files of photographs stay about as large."""
 POWER = 0.7
 """lambda follows this power of texture."""
+CHROMA = 2.0
+"""How many times squared errors of chroma count. Else smooth areas get stains of colour, which no metric minds much."""
 
 
 def weights(planes: torch.Tensor, scales: Sequence[Scale], size: tuple[int, int]) -> list[torch.Tensor]:
