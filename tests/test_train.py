@@ -25,10 +25,12 @@ from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB
 from lrcodec.measure.metrics import psnr
 from lrcodec.packs import store
-from lrcodec.training import codebooks, end_to_end, export
+from lrcodec.training import codebooks, end_to_end, export, run, tuning
 from lrcodec.training.descent import Descent
+from lrcodec.training.images import Crops
 from lrcodec.training.presets import PRESETS, paper
 from lrcodec.training.run import train
+from lrcodec.training.work import WorkFolder
 
 TINY = PRESETS["tiny"]
 LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)
@@ -417,3 +419,29 @@ def test_a_pack_that_does_not_work_never_takes_its_name(name, wrong, message, pa
     train(images, out, config=TINY, work=work, progress=lambda share, line: None)
     assert store.find(out).fingerprint == store.find(pack).fingerprint and "Trained on" in (out / "card.md").read_text()
     assert not (work / "unchecked").exists()
+
+
+def test_tuning_the_decoder_lowers_j(pack, images, tmp_path, monkeypatch):
+    """On other crops of the training images, encoded anew with what was tuned."""
+    found: list = []
+
+    def find(config, prepared, model, *rest):
+        found.extend((prepared, model))
+        raise Stop
+
+    monkeypatch.setattr(run, "tune_decoder", find)
+    with pytest.raises(Stop):
+        work = checkpoints(pack, tmp_path / "work", "tuned.*", "tables.*")
+        train(images, tmp_path / "out", config=TINY, work=work, progress=print)
+    prepared, model = found
+    planes = Crops(prepared, TINY, model.networks.transformer.multiple).spread(16, np.random.default_rng(9))
+
+    def cost(model) -> float:
+        with torch.no_grad():
+            return sum(tuning._error(tuning._Drawing(model), model, planes, q)[1].mean().item() for q in (0.2, 0.7))
+
+    config = replace(TINY, steps=240)
+    tuned = tuning.tune_decoder(config, prepared, model, WorkFolder(tmp_path / "more", {}), 0, lambda share, line: None)
+    assert cost(tuned) < 0.99 * cost(model)
+    before, after = model.codebooks.predictors[1].integers(), tuned.codebooks.predictors[1].integers()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
