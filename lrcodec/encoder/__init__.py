@@ -29,10 +29,10 @@ from .rates import Rates
 from .search import Labels
 from .transformer import Transformer
 
-EFFORTS = {0: (1,), 1: (1, 16), 2: (2, 32)}
-"""Beam width of each search pass: the first knows no contexts, each later one those of the pass before it.
+EFFORTS = {0: ((1, 1),), 1: ((1, 1), (8, 4)), 2: ((2, 1), (16, 16))}
+"""Of each search pass the beam width, and how many codings of a patch are tried on the next finer scale.
 
-Every pass tries every codeword at every step.
+The first pass knows no contexts, each later one those of the pass before it. All try every codeword at every step.
 """
 DEVICES = ("auto", "cpu", "cuda")
 TUNINGS = ("eye", "psnr")
@@ -46,10 +46,10 @@ MARGIN = 128
 
 
 class Search(NamedTuple):
-    """How indices are chosen. quality: 0..100. beams: width of each pass. tune, use_transformer: as in `encode`."""
+    """How indices are chosen. quality: 0..100. passes: see `EFFORTS`. tune, use_transformer: as in `encode`."""
 
     quality: float
-    beams: tuple[int, ...]
+    passes: tuple[tuple[int, int], ...]
     tune: str
     use_transformer: bool
 
@@ -243,14 +243,15 @@ class Encoder:
         quantizer = self._quantizer(header, channels, search.tune)
         size = stack.shape[1], stack.shape[2]
         weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
-        indices = quantizer(latents, size, lam, self.rates.plain(search.quality), search.beams[0], None, weights)
-        for beam in search.beams[1:]:
+        (beam, tried), *later = search.passes
+        indices = quantizer(latents, size, lam, self.rates.plain(search.quality), beam, None, weights, tried)
+        for beam, tried in later:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
             bits = self.rates.with_contexts(search.quality)
-            indices = quantizer(latents, size, lam, bits, beam, labels, weights)
+            indices = quantizer(latents, size, lam, bits, beam, labels, weights, tried)
         return indices
 
     def _quantizer(self, header: Header, channels: int, tune: str) -> Quantizer:

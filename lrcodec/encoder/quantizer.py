@@ -1,5 +1,6 @@
 """Latents -> index planes: the closed loop over scales, each coding what the coarser ones, enlarged, got wrong."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,8 +12,9 @@ from ..format.fixed import FACTOR_BITS
 from ..format.grid import Scale
 from .codebook import Codebook
 from .convolutions import Predictors
+from .lookahead import ScaleSearch, choose
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
-from .search import Bits, Labels, beam_search, reconstruct
+from .search import Bits, Labels, reconstruct
 
 
 class Step(NamedTuple):
@@ -34,21 +36,21 @@ def closed_loop(
     scales: Sequence[Scale],
     books: Sequence[list[Codebook]],
     predictors: Predictors,
-    search: Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    search: Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
 ) -> Iterator[Step]:
     """Code the planes of every scale, coarse to fine.
 
     targets: of each scale, float32 (b, its channels, h, w). books: books[position][iteration].
     predictors: of each scale.
-    search: takes the position of a scale and its patches of all images, float32 (n, d), and returns indices int64
-    (n, iterations) and J float32 (n,).
+    search: takes the position of a scale, its patches of all images, float32 (n, d), and what they are added to, planes
+    float32 (b, its channels, h, w). Returns indices int64 (n, iterations) and J float32 (n,).
     """
     decoded: torch.Tensor | None = None
     for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
         guess = guess_from(decoded, target, predictors[position])
         patches = to_patches(target - guess, scale.patch)
         flat = patches.flatten(0, 1)
-        indices, cost = search(position, flat)
+        indices, cost = search(position, flat, guess)
         drawn = reconstruct(indices, books[position])
         decoded = guess + from_patches(drawn.reshape(patches.shape), scale.patch, *target.shape[1:])
         yield Step(flat, indices, drawn, cost, decoded)
@@ -122,24 +124,43 @@ class Quantizer:
         beam: int,
         labels: list[Labels] | None = None,
         weights: list[torch.Tensor] | None = None,
+        tried: int = 1,
     ) -> list[np.ndarray]:
         """Choose the indices of images of one size.
 
         latents: for each scale (b, its channels, h / s, w / s) of the padded images. size: (height, width) of an image.
         lam: squared error that a bit is worth. bits: of each scale, with one class alone if `labels` is None. beam:
         width. labels: of each scale, for the patches of all images, in raster order. weights: of each scale, what
-        lambda is multiplied with in these patches, float32 (n,); None for 1.
+        lambda is multiplied with in these patches, float32 (n,); None for 1. tried: codings of each patch that are
+        tried on the next finer scale, see `lookahead`.
         Returns index planes int64 (b, rows, columns, iterations).
         """
         targets = [
             crop_to_grid(latent, scale, scale.grid(*size)) for scale, latent in zip(self.scales, latents, strict=True)
         ]
 
-        def search(position: int, patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            classes = None if labels is None else labels[position]
-            lams = self.lam(position, lam) * (1 if weights is None else weights[position])
-            factor, books = self._emphasised[position]
-            return beam_search(patches * factor, books, bits[position], lams, beam, classes)
+        def scale_search(position: int) -> ScaleSearch:
+            scale, target, predictor = self.scales[position], targets[position], self.predictors[position]
+            lams = target.new_full((len(target) * math.prod(scale.grid(*size)),), self.lam(position, lam))
+            return ScaleSearch(
+                scale,
+                target,
+                predictor,
+                *self._emphasised[position],
+                bits[position],
+                lams if weights is None else lams * weights[position],
+                None if labels is None else labels[position],
+            )
+
+        searches = [scale_search(position) for position in range(len(self.scales))]
+
+        def search(position: int, patches: torch.Tensor, guess: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            here, *finer = searches[position : position + 2]
+            paths, costs = here.paths(patches, beam, tried if finer else 1)
+            indices = paths[:, 0]
+            if finer and tried > 1:
+                indices = choose(paths, costs, patches, guess, self.books[position], 1 / self.coarse, here, *finer)
+            return indices, costs[:, 0]
 
         planes = []
         steps = closed_loop(targets, self.scales, self.books, self.predictors, search)

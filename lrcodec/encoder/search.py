@@ -47,30 +47,47 @@ def beam_search(
     float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
+    paths, costs = best_paths(targets, books, bits, lam, beam, 1, labels)
+    return paths[:, 0], costs[:, 0]
+
+
+def best_paths(
+    targets: torch.Tensor,
+    books: list[Codebook],
+    bits: Bits,
+    lam: float | torch.Tensor,
+    beam: int,
+    count: int,
+    labels: Labels | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`beam_search` with several results for every patch, the best first: as many as `count`.
+
+    Returns indices int64 (n, count, iterations), and J float32 (n, count), infinite where there are no more.
+    """
     lams = torch.as_tensor(lam, dtype=torch.float32, device=targets.device).expand(len(targets))
     chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(len(book) // book.signs for book in books))))
     parts = []
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
         part = None if labels is None else Labels(labels.depths[rows], labels.shapes[rows])
-        parts.append(_search(targets[rows], books, bits, lams[rows], beam, part))
+        parts.append(_search(targets[rows], books, bits, lams[rows], beam, count, part))
     indices, cost = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(cost)
 
 
 def _search(
-    x: torch.Tensor, books: list[Codebook], bits: Bits, lams: torch.Tensor, beam: int, labels: Labels | None
+    x: torch.Tensor, books: list[Codebook], bits: Bits, lams: torch.Tensor, beam: int, count: int, labels: Labels | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`beam_search` of patches (n, d), all at once. lams: float32 (n,)."""
+    """`best_paths` of patches (n, d), all at once. lams: float32 (n,)."""
     n, d = x.shape
     depth_costs = lams[:, None] * (bits.depths if labels is None else bits.depths[labels.depths])
     # The least that going on from each depth will cost: a path pays for its depth once it ends.
     going_on = depth_costs.flip(1).cummin(1)[0].flip(1)
-    best = x.new_full((n,), math.inf)
-    chosen = x.new_zeros((n, len(books)), dtype=torch.int64)
+    best = x.new_full((n, count), math.inf)
+    chosen = x.new_zeros((n, count, len(books)), dtype=torch.int64)
     # The paths still growing: ids (m,) of their patches, then b paths each.
     ids = torch.arange(n, device=x.device)
-    residual, cost, path = x[:, None], x.new_zeros(n, 1), chosen[:, None].clone()
+    residual, cost, path = x[:, None], x.new_zeros(n, 1), chosen[:, :1].clone()
     for i, book in enumerate(books):
         error = residual.square().sum(2)
         _keep_best(best, chosen, ids, cost + error + depth_costs[ids, i, None], path)
@@ -80,7 +97,7 @@ def _search(
         top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
         parent, shape = flat // scores.shape[2], shape.reshape(len(ids), -1).gather(1, flat)
         # A path that does not already beat stopping earlier is given up.
-        keep = (top[:, 0] + going_on[ids, i + 1] < best[ids]).nonzero()[:, 0]
+        keep = (top[:, 0] + going_on[ids, i + 1] < best[ids, 0]).nonzero()[:, 0]
         if not len(keep):
             return chosen, best
         ids, parent, shape, classes = ids[keep], parent[keep], shape[keep], classes[keep]
@@ -137,12 +154,17 @@ def _least(scores: torch.Tensor, blocks: torch.Tensor, count: int) -> tuple[torc
 def _keep_best(
     best: torch.Tensor, chosen: torch.Tensor, ids: torch.Tensor, cost: torch.Tensor, path: torch.Tensor
 ) -> None:
-    """Take the cheapest path of each patch that is still growing as if it ended here, if it beats the patch's best."""
-    low, which = cost.min(1)
-    better = low < best[ids]
-    at = ids[better]
-    best[at] = low[better]
-    chosen[at] = path[better, which[better]]
+    """Take the paths of each patch that is still growing as if they ended here, if they beat the patch's best."""
+    count = best.shape[1]
+    low, which = cost.topk(min(count, cost.shape[1]), largest=False)
+    better = low[:, 0] < best[ids, -1]
+    at, low, which = ids[better], low[better], which[better]
+    costs, paths = low, path[better].gather(1, which[:, :, None].expand(-1, -1, path.shape[2]))
+    if count > 1:
+        costs, paths = torch.cat([best[at], costs], 1), torch.cat([chosen[at], paths], 1)
+        costs, which = costs.topk(count, largest=False)
+        paths = paths.gather(1, which[:, :, None].expand(-1, -1, path.shape[2]))
+    best[at], chosen[at] = costs, paths
 
 
 def reconstruct(indices: torch.Tensor, books: list[Codebook]) -> torch.Tensor:

@@ -105,7 +105,7 @@ class Objective:
         lam, bits = self.config.lam(quality), self.bits[self.config.band(quality)]
         quantizer = self.quantizer
 
-        def search(position: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             scale_lam = quantizer.lam(position, lam)
             return beam_search(flat, quantizer.books[position], bits[position], scale_lam, self.config.beam)
 

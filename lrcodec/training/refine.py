@@ -247,7 +247,7 @@ class Refinement:
     def _search(self, planes: torch.Tensor, lam: float, bits: list[Bits]) -> Iterator[Step]:
         """What the codebooks draw of planes (n, C, h, w), scale by scale."""
 
-        def search(position: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             scale_lam = lam / self.scales[position].scale ** 2
             return beam_search(flat, self.books[position], bits[position], scale_lam, self.beam)
 

@@ -61,7 +61,7 @@ def _patches(config: Config, images: list[np.ndarray], coarser: Sequence[ScaleCo
     scales, scale = config.scales[: len(coarser)], config.scales[len(coarser)]
     books = [fitted.books for fitted in coarser]
 
-    def search(position: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         lam = config.start_lambda / scales[position].scale ** 2
         return beam_search(flat, books[position], coarser[position].bits, lam, 1)
 

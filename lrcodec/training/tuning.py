@@ -124,7 +124,7 @@ def _error(drawing: _Drawing, model: Model, planes: torch.Tensor, quality: float
         latents = model.networks.transformer(planes, lam)
         searched = drawing.codebooks(config.default_rank)
 
-    def search(position: int, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scale_lam = codebooks.quantizer.lam(position, lam)
         with torch.no_grad():
             return beam_search(flat, searched[position], bits[position], scale_lam, 1)
