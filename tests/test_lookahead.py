@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from skimage import data
 
 from lrcodec import decode
 from lrcodec.encoder import EFFORTS, Encoder
@@ -81,13 +82,14 @@ def test_several_results_of_a_search():
         assert known[0][0] == tuple(beam_search(patch[None], books, bits, lam, 16)[0][0].tolist())
 
 
-def test_looking_ahead_pays(photo, monkeypatch):
+def test_looking_ahead_pays(monkeypatch):
+    photo = np.ascontiguousarray(data.coffee()[100:340, 150:407])
     encoder = Encoder(device="cpu")
     costs = []
     for tried in (1, 4):
         monkeypatch.setitem(EFFORTS, 1, ((1, 1), (8, tried)))
-        data = encoder.encode(photo, tune="psnr")
-        error = 3 * photo[..., 0].size * 255**2 * mse(photo, decode(data))
-        costs.append(error + encoder.lam(50) * 8 * len(data))
+        file = encoder.encode(photo, tune="psnr")
+        error = 3 * photo[..., 0].size * 255**2 * mse(photo, decode(file))
+        costs.append(error + encoder.lam(50) * 8 * len(file))
     assert costs[1] < 0.99 * costs[0]
     np.testing.assert_array_less(0, costs)

@@ -11,6 +11,7 @@ import reference
 from markdown import Document, evaluate, number, numbers
 
 from lrcodec import decoder
+from lrcodec.encoder.convolutions import Integers
 from lrcodec.errors import LrqError
 from lrcodec.format import container, fixed
 from lrcodec.format.grid import Scale
@@ -167,7 +168,7 @@ def test_bounds_of_exactness():
         assert rest == 0
         export.check_exact((scale,), 3, {"u1": -u, "v1": v}, [None], None)
 
-    def convolutions(inputs: int, name: str, weight: int, bias: int) -> export.Convolutions:
+    def convolutions(inputs: int, name: str, weight: int, bias: int) -> Integers:
         """Two hidden channels; the sums of one of the convolutions."""
         w1, b1, w2, b2 = (np.zeros(shape, np.int64) for shape in ((2, inputs, 3, 3), 2, (12, 2, 3, 3), 12))
         weights, biases = (w1, b1) if name == "w1" else (w2, b2)

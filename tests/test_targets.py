@@ -147,8 +147,10 @@ def test_target_size(picture: Path, photo: np.ndarray, encode: Encode):
     assert (result.exit_code, result.stdout) == (0, "")
     quality, level, count = reached(result.stderr)
     data = target.read_bytes()
-    assert 0.99 * size <= len(data) == count <= size
+    assert len(data) == count <= size
     assert data == encode(quality)
+    # A file of so few patches grows in steps: the next one is too large, or the target is nearly met.
+    assert 0.99 * size <= len(data) or len(encode(quality + 0.5)) > size
     assert level == round(psnr(photo, lrcodec.decode(data)), 2)
 
 
