@@ -92,4 +92,3 @@ def test_looking_ahead_pays(monkeypatch):
         error = 3 * photo[..., 0].size * 255**2 * mse(photo, decode(file))
         costs.append(error + encoder.lam(50) * 8 * len(file))
     assert costs[1] < 0.99 * costs[0]
-    np.testing.assert_array_less(0, costs)

@@ -9,13 +9,12 @@ from torch import nn
 
 from ..format.fixed import PLANE_BITS, WEIGHT_BITS
 from ..format.grid import Scale
+from ..packs.tablefile import PREDICTION
 
 LEVELS = 64.0
 """Networks see planes divided by this: then they are about as large as their weights expect."""
 Integers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Weights and biases as the decoder has them, int64: w1 (hidden, inputs, 3, 3), b1, w2 (outputs, hidden, 3, 3), b2."""
-TABLES = ("first", "first_bias", "second", "second_bias")
-"""What the names of a prediction's arrays in tables.npz begin with: weights and biases of both convolutions."""
 
 
 class Convolutions(nn.Module):
@@ -61,7 +60,7 @@ def predictors_of(tables: Mapping[str, np.ndarray], scales: Sequence[Scale], cha
     """The predictors of a pack, for images of so many channels."""
     predictors: Predictors = [None]
     for scale in scales[1:]:
-        first, first_bias, second, second_bias = (tables[f"{name}{scale.scale}"] for name in TABLES)
+        first, first_bias, second, second_bias = (tables[name] for name in _names(scale))
         count = scale.channels(channels)
         cut = first[:, :count], first_bias, second[: 4 * count], second_bias[: 4 * count]
         predictors.append(Convolutions.of_integers(cut) if len(first) else None)
@@ -74,8 +73,13 @@ def tables_of(predictors: Predictors, scales: Sequence[Scale], channels: int) ->
     for scale, predictor in zip(scales[1:], predictors[1:], strict=True):
         count = scale.channels(channels)
         integers = predictor.integers() if predictor else no_convolutions(count, 4 * count)
-        arrays |= {f"{name}{scale.scale}": array for name, array in zip(TABLES, integers, strict=True)}
+        arrays |= dict(zip(_names(scale), integers, strict=True))
     return arrays
+
+
+def _names(scale: Scale) -> list[str]:
+    """Of the arrays of a scale's prediction in tables.npz: weights and biases of both convolutions."""
+    return [field.name.format(s=scale.scale) for field in PREDICTION]
 
 
 def no_convolutions(inputs: int, outputs: int) -> Integers:

@@ -69,16 +69,11 @@ def choose(
     phases = place // columns % rows % 2 * 2 + place % columns % 2
     parents = _parents(scale, finer.scale, images, rows, columns, finer.target)
     drawn = [reconstruct(paths[:, k], books) for k in range(paths.shape[1])]
-    errors = [((patches - one) * here.factor).square() for one in drawn]
-    kept = finer.target.shape[1]  # errors of the other channels stay
-    spent = torch.stack(
-        [
-            share * (costs[:, k] - error.sum(1))
-            + error.unflatten(1, (scale.patch, channels, scale.patch))[:, :, kept:].sum((1, 2, 3))
-            for k, error in enumerate(errors)
-        ],
-        1,
-    )
+    spent = []  # bits, and errors of the channels that the finer scale has not: these stay
+    for k, one in enumerate(drawn):
+        error = ((patches - one) * here.factor).square()
+        stays = error.unflatten(1, (scale.patch, channels, scale.patch))[:, :, finer.target.shape[1] :].sum((1, 2, 3))
+        spent.append(share * (costs[:, k] - error.sum(1)) + stays)
     best = torch.zeros_like(place)
     current = drawn[0].clone()
     for phase in range(4):
@@ -93,7 +88,7 @@ def choose(
             planes = from_patches(trial.unflatten(0, (images, -1)), scale.patch, channels, h, w)
             below = torch.zeros_like(costs[:, 0])
             below.index_add_(0, parents[which], finer.costs_after(guess + planes, which))
-            total = scale.scale**2 * spent[:, k] + finer.scale.scale**2 * below
+            total = scale.scale**2 * spent[k] + finer.scale.scale**2 * below
             totals[:, k] = torch.where(tried, total, totals[:, k])
         best = torch.where(turn, totals.argmin(1), best)
         for k, one in enumerate(drawn):

@@ -1,4 +1,4 @@
-"""Latents -> index planes: the closed loop over scales, each coding what the coarser ones, enlarged, got wrong."""
+"""Latents -> index planes: the closed loop over scales, each coding what was predicted wrong from the coarser one."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

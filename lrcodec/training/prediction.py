@@ -130,15 +130,19 @@ def _fit_scale(
     gains = []
     while descent.done < steps:
         chosen = torch.from_numpy(random.integers(0, len(targets), BATCH * config.batch))
-        coarser, target, knee = decoded[chosen], targets[chosen], KNEE * lams[chosen, None]
-
-        def cost(predictor: Convolutions | None) -> torch.Tensor:
-            rest = to_patches(target - guess_from(coarser, target, predictor), patch)  # noqa: B023
-            return (knee * torch.log1p(rest.square().sum(2) / knee)).mean(1)  # noqa: B023
-
+        seen = decoded[chosen], targets[chosen], patch, lams[chosen]
         with torch.no_grad():
-            without = cost(None)
-        gain = (cost(predictor) / (without + 1e-6)).mean()
+            without = _cost(None, *seen)
+        gain = (_cost(predictor, *seen) / (without + 1e-6)).mean()
         descent.step(gain)
         gains.append(gain.item())
     return float(np.mean(gains[-100:]))
+
+
+def _cost(
+    predictor: Convolutions | None, decoded: torch.Tensor, targets: torch.Tensor, patch: int, lams: torch.Tensor
+) -> torch.Tensor:
+    """About what coding the rest of every image will cost, float32 (n,). The others: as for `_fit_scale`."""
+    rest = to_patches(targets - guess_from(decoded, targets, predictor), patch)
+    knee = KNEE * lams[:, None]
+    return (knee * torch.log1p(rest.square().sum(2) / knee)).mean(1)
