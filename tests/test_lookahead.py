@@ -30,12 +30,15 @@ def test_the_best_of_several_codings_is_taken():
     finest = 2 * torch.randn(1, 1, 16, 16)
     predictor = Convolutions(1, 2, 4)
     torch.nn.init.normal_(predictor.second.weight, std=0.1)
-    guess, lam, share = torch.randn(1, 3, 8, 8), 3.0, 0.8
+    guess, lam = torch.randn(1, 3, 8, 8), 3.0
+    importance = torch.full((8, 3, 8), 0.5)
+    importance[:, 1:] = 1.5
+    minded = {coarse: importance.flatten(), fine: torch.ones(64)}
     wanted = 0.7 * books[coarse][0].shapes[3] + 0.7 * books[coarse][1].shapes[5] + 0.5 * torch.randn(192)
     target = guess + from_patches(wanted[None, None], 8, 3, 8, 8)[0]
     searches = {
         s: ScaleSearch(
-            *(s, planes, predictor, torch.ones(64 * s.channels(3)), books[s], free(s)),
+            *(s, planes, predictor, minded[s], books[s], free(s)),
             torch.full((count,), lam / s.scale**2),
             None,
         )
@@ -46,15 +49,15 @@ def test_the_best_of_several_codings_is_taken():
     count = int(costs.isfinite().sum())
     assert 4 <= count <= 12 and len({tuple(path) for path in paths[0, :count].tolist()}) == count
     with torch.no_grad():
-        found = choose(paths, costs, patches, guess, books[coarse], share, searches[coarse], searches[fine])
+        found = choose(paths, costs, patches, guess, searches[coarse], searches[fine])
         totals = []
         for path, cost in zip(paths[0, :count], costs[0], strict=False):
             drawn = reconstruct(path[None], books[coarse])
             decoded = guess + from_patches(drawn[None], 8, 3, 8, 8)
             rest = to_patches(finest - guess_from(decoded, finest, predictor), 8)[0]
             below = beam_search(rest, books[fine], free(fine), lam, 1)[1].sum()
-            bits = (cost - (patches - drawn).square().sum()) / (lam / 4)
-            totals.append(below + 4 * (target - decoded)[:, 1:].square().sum() + share * lam * bits)
+            bits = (cost - ((patches - drawn).square() @ minded[coarse]).sum()) / (lam / 4)
+            totals.append(below + 4 * 1.5 * (target - decoded)[:, 1:].square().sum() + lam * bits)
     best = torch.stack(totals).argmin()
     assert best > 0  # not what is best for the coarse scale alone
     assert found.tolist() == [paths[0, best].tolist()]

@@ -8,6 +8,8 @@ from lrcodec import decode
 from lrcodec.cli.options import TUNING
 from lrcodec.encoder import TUNINGS, Encoder
 from lrcodec.encoder.codebook import Codebook
+from lrcodec.encoder.config import Config
+from lrcodec.encoder.mending import MENDED_FROM, MENDED_MORE, importance
 from lrcodec.encoder.pyramid import pad, to_patches, to_planes
 from lrcodec.encoder.quantizer import Quantizer
 from lrcodec.encoder.search import Bits
@@ -114,6 +116,27 @@ def test_the_eye_is_the_default(encoder: Encoder, picture: np.ndarray):
     assert tuple(TUNING.choices) == TUNINGS
 
 
+@pytest.mark.parametrize("quality", [0.0, 0.5, 0.8, 1.0])
+def test_errors_that_finer_scales_mend_count_less(quality: float):
+    """Luma of all scales but the finest, and chroma of those before the last that has it."""
+    config = Config(SCALES, coarse=1.25)
+    more = MENDED_MORE ** max(0.0, quality - MENDED_FROM)
+    wanted = [(0.8, 0.8 * 3), (0.8 / more, 3), (1, None)]
+    for scale, weight, (luma, chroma) in zip(SCALES, importance(config, quality, 3, 3.0), wanted, strict=True):
+        assert weight.shape == (scale.patch**2 * scale.channels(3),)
+        planes = weight.reshape(scale.patch, -1, scale.patch)
+        np.testing.assert_allclose(planes[:, 0], luma, rtol=1e-6)
+        if chroma:
+            np.testing.assert_allclose(planes[:, 1:], chroma, rtol=1e-6)
+
+
+def test_all_channels_of_the_finest_scale_count_in_full():
+    coarse, fine = (Scale(s, 8, (1,)) for s in (2, 1))
+    for channels in (1, 3):
+        before, last = importance(Config((coarse, fine), coarse=2.0), 1.0, channels)
+        assert before.eq(0.5).all() and last.eq(1).all() and last.shape == (64 * channels,)
+
+
 def test_errors_of_chroma_count_as_often_as_they_should():
     """The search takes the codeword of the least weighted error, and what it draws is the codeword itself."""
     torch.manual_seed(0)
@@ -122,7 +145,8 @@ def test_errors_of_chroma_count_as_often_as_they_should():
     planes, free = torch.randn(1, 3, 24, 24), Bits(torch.zeros(1, 2), [torch.zeros(1, 16)], [torch.zeros(16, 8)])
     apart = to_patches(planes, 4)[0][:, None] - book.codewords
     for chroma in (1.0, 2.0, 30.0):
-        (indices,) = Quantizer((scale,), [[book]], [None], chroma=chroma)([planes], (24, 24), 1.0, [free], 1)
+        minded = importance(Config((scale,)), 0.5, 3, chroma)
+        (indices,) = Quantizer((scale,), [[book]], [None])([planes], (24, 24), 1.0, [free], 1, minded)
         squared = apart.square().unflatten(2, (4, 3, 4)).sum((2, 4))
         errors = squared[..., 0] + chroma * squared[..., 1:].sum(2)
         drawn = to_patches(planes, 4)[0].square().unflatten(1, (4, 3, 4)).sum((1, 3))

@@ -23,6 +23,7 @@ from . import visibility
 from .config import Config
 from .convolutions import predictors_of
 from .limits import memory_errors, torch_threads
+from .mending import importance
 from .pyramid import block_means, pad, to_planes
 from .quantizer import Quantizer
 from .rates import Rates
@@ -74,7 +75,7 @@ class Encoder:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         entry = store.find(model)
         self.pack = entry.load()
-        self._quantizers: dict[tuple[int, int, int, str], Quantizer] = {}
+        self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
         try:
             weights = load(entry.encoder)
             config = _metadata(entry.encoder)
@@ -240,22 +241,24 @@ class Encoder:
             latents = [latent[:, :channels] for latent in self.transformer.latents(colour, lam)]
         else:
             latents = block_means(padded, self.pack.scales)
-        quantizer = self._quantizer(header, channels, search.tune)
+        quantizer = self._quantizer(header, channels)
+        chroma = visibility.CHROMA if search.tune == "eye" else 1.0
+        minded = importance(self.config, search.quality / 100, channels, chroma, self.device)
         size = stack.shape[1], stack.shape[2]
         weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
         (beam, tried), *later = search.passes
-        indices = quantizer(latents, size, lam, self.rates.plain(search.quality), beam, None, weights, tried)
+        indices = quantizer(latents, size, lam, self.rates.plain(search.quality), beam, minded, None, weights, tried)
         for beam, tried in later:
             labels = [
                 Labels(*(torch.from_numpy(a.astype(np.int64)).to(self.device).flatten(0, 2) for a in classes))
                 for classes in entropy.contexts(indices, self.pack, header)
             ]
             bits = self.rates.with_contexts(search.quality)
-            indices = quantizer(latents, size, lam, bits, beam, labels, weights, tried)
+            indices = quantizer(latents, size, lam, bits, beam, minded, labels, weights, tried)
         return indices
 
-    def _quantizer(self, header: Header, channels: int, tune: str) -> Quantizer:
-        key = header.rank, header.iterations, channels, tune
+    def _quantizer(self, header: Header, channels: int) -> Quantizer:
+        key = header.rank, header.iterations, channels
         if key not in self._quantizers:
             predictors = predictors_of(self.pack.tables, self.pack.scales, channels)
             self._quantizers[key] = Quantizer.of_factors(
@@ -266,8 +269,6 @@ class Encoder:
                 channels,
                 header.iterations,
                 self.device,
-                self.config.coarse,
-                visibility.CHROMA if tune == "eye" else 1.0,
             )
         return self._quantizers[key]
 

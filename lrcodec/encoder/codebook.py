@@ -16,8 +16,6 @@ class Codebook:
 
     def __init__(self, shapes: torch.Tensor, p: int, symmetries: int = NONE):
         self.shapes, self.p, self.symmetries = shapes, p, symmetries
-        self.energy = shapes.square().sum(1)
-        """float32 (S,): squared norm of each shape, and so of all its codewords."""
         self._places = places(p, shapes.shape[1] // p**2, symmetries).to(shapes.device)
         self._turned = torch.stack([shapes[:, place] for place in self._places])
         """float32 (T, S, d): each shape mirrored and transposed in every way, with its own sign."""
@@ -27,6 +25,14 @@ class Codebook:
 
     def __len__(self) -> int:
         return len(self.shapes) * self.symmetries
+
+    def energy(self, importance: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 (S,): squared norm of each shape, and so of all its codewords.
+
+        importance: what the squares are multiplied with, float32 (d,), the same in all places of a channel.
+        """
+        squares = self.shapes.square()
+        return squares.sum(1) if importance is None else squares @ importance
 
     @property
     def codewords(self) -> torch.Tensor:

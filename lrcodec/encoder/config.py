@@ -30,7 +30,7 @@ class Config:
     beam: int = 2
     # lambda at quality 0 and at quality 100; geometric in between.
     lambda_range: tuple[float, float] = (4800.0, 36.0)
-    # lambda of all scales but the finest, as a multiple, while encoding: finer scales mend what they leave.
+    # How many times less errors of all scales but the finest count: finer scales mend them, see encoder/mending.py.
     coarse: float = 1.0
     # Rate bands: lambdas that frequency tables are made for, geometric over lambda_range.
     bands: int = 6

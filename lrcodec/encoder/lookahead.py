@@ -20,14 +20,13 @@ from .search import Bits, Labels, beam_search, best_paths, reconstruct
 class ScaleSearch:
     """A scale, as it is searched.
 
-    target: float32 (b, C, h, w). factor: what errors are multiplied with, float32 (d,), and books: of the iterations,
-    so multiplied. bits, labels: as in `beam_search`. lams: of the patches, float32 (n,).
+    target: float32 (b, C, h, w). importance, books, bits, labels: as in `beam_search`. lams: of the patches, float32 (n,).
     """
 
     scale: Scale
     target: torch.Tensor
     predictor: Convolutions | None
-    factor: torch.Tensor
+    importance: torch.Tensor
     books: list[Codebook]
     bits: Bits
     lams: torch.Tensor
@@ -35,14 +34,14 @@ class ScaleSearch:
 
     def paths(self, patches: torch.Tensor, beam: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The best codings of all patches (n, d), and J, see `best_paths`."""
-        return best_paths(patches * self.factor, self.books, self.bits, self.lams, beam, count, self.labels)
+        return best_paths(patches, self.books, self.bits, self.lams, beam, count, self.labels, self.importance)
 
     def costs_after(self, coarser: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """J of some patches, float32 (m,), if the coarser scale is decoded to (b, C', h, w). which: int64 (m,)."""
         rest = self.target - guess_from(coarser, self.target, self.predictor)
-        patches = (to_patches(rest, self.scale.patch).flatten(0, 1) * self.factor)[which]
+        patches = to_patches(rest, self.scale.patch).flatten(0, 1)[which]
         labels = None if self.labels is None else Labels(self.labels.depths[which], self.labels.shapes[which])
-        return beam_search(patches, self.books, self.bits, self.lams[which], 1, labels)[1]
+        return beam_search(patches, self.books, self.bits, self.lams[which], 1, labels, self.importance)[1]
 
 
 def choose(
@@ -50,16 +49,14 @@ def choose(
     costs: torch.Tensor,
     patches: torch.Tensor,
     guess: torch.Tensor,
-    books: list[Codebook],
-    share: float,
     here: ScaleSearch,
     finer: ScaleSearch,
 ) -> torch.Tensor:
     """The best coding of every patch of a scale: indices int64 (n, iterations).
 
     paths, costs: codings of every patch, int64 (n, K, iterations), the one of the least J first, and J, float32 (n, K).
-    patches: what they should draw, float32 (n, d). guess: what is added to it, planes float32 (b, C, h, w). books: of
-    the iterations. share: of the bits' cost in J that counts. here, finer: the scale, and the next finer one.
+    patches: what they should draw, float32 (n, d). guess: what is added to it, planes float32 (b, C, h, w). here,
+    finer: the scale, and the next finer one.
 
     Patches are taken in four phases, so that no neighbour changes while one is tried.
     """
@@ -68,12 +65,12 @@ def choose(
     place = torch.arange(len(patches), device=patches.device)
     phases = place // columns % rows % 2 * 2 + place % columns % 2
     parents = _parents(scale, finer.scale, images, rows, columns, finer.target)
-    drawn = [reconstruct(paths[:, k], books) for k in range(paths.shape[1])]
+    drawn = [reconstruct(paths[:, k], here.books) for k in range(paths.shape[1])]
     spent = []  # bits, and errors of the channels that the finer scale has not: these stay
     for k, one in enumerate(drawn):
-        error = ((patches - one) * here.factor).square()
+        error = (patches - one).square() * here.importance
         stays = error.unflatten(1, (scale.patch, channels, scale.patch))[:, :, finer.target.shape[1] :].sum((1, 2, 3))
-        spent.append(share * (costs[:, k] - error.sum(1)) + stays)
+        spent.append(costs[:, k] - error.sum(1) + stays)
     best = torch.zeros_like(place)
     current = drawn[0].clone()
     for phase in range(4):

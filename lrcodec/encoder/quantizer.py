@@ -14,7 +14,10 @@ from .codebook import Codebook
 from .convolutions import Predictors
 from .lookahead import ScaleSearch, choose
 from .pyramid import crop_to_grid, from_patches, guess_from, to_patches
-from .search import Bits, Labels, reconstruct
+from .search import Bits, Labels, beam_search, reconstruct
+
+Search = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""See `closed_loop`."""
 
 
 class Step(NamedTuple):
@@ -36,7 +39,7 @@ def closed_loop(
     scales: Sequence[Scale],
     books: Sequence[list[Codebook]],
     predictors: Predictors,
-    search: Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    search: Search,
 ) -> Iterator[Step]:
     """Code the planes of every scale, coarse to fine.
 
@@ -56,30 +59,39 @@ def closed_loop(
         yield Step(flat, indices, drawn, cost, decoded)
 
 
-@dataclass
-class Quantizer:
-    """Chooses codewords. books: books[position][iteration]. predictors: of each scale.
+def plain_search(
+    scales: Sequence[Scale],
+    books: Sequence[list[Codebook]],
+    bits: list[Bits],
+    lam: float,
+    beam: int,
+    importance: list[torch.Tensor],
+) -> Search:
+    """The search of `closed_loop` with bits that know no contexts, as training has it.
 
-    coarse: what lambda is multiplied with at all scales but the finest. chroma: how many times squared errors of chroma
-    count; to the search both patches and codewords have their chroma times its square root.
+    lam: squared error of the image that a bit is worth. bits, importance: of each scale.
     """
+
+    def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scale_lam = lam / scales[position].scale ** 2
+        with torch.no_grad():
+            return beam_search(flat, books[position], bits[position], scale_lam, beam, None, importance[position])
+
+    return search
+
+
+def bits_spent(step: Step, lam: float, importance: torch.Tensor) -> torch.Tensor:
+    """The bits of every patch of a scale, float32 (n,). lam: at the scale. importance: that it was searched with."""
+    return (step.cost - (step.patches - step.drawn).square() @ importance) / lam
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Chooses codewords. books: books[position][iteration]. predictors: of each scale."""
 
     scales: tuple[Scale, ...]
     books: list[list[Codebook]]
     predictors: Predictors
-    coarse: float = 1.0
-    chroma: float = 1.0
-
-    def __post_init__(self) -> None:
-        self._emphasised = [self._emphasise(*pair) for pair in zip(self.scales, self.books, strict=True)]
-
-    def _emphasise(self, scale: Scale, books: list[Codebook]) -> tuple[torch.Tensor, list[Codebook]]:
-        """What the search multiplies each value of a patch with, float32 (d,), and codebooks of such shapes."""
-        factor = torch.ones_like(books[0].shapes[0])
-        factor.unflatten(0, (scale.patch, -1, scale.patch))[:, 1:] = self.chroma**0.5
-        if factor.eq(1).all():
-            return factor, books
-        return factor, [Codebook(book.shapes * factor, book.p, book.symmetries) for book in books]
 
     @classmethod
     def of_factors(
@@ -91,8 +103,6 @@ class Quantizer:
         channels: int = 3,
         iterations: int = 32,
         device: torch.device | str = "cpu",
-        coarse: float = 1.0,
-        chroma: float = 1.0,
     ) -> "Quantizer":
         """With the codewords that the decoder draws.
 
@@ -109,11 +119,7 @@ class Quantizer:
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
             books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])
-        return cls(scales, books, predictors, coarse, chroma)
-
-    def lam(self, position: int, lam: float) -> float:
-        """lambda at a scale, in squared error of its pixels, if it is `lam` in squared error of the image."""
-        return lam / self.scales[position].scale ** 2 * (self.coarse if position + 1 < len(self.scales) else 1)
+        return cls(scales, books, predictors)
 
     def __call__(
         self,
@@ -122,6 +128,7 @@ class Quantizer:
         lam: float,
         bits: list[Bits],
         beam: int,
+        importance: list[torch.Tensor],
         labels: list[Labels] | None = None,
         weights: list[torch.Tensor] | None = None,
         tried: int = 1,
@@ -130,9 +137,9 @@ class Quantizer:
 
         latents: for each scale (b, its channels, h / s, w / s) of the padded images. size: (height, width) of an image.
         lam: squared error that a bit is worth. bits: of each scale, with one class alone if `labels` is None. beam:
-        width. labels: of each scale, for the patches of all images, in raster order. weights: of each scale, what
-        lambda is multiplied with in these patches, float32 (n,); None for 1. tried: codings of each patch that are
-        tried on the next finer scale, see `lookahead`.
+        width. importance: of the errors of each scale, see mending.py. labels: of each scale, for the patches of all
+        images, in raster order. weights: of each scale, what lambda is multiplied with in these patches, float32 (n,);
+        None for 1. tried: codings of each patch that are tried on the next finer scale, see `lookahead`.
         Returns index planes int64 (b, rows, columns, iterations).
         """
         targets = [
@@ -141,12 +148,13 @@ class Quantizer:
 
         def scale_search(position: int) -> ScaleSearch:
             scale, target, predictor = self.scales[position], targets[position], self.predictors[position]
-            lams = target.new_full((len(target) * math.prod(scale.grid(*size)),), self.lam(position, lam))
+            lams = target.new_full((len(target) * math.prod(scale.grid(*size)),), lam / scale.scale**2)
             return ScaleSearch(
                 scale,
                 target,
                 predictor,
-                *self._emphasised[position],
+                importance[position],
+                self.books[position],
                 bits[position],
                 lams if weights is None else lams * weights[position],
                 None if labels is None else labels[position],
@@ -159,7 +167,7 @@ class Quantizer:
             paths, costs = here.paths(patches, beam, tried if finer else 1)
             indices = paths[:, 0]
             if finer and tried > 1:
-                indices = choose(paths, costs, patches, guess, self.books[position], 1 / self.coarse, here, *finer)
+                indices = choose(paths, costs, patches, guess, here, *finer)
             return indices, costs[:, 0]
 
         planes = []

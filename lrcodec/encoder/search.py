@@ -40,14 +40,16 @@ def beam_search(
     lam: float | torch.Tensor,
     beam: int,
     labels: Labels | None = None,
+    importance: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the indices of every patch.
 
     targets: float32 (n, d). books: of each iteration. lam: squared error that a bit is worth, of all patches or
-    float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one.
+    float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one. importance: what squared
+    errors are multiplied with, float32 (d,), the same in all places of a channel; None for 1.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
-    paths, costs = best_paths(targets, books, bits, lam, beam, 1, labels)
+    paths, costs = best_paths(targets, books, bits, lam, beam, 1, labels, importance)
     return paths[:, 0], costs[:, 0]
 
 
@@ -59,6 +61,7 @@ def best_paths(
     beam: int,
     count: int,
     labels: Labels | None = None,
+    importance: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`beam_search` with several results for every patch, the best first: as many as `count`.
 
@@ -66,19 +69,31 @@ def best_paths(
     """
     lams = torch.as_tensor(lam, dtype=torch.float32, device=targets.device).expand(len(targets))
     chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(len(book) // book.signs for book in books))))
+    if importance is not None and importance.eq(1).all():
+        importance = None
+    energies = [book.energy(importance) for book in books]
     parts = []
     for start in range(0, len(targets), chunk):
         rows = slice(start, start + chunk)
         part = None if labels is None else Labels(labels.depths[rows], labels.shapes[rows])
-        parts.append(_search(targets[rows], books, bits, lams[rows], beam, count, part))
+        parts.append(_search(targets[rows], books, energies, bits, lams[rows], beam, count, part, importance))
     indices, cost = zip(*parts, strict=True)
     return torch.cat(indices), torch.cat(cost)
 
 
 def _search(
-    x: torch.Tensor, books: list[Codebook], bits: Bits, lams: torch.Tensor, beam: int, count: int, labels: Labels | None
+    x: torch.Tensor,
+    books: list[Codebook],
+    energies: list[torch.Tensor],
+    bits: Bits,
+    lams: torch.Tensor,
+    beam: int,
+    count: int,
+    labels: Labels | None,
+    importance: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`best_paths` of patches (n, d), all at once. lams: float32 (n,)."""
+    """`best_paths` of patches (n, d), all at once. energies: of the shapes of each book. lams: float32 (n,)."""
+    weigh = (lambda values: values) if importance is None else (lambda values: values * importance)
     n, d = x.shape
     depth_costs = lams[:, None] * (bits.depths if labels is None else bits.depths[labels.depths])
     # The least that going on from each depth will cost: a path pays for its depth once it ends.
@@ -89,10 +104,11 @@ def _search(
     ids = torch.arange(n, device=x.device)
     residual, cost, path = x[:, None], x.new_zeros(n, 1), chosen[:, :1].clone()
     for i, book in enumerate(books):
-        error = residual.square().sum(2)
+        error = weigh(residual.square()).sum(2)
         _keep_best(best, chosen, ids, cost + error + depth_costs[ids, i, None], path)
         classes = labels.shapes[ids, i] if labels else ids.new_zeros(len(ids))
-        scores, shape = _best_shapes(book.largest(residual.reshape(-1, d)), book, bits, i, lams[ids], classes, beam)
+        gains = book.largest(weigh(residual).reshape(-1, d))
+        scores, shape = _best_shapes(gains, energies[i], bits, i, lams[ids], classes, beam)
         scores = scores.reshape(len(ids), residual.shape[1], -1) + (cost + error)[:, :, None]
         top, flat = scores.flatten(1).topk(min(beam, scores[0].numel()), largest=False)
         parent, shape = flat // scores.shape[2], shape.reshape(len(ids), -1).gather(1, flat)
@@ -102,7 +118,7 @@ def _search(
             return chosen, best
         ids, parent, shape, classes = ids[keep], parent[keep], shape[keep], classes[keep]
         residual = residual[keep].gather(1, parent[:, :, None].expand(-1, -1, d))
-        products = book.products(residual.flatten(0, 1), shape.flatten()).unflatten(0, shape.shape)
+        products = book.products(weigh(residual).flatten(0, 1), shape.flatten()).unflatten(0, shape.shape)
         symmetry = (2 * products - lams[ids, None, None] * bits.symmetries[i][shape]).argmax(2)
         index = shape * book.symmetries + symmetry + 1
         residual = residual - book.draw(index.flatten()).unflatten(0, index.shape)
@@ -110,25 +126,31 @@ def _search(
         path[:, :, i] = index
         spent = bits.shapes[i][classes[:, None], shape] + bits.symmetries[i][shape, symmetry]
         cost = cost[keep].gather(1, parent) + lams[ids, None] * spent
-    ended = cost + residual.square().sum(2) + depth_costs[ids, len(books), None]
+    ended = cost + weigh(residual.square()).sum(2) + depth_costs[ids, len(books), None]
     _keep_best(best, chosen, ids, ended, path)
     return chosen, best
 
 
 def _best_shapes(
-    gains: torch.Tensor, book: Codebook, bits: Bits, i: int, lams: torch.Tensor, classes: torch.Tensor, beam: int
+    gains: torch.Tensor,
+    energy: torch.Tensor,
+    bits: Bits,
+    i: int,
+    lams: torch.Tensor,
+    classes: torch.Tensor,
+    beam: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The shapes that lower J most, as if each had its cheapest symmetry: change of J, and number, (m * b, up to beam).
 
-    gains: the largest scalar product of each path and shape, float32 (m * b, S), which is overwritten. lams, classes:
-    (m,), of the patches.
+    gains: the largest scalar product of each path and shape, float32 (m * b, S), which is overwritten. energy: of
+    the shapes, float32 (S,). lams, classes: (m,), of the patches.
     """
     costs, paths = bits.shapes[i], len(gains) // len(lams)
     # What all classes have in common is added to each score, the rest, which is that of a cluster, to each block.
     common = costs.mean(0)
     blocks = lams[:, None] * (costs - common).unflatten(1, (clusters(len(common)), -1)).mean(2)[classes]
     lams = lams.repeat_interleave(paths)[:, None]
-    scores = gains.mul_(-2).add_(book.energy).addcmul_(lams, common + bits.symmetries[i].amin(1))
+    scores = gains.mul_(-2).add_(energy).addcmul_(lams, common + bits.symmetries[i].amin(1))
     return _least(scores, blocks.repeat_interleave(paths, 0), beam if paths == 1 else min(beam, BRANCHES))
 
 

@@ -88,7 +88,7 @@ class Averages:
 
     def __init__(self, books: list[Codebook], p: int, rank: int, memory: float = 1.0):
         self.p, self.rank, self.keep = p, rank, 1 - 1 / memory
-        self.weights = [book.energy.new_zeros(len(book.shapes)) for book in books]
+        self.weights = [book.shapes.new_zeros(len(book.shapes)) for book in books]
         self.means = [book.shapes.clone() for book in books]
 
     def update(

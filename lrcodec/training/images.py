@@ -103,17 +103,16 @@ def start_views(images: list[np.ndarray], config: Config, scale: Scale, seed: in
 
 
 class View(NamedTuple):
-    """Planes of images, float32 (n, C, h, w), sides multiples of the coarsest span; a rate band, and a lambda of it."""
+    """Planes of images, float32 (n, C, h, w), sides multiples of the coarsest span; a share of the quality range."""
 
     planes: torch.Tensor
-    band: int
-    lam: float
+    quality: float
 
 
 def round_views(every: list[np.ndarray], config: Config, seed: int, number: int) -> Iterator[View]:
     """What a round of the refinement looks at: random stacks, shifted, some mirrored, of the large ones some turned.
 
-    every: the stacks of all images. Each is seen at a lambda of a random band. The low bands are picked less often: few
+    every: the stacks of all images. Each is seen at a quality of a random band. The low bands are picked less often: few
     patches go deep there.
     """
     random = np.random.default_rng((seed, number))
@@ -122,7 +121,7 @@ def round_views(every: list[np.ndarray], config: Config, seed: int, number: int)
     for at in random.permutation(len(every)):
         stack = _moved(every[at], config, random)
         band = int(random.choice(config.bands, p=shares))
-        yield View(to_planes(np.ascontiguousarray(stack)), band, random_lambda(config, band, random))
+        yield View(to_planes(np.ascontiguousarray(stack)), random_quality(config, band, random))
         pixels += stack[..., 0].size
         if pixels >= config.round_pixels:
             return
@@ -136,9 +135,9 @@ def cut(stack: np.ndarray, side: int, span: int, random: np.random.Generator) ->
     return stack
 
 
-def random_lambda(config: Config, band: int, random: np.random.Generator) -> float:
-    """A lambda of a rate band."""
-    return config.lam(config.middle(band) + random.uniform(-0.5, 0.5) / config.bands)
+def random_quality(config: Config, band: int, random: np.random.Generator) -> float:
+    """A share of the quality range within a rate band."""
+    return config.middle(band) + random.uniform(-0.5, 0.5) / config.bands
 
 
 def _moved(stack: np.ndarray, config: Config, random: np.random.Generator) -> np.ndarray:

@@ -13,8 +13,9 @@ import math
 import torch
 
 from ..encoder.codebook import Codebook
+from ..encoder.mending import importance
 from ..encoder.pyramid import block_means, from_patches, guess_from, to_patches, to_pixels
-from ..encoder.quantizer import closed_loop
+from ..encoder.quantizer import closed_loop, plain_search
 from ..encoder.search import beam_search, reconstruct
 from .networks import Networks
 from .refine import Codebooks
@@ -42,16 +43,16 @@ class Objective:
 
         planes: float32 (b, C, h, w). quality: share of its range, 0..1. latents: False starts from block means instead.
         """
-        lam, band = self.config.lam(quality), self.config.band(quality)
-        scales = self.config.scales
+        lam, scales = self.config.lam(quality), self.config.scales
         targets = self.networks.transformer(planes, lam) if latents else block_means(planes, scales)
+        minded = importance(self.config, quality, planes.shape[1])
         rate, real_rate = planes.new_zeros(len(planes)), planes.new_zeros(len(planes))
         coarser = decoded = None
         for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
             coarser = decoded
             guess = guess_from(coarser, target, self.quantizer.predictors[position])
             x = to_patches(target - guess, scale.patch)
-            passed, more, real = self._quantize(x, position, lam, band)
+            passed, more, real = self._quantize(x, position, quality, minded[position])
             rate, real_rate = rate + more, real_rate + real
             decoded = guess + from_patches(passed, scale.patch, *target.shape[1:])
         assert decoded is not None
@@ -60,24 +61,25 @@ class Objective:
         return error + lam * rate, (error + lam * real_rate).detach().mean()
 
     def _quantize(
-        self, x: torch.Tensor, position: int, lam: float, band: int
+        self, x: torch.Tensor, position: int, quality: float, minded: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the codewords of a scale draw of patches x, float32 (b, n, d), differentiable; what stands for their
-        bits (b,), differentiable; and their real bits (b,).
+        bits (b,), differentiable; and their real bits (b,). minded: the importance of errors.
         """
-        flat, scale_lam = x.flatten(0, 1).detach(), self.quantizer.lam(position, lam)
+        lam, band, flat = self.config.lam(quality), self.config.band(quality), x.flatten(0, 1).detach()
+        scale_lam = lam / self.config.scales[position].scale ** 2
         codebook = self.networks.codebook
         books = self.quantizer.books[position]
         if codebook:
             scale = self.config.scales[position]
             books = [Codebook(codebook(), scale.patch, scale.symmetries)] * len(books)
         with torch.no_grad():
-            indices, cost = beam_search(flat, books, self.bits[band][position], scale_lam, 1)
+            indices, cost = beam_search(flat, books, self.bits[band][position], scale_lam, 1, None, minded)
         drawn = reconstruct(indices, books)
         with torch.no_grad():
             energy = flat.square().sum(1, keepdim=True)
             share = ((drawn * flat).sum(1, keepdim=True) / (energy + 1e-6)).clamp(0, 1)
-            spent = ((cost - (flat - drawn).square().sum(1)) / scale_lam).reshape(len(x), -1)
+            spent = ((cost - (flat - drawn).square() @ minded) / scale_lam).reshape(len(x), -1)
         if codebook:
             # Plain straight-through: the latents are free to move, and the codebook follows them.
             share = torch.ones_like(share)
@@ -103,14 +105,11 @@ class Objective:
         Where there is none before it, the finest again. planes, quality: as for a call.
         """
         lam, bits = self.config.lam(quality), self.bits[self.config.band(quality)]
-        quantizer = self.quantizer
-
-        def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            scale_lam = quantizer.lam(position, lam)
-            return beam_search(flat, quantizer.books[position], bits[position], scale_lam, self.config.beam)
-
+        quantizer, scales = self.quantizer, self.config.scales
+        minded = importance(self.config, quality, planes.shape[1])
+        search = plain_search(scales, quantizer.books, bits, lam, self.config.beam, minded)
         latents = self.networks.transformer(planes, lam)
-        steps = closed_loop(latents, self.config.scales, quantizer.books, quantizer.predictors, search)
+        steps = closed_loop(latents, scales, quantizer.books, quantizer.predictors, search)
         decoded = [step.decoded for step in steps]
         return decoded[-1], decoded[-2:][0]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..encoder.config import Config
 from ..format.grid import Scale
-from ..format.symmetry import MIRRORED, NONE
+from ..format.symmetry import MIRRORED, NONE, TRANSPOSED
 
 
 def _scale(scale: int, patch: int, *shapes: tuple[int, int], luma_only: bool = False, symmetries: int = NONE) -> Scale:
@@ -47,18 +47,19 @@ PRESETS = {
             _scale(16, 4, (128, 4), symmetries=MIRRORED),
             _scale(8, 4, (256, 4), symmetries=MIRRORED),
             _scale(4, 4, (512, 5), symmetries=MIRRORED),
-            _scale(2, 8, (1024, 3), (512, 5), symmetries=MIRRORED),
-            _scale(1, 8, (1024, 10), luma_only=True, symmetries=MIRRORED),
+            _scale(2, 8, (1024, 3), (512, 9), symmetries=MIRRORED),
+            _scale(1, 8, (1024, 12), luma_only=True, symmetries=TRANSPOSED),
         ),
-        default_rank=3,
+        default_rank=4,
         start_rounds=1,
         start_patches=100_000,
-        rounds=350,
+        rounds=700,
         round_pixels=6_000_000,
         memory=50.0,
         table_images=200,
         table_side=384,
         coarse=1.25,
+        smoothing=0,
         steps=1200,
     ),
     # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.

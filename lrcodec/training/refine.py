@@ -5,7 +5,7 @@ What a codeword should draw is averaged over many rounds, each of them a search 
 learned it by heart: their J was 15 % lower there than on the same images, shifted by some pixels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -15,9 +15,10 @@ import torch
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.convolutions import Integers, Predictors
+from ..encoder.mending import importance
 from ..encoder.pyramid import block_means
-from ..encoder.quantizer import Quantizer, Step, closed_loop, pack_bits, unpack_bits
-from ..encoder.search import Bits, beam_search, clusters
+from ..encoder.quantizer import Quantizer, bits_spent, closed_loop, pack_bits, plain_search, unpack_bits
+from ..encoder.search import Bits, clusters
 from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
 from .export import check_exact
 from .images import View, round_views, stacks
@@ -56,7 +57,7 @@ class Codebooks:
     def quantizer(self) -> Quantizer:
         """The search, with the codewords that the decoder draws at the default rank."""
         rank = self.config.default_rank
-        return Quantizer.of_factors(self.config.scales, self.factors, self.predictors, rank, coarse=self.config.coarse)
+        return Quantizer.of_factors(self.config.scales, self.factors, self.predictors, rank)
 
     @property
     def integer_predictors(self) -> list[Integers | None]:
@@ -191,7 +192,7 @@ class Refinement:
     """
 
     def __init__(self, config: Config, start: list[ScaleCodebooks], predictors: Predictors):
-        self.scales, self.beam, self.predictors = config.scales, config.beam, predictors
+        self.config, self.scales, self.predictors = config, config.scales, predictors
         self.books = [list(started.books) for started in start]
         self.averages = []
         for scale, started in zip(config.scales, start, strict=True):
@@ -220,19 +221,24 @@ class Refinement:
         bits = [self.bits(band) for band in range(len(self.counts))]
         self._fade()
         total = pixels = 0.0
-        for planes, band, lam in views:
+        for planes, quality in views:
+            band, lam = self.config.band(quality), self.config.lam(quality)
+            minded = importance(self.config, quality, planes.shape[1])
+            search = plain_search(self.scales, self.books, bits[band], lam, self.config.beam, minded)
+            steps = closed_loop(block_means(planes, self.scales), self.scales, self.books, self.predictors, search)
             pixels += planes.shape[0] * planes.shape[2] * planes.shape[3]
-            for position, step in enumerate(self._search(planes, lam, bits[band])):
+            for position, step in enumerate(steps):
                 scale = self.scales[position]
                 more = count(step.indices, scale)
                 for counts, new in zip(self.counts[band][position], more, strict=True):
                     counts += new
                 patches[position].append(step.patches)
                 indices[position].append(step.indices)
-                # Errors of coarser scales are not those of the image.
-                last = position + 1 == len(self.scales)
-                error = 0 if last else (step.patches - step.drawn).square().sum(1)
-                total += scale.scale**2 * (step.cost - error).sum().item()
+                total += lam * bits_spent(step, lam / scale.scale**2, minded[position]).sum().item()
+                # Errors are those of the image where no finer scale has the channel.
+                finer = [finer.channels(planes.shape[1]) for finer in self.scales[position + 1 :][:1]]
+                rest = (step.patches - step.drawn).unflatten(1, (scale.patch, -1, scale.patch))[:, :, sum(finer) :]
+                total += scale.scale**2 * rest.square().sum().item()
         for position in range(len(self.scales)):
             self._move(position, torch.cat(patches[position]), torch.cat(indices[position]), random)
         return total / pixels
@@ -243,15 +249,6 @@ class Refinement:
             for averages, of_scale in zip(self.averages, of_band, strict=True):
                 for counts in of_scale:
                     counts.mul_(averages.keep)
-
-    def _search(self, planes: torch.Tensor, lam: float, bits: list[Bits]) -> Iterator[Step]:
-        """What the codebooks draw of planes (n, C, h, w), scale by scale."""
-
-        def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            scale_lam = lam / self.scales[position].scale ** 2
-            return beam_search(flat, self.books[position], bits[position], scale_lam, self.beam)
-
-        return closed_loop(block_means(planes, self.scales), self.scales, self.books, self.predictors, search)
 
     def _move(
         self, position: int, patches: torch.Tensor, indices: torch.Tensor, random: torch.Generator | None

@@ -42,7 +42,7 @@ def balanced_clusters(book: Codebook, clusters: int) -> torch.Tensor:
 
     clusters: a power of two. Each group is cut in half along the principal axis of its spectra and norms.
     """
-    points = torch.cat([spectra(book), 1.5 * book.energy.double().sqrt()[:, None]], 1)
+    points = torch.cat([spectra(book), 1.5 * book.energy().double().sqrt()[:, None]], 1)
     groups = [torch.arange(len(points))]
     while len(groups) < clusters:
         halves = []
@@ -61,7 +61,7 @@ def traits_of(books: list[Codebook]) -> dict[str, np.ndarray]:
     energy: 1..24, the norm in quarter-octaves, 10 at the root mean square of all. orientation: 0..8, 4 if as much
     changes across as down, more if more changes across. frequency: 1..8, how fine the rings are that the energy is in.
     """
-    norms = torch.cat([book.energy for book in books]).double().sqrt().numpy()
+    norms = torch.cat([book.energy() for book in books]).double().sqrt().numpy()
     energy = np.round(4 * np.log2(np.maximum(norms, 1e-6) / np.sqrt(np.mean(norms**2)))) + 10
     bands = torch.cat([spectra(book).square() for book in books]).numpy()
     bands = bands.reshape(len(bands), -1, 1 + 3 * len(RINGS)).sum(1)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..encoder.config import Config
+from ..encoder.mending import importance
 from ..encoder.pyramid import pad, to_planes
 from ..encoder.quantizer import pack_bits
 from ..encoder.search import Bits
@@ -15,7 +16,7 @@ from ..entropy.features import FEATURES, MAX_FEATURE, Traits
 from .codebooks import bits_of
 from .context_tables import Groups, context_tables, symmetry_costs
 from .end_to_end import Model
-from .images import cut, random_lambda, sample, stacks
+from .images import cut, random_quality, sample, stacks
 from .progress import Progress
 from .work import Tensors, WorkFolder
 
@@ -65,7 +66,7 @@ def _make(config: Config, images: list[np.ndarray], model: Model, seed: int, pro
         of_band = []
         for stack in stacks(sample(images, config.table_images)):
             part = cut(stack, config.table_side, scales[0].span, random)
-            planes = _search(part, config, model, band, random_lambda(config, band, random))
+            planes = _search(part, config, model, band, random_quality(config, band, random))
             _collect(planes, config, model, band, groups)
             of_band.append(planes)
         bits = model.codebooks.bits[band] if config.shared else _bits_of(of_band, config)
@@ -79,12 +80,14 @@ def _make(config: Config, images: list[np.ndarray], model: Model, seed: int, pro
     return Tables({name: torch.stack([bits[name] for bits in plain]) for name in plain[0]}, contexts)
 
 
-def _search(stack: np.ndarray, config: Config, model: Model, band: int, lam: float) -> list[np.ndarray]:
+def _search(stack: np.ndarray, config: Config, model: Model, band: int, quality: float) -> list[np.ndarray]:
     """Index planes int64 (n, rows, columns, iterations) of images uint8 (n, h, w, C), searched without contexts."""
-    transformer, codebooks = model.networks.transformer, model.codebooks
-    latents = transformer.latents(pad(to_planes(stack), transformer.multiple), lam)
+    transformer, codebooks, lam = model.networks.transformer, model.codebooks, config.lam(quality)
+    planes = to_planes(stack)
+    latents = transformer.latents(pad(planes, transformer.multiple), lam)
+    minded = importance(config, quality, planes.shape[1])
     beam = 1 if config.shared else TABLE_BEAM
-    return codebooks.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, codebooks.bits[band], beam)
+    return codebooks.quantizer(latents, (stack.shape[1], stack.shape[2]), lam, codebooks.bits[band], beam, minded)
 
 
 def _collect(planes: list[np.ndarray], config: Config, model: Model, band: int, groups: list[Groups]) -> None:

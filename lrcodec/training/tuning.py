@@ -17,9 +17,9 @@ from torch import nn
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.convolutions import Convolutions, Predictors
+from ..encoder.mending import importance
 from ..encoder.pyramid import to_pixels
-from ..encoder.quantizer import closed_loop
-from ..encoder.search import beam_search
+from ..encoder.quantizer import bits_spent, closed_loop, plain_search
 from .descent import Descent
 from .end_to_end import Model, finished
 from .images import Crops
@@ -124,17 +124,14 @@ def _error(drawing: _Drawing, model: Model, planes: torch.Tensor, quality: float
         latents = model.networks.transformer(planes, lam)
         searched = drawing.codebooks(config.default_rank)
 
-    def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        scale_lam = codebooks.quantizer.lam(position, lam)
-        with torch.no_grad():
-            return beam_search(flat, searched[position], bits[position], scale_lam, 1)
-
+    minded = importance(config, quality, planes.shape[1])
+    search = plain_search(config.scales, searched, bits, lam, 1, minded)
     rate = planes.new_zeros(len(planes))
     books = drawing.codebooks(config.default_rank)
     steps = list(closed_loop(latents, config.scales, books, drawing.of_scales, search))
     for position, step in enumerate(steps):
         with torch.no_grad():
-            spent = (step.cost - (step.patches - step.drawn).square().sum(1)) / codebooks.quantizer.lam(position, lam)
+            spent = bits_spent(step, lam / config.scales[position].scale ** 2, minded[position])
             rate += spent.reshape(len(planes), -1).sum(1)
     pixels = drawing.smoothing(steps[-1].decoded, steps[-2:][0].decoded)
     error = (pixels - to_pixels(planes)).square().sum((1, 2, 3)) * (3 / planes.shape[1])
