@@ -160,13 +160,13 @@ def test_unknown_model_and_limit(photo_file: Path):
 
 
 def test_batch_equals_one_by_one(photo, monkeypatch):
-    """Files of mixed sizes, qualities, ranks and colour kinds, in batches that are smaller than their number."""
+    """Files of mixed sizes, ranks, colour kinds and ends of the quality range, in batches smaller than their number."""
     from lrcodec.encoder import Encoder
 
     encoder = Encoder(device="cpu")
     crops = [photo[y : y + 24, x : x + 32] for y in (0, 30) for x in (0, 20, 40)]
     images = [*crops, photo[:9, :70], crops[0][:, :, 0], crops[1][:, :, 1]]
-    files = [encoder.encode(i, quality=q, effort=0) for q in (10, 80) for i in map(np.ascontiguousarray, images)]
+    files = [encoder.encode(i, quality=q, effort=0) for q in (0, 100) for i in map(np.ascontiguousarray, images)]
     files += [encoder.encode(crops[0], rank=1, effort=0), encoder.encode(crops[1], smoothing=False, effort=0)]
     files = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     reader = decoder.Decoder()

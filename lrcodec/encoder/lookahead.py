@@ -20,7 +20,8 @@ from .search import Bits, Labels, beam_search, best_paths, reconstruct
 class ScaleSearch:
     """A scale, as it is searched.
 
-    target: float32 (b, C, h, w). importance, books, bits, labels: as in `beam_search`. lams: of the patches, float32 (n,).
+    target: float32 (b, C, h, w). importance, books, bits, labels: as in `beam_search`. lams: of the patches, float32
+    (n,).
     """
 
     scale: Scale

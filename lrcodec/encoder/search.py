@@ -45,8 +45,8 @@ def beam_search(
     """Choose the indices of every patch.
 
     targets: float32 (n, d). books: of each iteration. lam: squared error that a bit is worth, of all patches or
-    float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one. importance: what squared
-    errors are multiplied with, float32 (d,), the same in all places of a channel; None for 1.
+    float32 (n,). beam: paths of each patch. labels: the classes, where `bits` has more than one. importance: what
+    squared errors are multiplied with, float32 (d,), the same in all places of a channel; None for 1.
     Returns indices int64 (n, iterations), 0 from where the patch stops, and J float32 (n,).
     """
     paths, costs = best_paths(targets, books, bits, lam, beam, 1, labels, importance)

@@ -112,8 +112,8 @@ class View(NamedTuple):
 def round_views(every: list[np.ndarray], config: Config, seed: int, number: int) -> Iterator[View]:
     """What a round of the refinement looks at: random stacks, shifted, some mirrored, of the large ones some turned.
 
-    every: the stacks of all images. Each is seen at a quality of a random band. The low bands are picked less often: few
-    patches go deep there.
+    every: the stacks of all images. Each is seen at a quality of a random band. The low bands are picked less often:
+    few patches go deep there.
     """
     random = np.random.default_rng((seed, number))
     shares = np.arange(1, config.bands + 1) / (config.bands * (config.bands + 1) / 2)
