@@ -27,7 +27,7 @@ from .networks import Factors
 from .progress import Progress
 from .work import Tensors, WorkFolder
 
-STEPS = 0.6
+STEPS = 0.8
 """Steps for each step of the networks' training."""
 BATCHES = 2
 """Batches of a step: a codeword is taken by few patches of each."""
