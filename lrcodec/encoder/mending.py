@@ -10,8 +10,8 @@ import torch
 from .config import Config
 
 MENDED_FROM, MENDED_MORE = 0.5, 4.0
-"""From this share of the quality range on the finest scale mends more of the luma of the scale before it: errors count
-so many times less, by a share that is 1 higher."""
+"""Above the first, a share of the quality range, the finest scale draws more and more of the luma that the scale before
+it left. So errors of luma count less there: by the second, to the power of what the share is above the first."""
 
 
 def importance(
@@ -24,10 +24,10 @@ def importance(
     weights = []
     for position, scale in enumerate(config.scales):
         last = position + 1 == len(config.scales)
-        luma = colour = 1 if last else 1 / config.coarse
+        luma = colour = 1.0 if last else 1 / config.coarse
         if not last and config.scales[position + 1].luma_only:
-            colour, luma = 1, luma / MENDED_MORE ** max(0.0, quality - MENDED_FROM)
-        weight = torch.full((scale.patch, scale.channels(channels), scale.patch), float(luma), device=device)
+            luma, colour = luma / MENDED_MORE ** max(0.0, quality - MENDED_FROM), 1.0
+        weight = torch.full((scale.patch, scale.channels(channels), scale.patch), luma, device=device)
         weight[:, 1:] = colour * chroma
         weights.append(weight.flatten())
     return weights
