@@ -86,7 +86,6 @@ def test_whole_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(suite, "KNOBS", {"smoothing": (0, 4)})
     monkeypatch.setattr(suite, "BASE", suite.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})
     monkeypatch.setattr(suite, "BASELINES", ((8, 16),))
-    monkeypatch.setattr(suite, "PACKS", {"cifar10": "photo"})
     monkeypatch.setattr(suite, "QUALITIES", (0, 50))
     monkeypatch.setattr(suite, "SHOWN", 2)
     two = {name: replace(classic.CLASSIC[name], qualities=(10, 50)) for name in ("jpeg", "webp")}
@@ -104,7 +103,7 @@ def test_whole_suite(tmp_path, monkeypatch):
     assert plain.macs == 2 * 2 * 3 + 36
     lrq = by_model["lrq"]
     assert lrq[0].bytes == lrq[1].bytes < lrq[2].bytes and lrq[0].mse > lrq[2].mse
-    tables = store.find("photo").load().tables
+    tables = store.find(suite.PACKS["cifar10"]).load().tables
     # Each weight of the pair is used once for every block of two by two pixels.
     pair = (tables["smooth_w1"].size + tables["smooth_w2"].size) / 4
     assert lrq[0].macs == pytest.approx(lrq[1].macs + pair)
