@@ -65,11 +65,11 @@ def plain_search(
     bits: list[Bits],
     lam: float,
     beam: int,
-    importance: list[torch.Tensor],
+    importance: Sequence[torch.Tensor | None],
 ) -> Search:
     """The search of `closed_loop` with bits that know no contexts, as training has it.
 
-    lam: squared error of the image that a bit is worth. bits, importance: of each scale.
+    lam: squared error of the image that a bit is worth. bits, importance: of each scale, see `beam_search`.
     """
 
     def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,9 +80,12 @@ def plain_search(
     return search
 
 
-def bits_spent(step: Step, lam: float, importance: torch.Tensor) -> torch.Tensor:
-    """The bits of every patch of a scale, float32 (n,). lam: at the scale. importance: that it was searched with."""
-    return (step.cost - (step.patches - step.drawn).square() @ importance) / lam
+def bits_spent(cost: torch.Tensor, rest: torch.Tensor, lam: float, importance: torch.Tensor) -> torch.Tensor:
+    """The bits of every patch of a scale, float32 (n,), from J, float32 (n,), and what is left of it, float32 (n, d).
+
+    lam: at the scale. importance: of its errors, that it was searched with.
+    """
+    return (cost - rest.square() @ importance) / lam
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from ..encoder.codebook import Codebook
 from ..encoder.mending import importance
 from ..encoder.pyramid import block_means, from_patches, guess_from, to_patches, to_pixels
-from ..encoder.quantizer import closed_loop, plain_search
+from ..encoder.quantizer import bits_spent, closed_loop, plain_search
 from ..encoder.search import beam_search, reconstruct
 from .networks import Networks
 from .refine import Codebooks
@@ -79,7 +79,7 @@ class Objective:
         with torch.no_grad():
             energy = flat.square().sum(1, keepdim=True)
             share = ((drawn * flat).sum(1, keepdim=True) / (energy + 1e-6)).clamp(0, 1)
-            spent = ((cost - (flat - drawn).square() @ minded) / scale_lam).reshape(len(x), -1)
+            spent = bits_spent(cost, flat - drawn, scale_lam, minded).reshape(len(x), -1)
         if codebook:
             # Plain straight-through: the latents are free to move, and the codebook follows them.
             share = torch.ones_like(share)

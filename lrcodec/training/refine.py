@@ -234,11 +234,13 @@ class Refinement:
                     counts += new
                 patches[position].append(step.patches)
                 indices[position].append(step.indices)
-                total += lam * bits_spent(step, lam / scale.scale**2, minded[position]).sum().item()
-                # Errors are those of the image where no finer scale has the channel.
-                finer = [finer.channels(planes.shape[1]) for finer in self.scales[position + 1 :][:1]]
-                rest = (step.patches - step.drawn).unflatten(1, (scale.patch, -1, scale.patch))[:, :, sum(finer) :]
-                total += scale.scale**2 * rest.square().sum().item()
+                rest = step.patches - step.drawn
+                total += lam * bits_spent(step.cost, rest, lam / scale.scale**2, minded[position]).sum().item()
+                # Errors are those of the image in the channels that no finer scale has.
+                last = position + 1 == len(self.scales)
+                mended = 0 if last else self.scales[position + 1].channels(planes.shape[1])
+                final = rest.unflatten(1, (scale.patch, -1, scale.patch))[:, :, mended:]
+                total += scale.scale**2 * final.square().sum().item()
         for position in range(len(self.scales)):
             self._move(position, torch.cat(patches[position]), torch.cat(indices[position]), random)
         return total / pixels

@@ -12,8 +12,8 @@ from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.convolutions import Predictors
 from ..encoder.pyramid import block_means, guess_from, to_patches
-from ..encoder.quantizer import closed_loop
-from ..encoder.search import Bits, beam_search
+from ..encoder.quantizer import closed_loop, plain_search
+from ..encoder.search import Bits
 from ..format.grid import Scale
 from . import codebooks
 from .codebooks import ScaleCodebooks
@@ -59,12 +59,8 @@ def _start_scale(
 def _patches(config: Config, images: list[np.ndarray], coarser: Sequence[ScaleCodebooks], seed: int) -> torch.Tensor:
     """What the codebooks of the next scale have to draw: float32 (n, d), a sample of what `coarser` left."""
     scales, scale = config.scales[: len(coarser)], config.scales[len(coarser)]
-    books = [fitted.books for fitted in coarser]
-
-    def search(position: int, flat: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lam = config.start_lambda / scales[position].scale ** 2
-        return beam_search(flat, books[position], coarser[position].bits, lam, 1)
-
+    books, bits = [fitted.books for fitted in coarser], [fitted.bits for fitted in coarser]
+    search = plain_search(scales, books, bits, config.start_lambda, 1, [None] * len(scales))
     patches = []
     nothing: Predictors = [None] * len(scales)
     for planes in start_views(images, config, scale, seed):

@@ -131,7 +131,8 @@ def _error(drawing: _Drawing, model: Model, planes: torch.Tensor, quality: float
     steps = list(closed_loop(latents, config.scales, books, drawing.of_scales, search))
     for position, step in enumerate(steps):
         with torch.no_grad():
-            spent = bits_spent(step, lam / config.scales[position].scale ** 2, minded[position])
+            scale_lam = lam / config.scales[position].scale ** 2
+            spent = bits_spent(step.cost, step.patches - step.drawn, scale_lam, minded[position])
             rate += spent.reshape(len(planes), -1).sum(1)
     pixels = drawing.smoothing(steps[-1].decoded, steps[-2:][0].decoded)
     error = (pixels - to_pixels(planes)).square().sum((1, 2, 3)) * (3 / planes.shape[1])
