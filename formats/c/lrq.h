@@ -1504,6 +1504,7 @@ typedef __m128i lrq_vector;
 #define LRQ_LOW8(a, b) _mm_unpacklo_epi8(a, b)
 #define LRQ_WIDE(p) _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)(const void *)(p))), 8)
 #define LRQ_REVERSED(a) _mm_shuffle_epi32(_mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B), 0x4E)
+#define LRQ_REVERSED_HALVES(a) _mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B)
 #elif defined(__wasm_simd128__) && !defined(LRQ_PLAIN)
 #include <wasm_simd128.h>
 #define LRQ_VECTORS
@@ -1527,6 +1528,7 @@ typedef v128_t lrq_vector;
 #define LRQ_LOW8(a, b) wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define LRQ_WIDE(p) wasm_i16x8_load8x8(p)
 #define LRQ_REVERSED(a) wasm_i16x8_shuffle(a, a, 7, 6, 5, 4, 3, 2, 1, 0)
+#define LRQ_REVERSED_HALVES(a) wasm_i16x8_shuffle(a, a, 3, 2, 1, 0, 7, 6, 5, 4)
 #endif
 
 #if defined(LRQ_VECTORS) && defined(__x86_64__) && defined(__GNUC__)
@@ -1666,6 +1668,18 @@ static void lrq_interleave_clipped(int16_t *to, const int32_t *a, const int32_t 
         to[2 * x] = (int16_t)lrq_clip(a[x] >> 9, low, LRQ_PLANE_LIMIT);
         to[2 * x + 1] = (int16_t)(b != NULL ? lrq_clip(b[x] >> 9, low, LRQ_PLANE_LIMIT) : 0);
     }
+}
+
+/* to[x] += from[x] */
+static void lrq_add(int32_t *to, const int32_t *from, int n)
+{
+    int x = 0;
+#ifdef LRQ_VECTORS
+    for (; x + 4 <= n; x += 4)
+        LRQ_STORE(to + x, LRQ_ADD32(LRQ_LOAD(to + x), LRQ_LOAD(from + x)));
+#endif
+    for (; x < n; x++)
+        to[x] += from[x];
 }
 
 /* Enlargement down: to[x] = (the sum of taps[k] * rows[k][x] + 64) >> 7. */
@@ -1967,6 +1981,29 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
     const int8_t *u = (const int8_t *)scale->u + row * (size_t)(stored * p);
     const uint8_t *v = scale->v + 2 * row * (size_t)(stored * scale->channels * p);
     int r, a, c, to;
+#ifdef LRQ_VECTORS
+    if (p == 8 || p == 4) { /* eight numbers at a time: of patches of 4 x 4 those of two channels */
+        const lrq_vector negate = LRQ_ALL16((int16_t)(sign >> 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
+        for (r = 0; r < rank; r += 2)
+            for (c = -1; 8 * c < channels * p; c++) { /* -1 stands for the left matrix */
+                int16_t *pairs = c < 0 ? lefts + p * r : rights + r * (int)drawing->product_stride + 16 * c;
+                lrq_vector rows[2];
+                rows[1] = LRQ_ALL32(0);
+                for (a = 0; a < 2 && r + a < rank; a++) {
+                    rows[a] = (c < 0) == transpose ? LRQ_LOAD(v + 2 * (p * (r + a) * scale->channels + (c < 0 ? 0 : 8 * c)))
+                                                   : LRQ_WIDE(u + p * (r + a));
+                    if (c < 0 ? flip : mirror)
+                        rows[a] = p == 8 ? LRQ_REVERSED(rows[a]) : LRQ_REVERSED_HALVES(rows[a]);
+                    if (c < 0)
+                        rows[a] = LRQ_ADD16(LRQ_XOR(rows[a], negate), one);
+                }
+                LRQ_STORE(pairs, LRQ_LOW(rows[0], rows[1]));
+                if (p == 8 || c >= 0)
+                    LRQ_STORE(pairs + 8, LRQ_HIGH(rows[0], rows[1]));
+            }
+        return;
+    }
+#endif
     for (r = 0; r < rank; r++) {
         const int8_t *ur = u + r * p;
         const uint8_t *vr = v + 2 * r * scale->channels * p;
@@ -2083,7 +2120,7 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
     const lrq_patches *patches;
     lrq_result result;
     uint32_t x;
-    int a, b, c, i;
+    int a, c, i;
     while (drawing->decoded <= strip) {
         result = lrq_decode_strip(drawing);
         if (result != LRQ_OK)
@@ -2115,10 +2152,8 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
             for (c = 0; c < channels; c++) {
                 const int32_t *from = drawing->product + (size_t)a * drawing->product_stride + c * p;
                 int32_t *to = level->sums + (((size_t)(c * p + 2 * (a % h) + a / h)) * 2) * level->half_stride + (size_t)x * (size_t)h;
-                for (b = 0; b < h; b++)
-                    to[b] += from[b];
-                for (b = 0; b < h; b++)
-                    to[level->half_stride + (size_t)b] += from[h + b];
+                lrq_add(to, from, h);
+                lrq_add(to + level->half_stride, from + h, h);
             }
     }
     for (c = 0; c < channels; c++)
