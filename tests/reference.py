@@ -1,5 +1,6 @@
 """A reference decoder written from SPEC.md: integers only, no constriction, no ONNX Runtime, no float."""
 
+import hashlib
 import zlib
 from typing import NamedTuple
 
@@ -351,3 +352,44 @@ def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         for dy in range(3)
         for dx in range(3)
     )
+
+
+MODEL_ARRAYS = (
+    *("scales:i4:2", "channels:i4:0", "shared:i4:0", "luma_only:i4:0", "bands:i4:0"),
+    *("smooth_w1:i4:4", "smooth_b1:i4:1", "smooth_w2:i4:4", "smooth_b2:i4:1"),
+)
+PREDICTION = ("first:i4:4", "first_bias:i4:1", "second:i4:4", "second_bias:i4:1")
+OF_SCALE = (
+    *("shapes:i4:1", *PREDICTION, "u:i1:3", "v:i2:3"),
+    *("energy:u1:1", "orientation:u1:1", "frequency:u1:1", "symmetries:u1:2"),
+    *("depth_edges:u1:3", "depth_classes:u1:2", "depths:u1:4", "features:u1:2", "edges:u1:3", "classes:u1:2"),
+)
+OF_ITERATION = ("clusters:u1:3", "members:u1:3")
+"""Of arrays their names, dtypes and numbers of axes, in the order of a model file."""
+
+
+def model_file(data: bytes) -> tuple[bytes, dict[str, np.ndarray]]:
+    """SPEC.md, "Model file": the fingerprint and the arrays by their names in tables.npz."""
+    assert data[:5] == b"\x8cLRM\x01" and not any(data[13:16])
+    assert hashlib.sha256(data[:-32]).digest() == data[-32:]
+    t: dict[str, np.ndarray] = {}
+    at = 16
+
+    def take(arrays: tuple[str, ...], suffix: str) -> None:
+        nonlocal at
+        for name, dtype, axes in (array.split(":") for array in arrays):
+            shape = np.frombuffer(data, "<u4", int(axes), at).tolist()
+            at += 4 * len(shape)
+            count = int(np.prod(shape))
+            t[name + suffix] = np.frombuffer(data, "<" + dtype, count, at).reshape(shape)
+            at += t[name + suffix].nbytes
+            assert not any(data[at : at + -at % 4])
+            at += -at % 4
+
+    take(MODEL_ARRAYS, "")
+    for number, s in enumerate(t["scales"][:, 0].tolist()):
+        take(tuple(array for array in OF_SCALE if number or array not in PREDICTION), str(s))
+        for i in range(len(t[f"shapes{s}"])):
+            take(OF_ITERATION, f"{s}_{i}")
+    assert at == len(data) - 32
+    return data[5:13], t

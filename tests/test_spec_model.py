@@ -1,6 +1,7 @@
 """SPEC.md and the code say the same of a model: grids, strips, tables, graphs, fingerprint."""
 
 import re
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lrcodec.format import container, fixed, grid
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale, check_scales
 from lrcodec.format.symmetry import SYMMETRIES, expand
-from lrcodec.packs import tablefile
+from lrcodec.packs import modelfile, tablefile
 from lrcodec.packs.pack import fingerprint
 from lrcodec.training import context_tables
 
@@ -253,3 +254,42 @@ def test_fingerprint_example():
     assert example["SHA-256"].startswith(example["fingerprint"])
     (kind,) = (row["kind"] for row in SPEC.table("Header fields") if row["name"] == "model")
     assert f"bytes{len(hexadecimal(example['fingerprint']))}" == kind == f"bytes{len(HEADER.model)}"
+
+
+def test_model_file(random_pack):
+    """The parts, the order of the arrays and the example, as the code writes them; the reference decoder reads them."""
+    pack, _ = random_pack
+    data = modelfile.save(pack)
+    parts = {row["part"]: row["content"] for row in SPEC.table("Model file", "part")}
+    assert [*parts] == ["signature", "version", "fingerprint", "zeros", "arrays", "SHA-256"]
+    signature, version, zeros = (hexadecimal(parts[part]) for part in ("signature", "version", "zeros"))
+    start = signature + version + pack.fingerprint + zeros
+    assert data.startswith(start) and len(start) % 4 == 0 and len(data) % 4 == 0
+    fingerprint, tables = reference.model_file(data)
+    assert (fingerprint, tables.keys()) == (pack.fingerprint, pack.tables.keys())
+    for name, array in tables.items():
+        np.testing.assert_array_equal(array, pack.tables[name], strict=True)
+
+
+def test_order_of_a_model_file():
+    """The reference decoder reads the arrays in the order, and with the dtypes and numbers of axes, of "Tables"."""
+    general = (
+        *reference.MODEL_ARRAYS,
+        *(f"{array.replace(':', '{s}:', 1)}" for array in reference.OF_SCALE),
+        *(f"{array.replace(':', '{s}_{i}:', 1)}" for array in reference.OF_ITERATION),
+    )
+    rows = SPEC.table("Tables", "name")
+    axes = [0 if row["shape"] == "()" else len(row["shape"].strip("(),").split(",")) for row in rows]
+    described = zip(rows, axes, strict=True)
+    assert [f"{row['name']}:{np.dtype(row['dtype']).str[1:]}:{count}" for row, count in described] == [*general]
+
+
+def test_example_of_a_model_file(random_pack):
+    rows = SPEC.table("Model file", "field")
+    example = {row["field"]: hexadecimal(row["bytes"]) for row in rows}
+    scales, channels = (numbers(row["value"]) for row in rows if row["field"] in ("scales", "channels"))
+    pack = copy(random_pack[0])
+    assert [int(pack.tables["channels"])] == channels
+    arrays = {"scales": np.array(scales, np.int32).reshape(numbers(rows[4]["value"]))}
+    pack.fingerprint, pack.tables = example["fingerprint"], pack.tables | arrays
+    assert modelfile.save(pack).startswith(b"".join(example.values()))
