@@ -244,11 +244,11 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
     return planes
 
 
-def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
-    """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
+def planes_of(planes: list[np.ndarray], t: dict, head) -> list[np.ndarray]:
+    """SPEC.md, "Planes": of all scales that have index planes, coarse to fine, (channels, rows, columns)."""
     channels = 3 if head.colour else 1
     scale_planes: list[np.ndarray] = []
-    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=True):
+    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=False):
         c = 1 if t["luma_only"] and s == 1 else channels
         rows, cols, _ = plane.shape
         first = starts(t[f"shapes{s}"].tolist(), t)
@@ -265,6 +265,13 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
             predicted = enlarge(coarser) * 4 + change(coarser, *prediction_weights(t, s, c))  # both over 2^9
             drawn += predicted[:, : rows * p, : cols * p]
         scale_planes.append(np.clip(drawn + 256 >> 9, -2047, 2047))
+    return scale_planes
+
+
+def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
+    """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
+    channels = 3 if head.colour else 1
+    scale_planes = planes_of(planes, t, head)
     fine, h, w = scale_planes[-1].shape
     x = scale_planes[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
     if fine < channels:
