@@ -330,10 +330,10 @@ def decode_units(
 
 
 def planes_of(planes: list[np.ndarray], t: dict, head) -> list[np.ndarray]:
-    """SPEC.md, "Planes": of every scale its planes (F, rows, columns), from index planes."""
+    """SPEC.md, "Planes": of all scales that have index planes, coarse to fine, (channels, rows, columns)."""
     channels = 3 if head.colour else 1
     scale_planes: list[np.ndarray] = []
-    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=True):
+    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=False):
         c = 1 if t["luma_only"] and s == 1 else channels
         rows, cols, _ = plane.shape
         first = starts(t[f"shapes{s}"].tolist(), t)

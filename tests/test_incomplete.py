@@ -161,7 +161,8 @@ def test_what_is_told(random_pack, random_planes):
     pack, _ = random_pack
     head = header(20, 75, model=pack.fingerprint, alpha=1)
     with strips_of(1):
-        strips = container.unpack(file_of(pack, random_planes(pack, header(20, 75), 42), header(20, 75)))[1]
+        plain = replace(head, alpha=0)
+        strips = container.unpack(file_of(pack, random_planes(pack, plain, 42), plain))[1]
         alpha = Chunk(ALPHA, pack_alpha(np.zeros((75, 20), np.uint8)))
         data = container.pack(head, [alpha, *strips])
         ends = [len(container.pack(head, [alpha, *strips[:count]])) for count in range(6)]

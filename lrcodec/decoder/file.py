@@ -38,7 +38,8 @@ class File(NamedTuple):
         if absent:
             lacks.append(f"strip {count} of {strips} is drawn in part")
         if count < strips:
-            lacks.append(f"strips {count + 1} to {strips} of {strips} are missing")
+            which = f"strip {strips}" if count + 1 == strips else f"strips {count + 1} to {strips}"
+            lacks.append(f"{which} of {strips} {'is' if count + 1 == strips else 'are'} missing")
         if header.alpha and alpha is None:
             lacks.append("alpha is missing")
         missing = None
