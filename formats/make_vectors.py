@@ -433,14 +433,13 @@ def _incomplete() -> Iterator[Vector]:
     plain = encoded(picture(61, 43, 3, 5), quality=70)
     end, payload = len(plain) - 4, indices(plain).payload
     start = end - len(payload)
-    for scale, size in _cuts(plain).items():
+    cuts = _cuts(plain)
+    for scale, size in cuts.items():
         data = plain[: start + size]
         yield partial(f"scale-{scale}", f"The payload ends within the indices of scale {scale}.", data)
     for shrink in (2, 8):
-        data = plain[: start + _cuts(plain)[4]]
-        yield partial(
-            f"shrink-{shrink}", f"A payload that ends within scale 4, at 1/{shrink} of the size.", data, shrink
-        )
+        what = f"A payload that ends within scale 4, at 1/{shrink} of the size."
+        yield partial(f"shrink-{shrink}", what, plain[: start + cuts[4]], shrink)
     yield partial("complete", "A complete file is not changed.", plain)
     yield partial("no-payload", "Only the length of the payload is there.", plain[:start])
     yield partial("last-byte", "The last byte of the payload is absent, and its CRC-32.", plain[: end - 1])
