@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 import torch
 from click.shell_completion import ShellComplete
 from commands import fails, lrq
@@ -248,3 +249,27 @@ def test_threads_of_a_training(threads: int, picture: Path, tmp_path: Path, monk
     before = torch.get_num_threads()
     assert lrq("train", picture, "-o", tmp_path / "pack", "--preset", "tiny", "--threads", threads).exit_code == 0
     assert (counts, torch.get_num_threads()) == ([threads], before)
+
+
+@pytest.mark.parametrize("name", ["photo", "mnist"])
+def test_an_exported_model_has_the_tables_of_the_pack(name: str, tmp_path: Path):
+    exported, pack = tmp_path / "model.lrqm", store.find(name).load()
+    result = lrq("models", "export", name, "-o", exported)
+    assert (result.exit_code, result.output) == (0, "")
+    assert lrq("models", "export", store.find(name).path, "-o", "-").stdout_bytes == exported.read_bytes()
+    fingerprint, tables = reference.model_file(exported.read_bytes())
+    assert (fingerprint, tables.keys()) == (pack.fingerprint, pack.tables.keys())
+    for key, array in tables.items():
+        np.testing.assert_array_equal(array, pack.tables[key], strict=True)
+
+
+def test_models_that_cannot_be_exported(tmp_path: Path):
+    pack = tmp_path / "pack"
+    shutil.copytree(store.find("mnist").path, pack)
+    assert "would replace a file of this command" in fails(2, "models", "export", pack, "-o", pack / "tables.npz")
+    assert "Missing option" in fails(2, "models", "export", pack)
+    assert "unknown model nobody" in fails(4, "models", "export", "nobody", "-o", tmp_path / "out.lrqm")
+    assert "no such folder" in fails(1, "models", "export", "mnist", "-o", tmp_path / "missing" / "out.lrqm")
+    (pack / "tables.npz").write_bytes(b"no archive")
+    assert "cannot be read" in fails(4, "models", "export", pack, "-o", tmp_path / "out.lrqm")
+    assert [*tmp_path.iterdir()] == [pack]

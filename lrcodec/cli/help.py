@@ -14,6 +14,8 @@ OPTIONS = {
         "--strip",
         "--recursive",
         "--region",
+        "--shrink",
+        "--partial",
         "--max-pixels",
         "--tile",
         "--grey",

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import click
 
-from ..files import printable
-from ..packs import store
+from ..files import check_outputs, printable, write_file
+from ..packs import modelfile, store
 from ..packs.pack import PackFolder
 from .help import Command
-from .options import FILE
+from .options import FILE, Model
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List, install or remove model packs.
+    """List, install, remove or export model packs.
 
     Lists name, fingerprint, purpose, licence and training data of each.
     """
@@ -42,6 +42,19 @@ def add(pack: Path, name: str | None, force: bool) -> None:
 def remove(name: str) -> None:
     """Remove the installed model NAME. Files that were encoded with it can no longer be decoded."""
     store.remove(name)
+
+
+@models.command(cls=Command)
+@click.argument("name", type=Model())
+@click.option("-o", "--output", metavar="MODEL.lrqm", type=FILE, required=True, help="The file to write.")
+def export(name: str, output: Path) -> None:
+    """Write the model NAME, or the one in a folder, as one flat file.
+
+    Decoders that read no packs take it, such as those in formats/. It has all that decoding needs, and no encoder.
+    """
+    pack = store.find(name)
+    check_outputs([output], pack.path.iterdir())
+    write_file(output, modelfile.save(pack.load()))
 
 
 def _show(pack: PackFolder) -> None:

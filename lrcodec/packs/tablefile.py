@@ -36,19 +36,19 @@ class Field(NamedTuple):
 
 
 MODEL = (
+    Field("scales", np.int32, ("S", 3), (1, MAX_SPAN)),
     Field("channels", np.int32, (), (1, 3)),
-    Field("bands", np.int32, (), (1, 16)),
     Field("shared", np.int32, (), (0, 1)),
     Field("luma_only", np.int32, (), (0, 1)),
-    Field("scales", np.int32, ("S", 3), (1, MAX_SPAN)),
+    Field("bands", np.int32, (), (1, 16)),
 )
-SHAPES = Field("shapes{s}", np.int32, ("D",), (2, MAX_CODEWORDS))
 SMOOTHING = (
     Field("smooth_w1", np.int32, ("H", "I", 3, 3)),
     Field("smooth_b1", np.int32, ("H",)),
     Field("smooth_w2", np.int32, ("I", "H", 3, 3)),
     Field("smooth_b2", np.int32, ("I",)),
 )
+SHAPES = Field("shapes{s}", np.int32, ("D",), (2, MAX_CODEWORDS))
 PREDICTION = (
     Field("first{s}", np.int32, ("P", "F", 3, 3)),
     Field("first_bias{s}", np.int32, ("P",)),
@@ -73,6 +73,7 @@ SCALE = (
 CLUSTERS = Field("clusters{s}_{i}", np.uint8, ("bands", "M", "A"))
 MEMBERS = Field("members{s}_{i}", np.uint8, ("bands", "A", "N // A"))
 FIELDS = (*MODEL, *SMOOTHING, SHAPES, *PREDICTION, *SCALE, CLUSTERS, MEMBERS)
+"""In the order of SPEC.md, which is also that of a model file."""
 LENGTHS = {"D": (1, MAX_ITERATIONS), "H": (0, MAX_HIDDEN), "P": (0, MAX_HIDDEN), "R": (1, 4)}
 """The limits of lengths that an array is the first to have. All others are 1 or more."""
 
