@@ -119,7 +119,7 @@ class Model:
     ) -> tuple[int, np.ndarray]:
         """The result and the pixels, which are undefined after most results."""
         shape = self.library.size(data, shrink) if shrink in (1, 2, 4, 8, 16) else ()
-        if np.prod(shape, dtype=np.int64) > 2**24:
+        if np.prod(shape, dtype=np.int64) > 2**27:
             shape = ()  # the limit is checked before the capacity
         # What lies behind the pixels must stay as it is.
         pixels = np.full(int(np.prod(shape, dtype=np.int64)) + 64, 0xA5, np.uint8)

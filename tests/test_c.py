@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from ctypes import addressof, c_void_p
+from ctypes import addressof, c_void_p, sizeof
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,7 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import entropy, errors
-from lrcodec.format import container
+from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.packs import modelfile, store
 
@@ -195,29 +195,47 @@ def test_damaged_model_files(folder: Path, random_pack):
 def test_memory_that_runs_out(c: c_decoder.Decoder):
     """At any allocation: all that was taken is given back."""
     data = (FORMATS / "vectors" / "everything" / "image.lrq").read_bytes()
-    model, heap = c.model_of(data), {}
-
-    def allocate(user: int | None, size: int) -> int | None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            return None
-        block = (c_void_p * (size // 8 + 2))()
-        heap[addressof(block)] = block
-        return addressof(block)
-
-    def release(user: int | None, memory: int) -> None:
-        del heap[memory]
-
-    allocator = Allocator(ALLOCATE(allocate), RELEASE(release), None)
+    model = c.model_of(data)
     for count in range(1000):
-        left = count
-        code, _ = model.decode(data, allocator=allocator)
-        assert not heap
+        heap = Heap(count)
+        code, _ = model.decode(data, allocator=heap.allocator)
+        assert not heap.blocks
         if code == OK:
             break
         assert code == MEMORY
     assert count > 20
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 768), (4000, 6000), (60000, 40)])
+def test_memory_beside_pixels_and_model(height: int, width: int, c: c_decoder.Decoder):
+    """At most 8 MiB. Nothing that a payload holds makes it more."""
+    pack = store.find("photo").load()
+    header = Header(width, height, RGB, 0, 4, 32, 0, pack.fingerprint)
+    strips = grid.strips(pack.scales, height, width)
+    data = container.pack(header, [Chunk(container.INDICES, b"")] * len(strips))
+    heap = Heap()
+    assert c.model_of(data).decode(data, allocator=heap.allocator)[0] == OK
+    assert 2**17 < heap.peak <= 2**23
+
+
+class Heap:
+    """An allocator that counts, and has no more memory after some blocks."""
+
+    def __init__(self, left: int = 1000):
+        self.left, self.blocks, self.peak = left, {}, 0
+        self.allocator = Allocator(ALLOCATE(self.allocate), RELEASE(self.release), None)
+
+    def allocate(self, user: int | None, size: int) -> int | None:
+        self.left -= 1
+        if self.left < 0:
+            return None
+        block = (c_void_p * (size // 8 + 2))()
+        self.blocks[addressof(block)] = block
+        self.peak = max(self.peak, sum(sizeof(each) for each in self.blocks.values()))
+        return addressof(block)
+
+    def release(self, user: int | None, memory: int) -> None:
+        del self.blocks[memory]
 
 
 def test_options(c: c_decoder.Decoder):
