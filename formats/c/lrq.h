@@ -262,14 +262,22 @@ static void lrq_sha256_block(uint32_t *state, const uint8_t *data)
         w[i] = w[i - 16] + w[i - 7] + (LRQ_ROTATE(w[i - 15], 7) ^ LRQ_ROTATE(w[i - 15], 18) ^ w[i - 15] >> 3)
              + (LRQ_ROTATE(w[i - 2], 17) ^ LRQ_ROTATE(w[i - 2], 19) ^ w[i - 2] >> 10);
     memcpy(s, state, sizeof s);
-    for (i = 0; i < 64; i++) {
-        t1 = s[7] + (LRQ_ROTATE(s[4], 6) ^ LRQ_ROTATE(s[4], 11) ^ LRQ_ROTATE(s[4], 25))
-           + (s[6] ^ (s[4] & (s[5] ^ s[6]))) + k[i] + w[i];
-        t2 = (LRQ_ROTATE(s[0], 2) ^ LRQ_ROTATE(s[0], 13) ^ LRQ_ROTATE(s[0], 22))
-           + ((s[0] & s[1]) | (s[2] & (s[0] | s[1])));
-        memmove(s + 1, s, 7 * sizeof *s);
-        s[4] += t1;
-        s[0] = t1 + t2;
+/* The eight words keep their places, and their roles move on: after eight rounds all is as before. */
+#define LRQ_ROUND(a, b, c, d, e, f, g, h, i)                                                                           \
+    t1 = s[h] + (LRQ_ROTATE(s[e], 6) ^ LRQ_ROTATE(s[e], 11) ^ LRQ_ROTATE(s[e], 25)) + (s[g] ^ (s[e] & (s[f] ^ s[g])))   \
+       + k[i] + w[i];                                                                                                  \
+    t2 = (LRQ_ROTATE(s[a], 2) ^ LRQ_ROTATE(s[a], 13) ^ LRQ_ROTATE(s[a], 22)) + ((s[a] & s[b]) | (s[c] & (s[a] | s[b]))); \
+    s[d] += t1;                                                                                                        \
+    s[h] = t1 + t2
+    for (i = 0; i < 64; i += 8) {
+        LRQ_ROUND(0, 1, 2, 3, 4, 5, 6, 7, i);
+        LRQ_ROUND(7, 0, 1, 2, 3, 4, 5, 6, i + 1);
+        LRQ_ROUND(6, 7, 0, 1, 2, 3, 4, 5, i + 2);
+        LRQ_ROUND(5, 6, 7, 0, 1, 2, 3, 4, i + 3);
+        LRQ_ROUND(4, 5, 6, 7, 0, 1, 2, 3, i + 4);
+        LRQ_ROUND(3, 4, 5, 6, 7, 0, 1, 2, i + 5);
+        LRQ_ROUND(2, 3, 4, 5, 6, 7, 0, 1, i + 6);
+        LRQ_ROUND(1, 2, 3, 4, 5, 6, 7, 0, i + 7);
     }
     for (i = 0; i < 8; i++)
         state[i] += s[i];
@@ -305,6 +313,12 @@ typedef struct {
     int32_t *first_bias, *second_bias;
 } lrq_convolutions;
 
+/* What turns costs of shapes into frequencies: see lrq_frequency. `missing` goes to the shape `largest`. */
+typedef struct {
+    uint64_t total, factor;
+    uint32_t shapes, largest, missing;
+} lrq_table;
+
 typedef struct {
     int number, side, symmetries, symmetry_bits, channels, iterations; /* symmetries = 1 << symmetry_bits */
     uint32_t span, rows; /* rows: shapes of the scale */
@@ -316,7 +330,8 @@ typedef struct {
     uint8_t *depth_levels, *levels; /* the levels of features 0 to 255: [2][3][256], [iterations + 1][4][256] */
     uint32_t contexts[LRQ_MAX_ITERATIONS], clusters[LRQ_MAX_ITERATIONS];
     const uint8_t *cluster_costs[LRQ_MAX_ITERATIONS], *member_costs[LRQ_MAX_ITERATIONS];
-    uint8_t *member_limits[LRQ_MAX_ITERATIONS]; /* [bands][2][clusters]: the least and the highest cost of a member */
+    lrq_table *tables[LRQ_MAX_ITERATIONS]; /* [bands][contexts] */
+    uint32_t *sums[LRQ_MAX_ITERATIONS];    /* [bands][contexts][clusters]: the frequencies of the clusters before */
     lrq_convolutions prediction; /* no hidden channels: enlargement alone */
 } lrq_scale;
 
@@ -324,7 +339,7 @@ struct lrq_model {
     lrq_pool pool;
     uint8_t fingerprint[8];
     int channels, luma_only, bands, rank, scale_count;
-    uint32_t most_shapes; /* of an iteration */
+    uint32_t weights[LRQ_COSTS];
     lrq_scale scales[LRQ_MAX_SCALES];
     lrq_convolutions smoothing;
 };
@@ -358,6 +373,48 @@ static void lrq_few_sums(uint32_t *sums, const uint8_t *costs, uint32_t n)
     for (j = at + 1; j < n; j++)
         sums[j] += LRQ_TOTAL - sum;
     sums[n] = LRQ_TOTAL;
+}
+
+/* Before `missing`. A weight times the factor, over 2^39, is the quotient or one less; with a smaller total it would not
+   fit into 64 bits. */
+static uint32_t lrq_frequency(const lrq_table *table, uint64_t weight)
+{
+    const uint64_t all = weight * (LRQ_TOTAL - table->shapes);
+    uint64_t quotient = table->factor == 0 ? all / table->total : weight * table->factor >> 39;
+    quotient += (quotient + 1) * table->total <= all;
+    return 1 + (uint32_t)quotient;
+}
+
+/* The table and the sums of the clusters for the costs of all clusters and members. */
+static void lrq_shape_sums(lrq_table *table, uint32_t *sums, const uint32_t *all_weights, const uint8_t *cluster,
+                           uint32_t clusters, const uint8_t *member, uint32_t members)
+{
+    uint32_t frequencies[LRQ_COSTS] = {0}; /* none is 0 */
+    uint32_t a, b, sum = 0, largest = 0;
+    table->shapes = clusters * members;
+    table->total = 0;
+    for (a = 0; a < clusters; a++) {
+        const uint32_t *weights = all_weights + cluster[a];
+        for (b = 0; b < members; b++)
+            table->total += weights[member[a * members + b]];
+    }
+    table->factor = table->total < LRQ_TOTAL ? 0 : ((uint64_t)(LRQ_TOTAL - table->shapes) << 39) / table->total;
+    for (a = 0; a < clusters; a++) {
+        sums[a] = sum;
+        for (b = 0; b < members; b++) {
+            const uint32_t cost = (uint32_t)cluster[a] + member[a * members + b];
+            if (frequencies[cost] == 0)
+                frequencies[cost] = lrq_frequency(table, all_weights[cost]);
+            if (frequencies[cost] > largest) {
+                largest = frequencies[cost];
+                table->largest = a * members + b;
+            }
+            sum += frequencies[cost];
+        }
+    }
+    table->missing = LRQ_TOTAL - sum;
+    for (a = table->largest / members + 1; a < clusters; a++)
+        sums[a] += table->missing;
 }
 
 /* Reads a model file: every call takes the next array, or sets `bad`. */
@@ -524,8 +581,6 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
         scale->shapes[i] = n;
         scale->starts[i] = shared ? 0 : scale->rows;
         scale->rows = scale->starts[i] + n;
-        if (n > model->most_shapes)
-            model->most_shapes = n;
     }
     if (!coarsest) {
         result = lrq_read_convolutions(&scale->prediction, &model->pool, from, scale->channels, 4 * scale->channels, 0);
@@ -585,17 +640,15 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
         if (from->bad
             || (uint32_t)lrq_most(scale->classes + 4096 * (i > 0 ? i + 1 : 0), i > 0 ? 4096 : 8192) >= scale->contexts[i])
             return LRQ_NOT_SUPPORTED;
-        scale->member_limits[i] = (uint8_t *)lrq_take(&model->pool, (uint64_t)model->bands * 2 * scale->clusters[i], 1);
-        if (scale->member_limits[i] == NULL)
+        n = (uint32_t)model->bands * scale->contexts[i];
+        scale->tables[i] = (lrq_table *)lrq_take(&model->pool, n, sizeof(lrq_table));
+        scale->sums[i] = (uint32_t *)lrq_take(&model->pool, (uint64_t)n * scale->clusters[i], sizeof(uint32_t));
+        if (scale->tables[i] == NULL || scale->sums[i] == NULL)
             return LRQ_MEMORY;
-        for (n = 0; n < (uint32_t)model->bands * scale->clusters[i]; n++) {
-            const uint8_t *costs = scale->member_costs[i] + (size_t)n * shape[2];
-            uint8_t *limits = scale->member_limits[i] + n / shape[1] * 2 * shape[1] + n % shape[1];
-            limits[0] = 255;
-            for (b = 0; b < shape[2]; b++) {
-                limits[0] = costs[b] < limits[0] ? costs[b] : limits[0];
-                limits[shape[1]] = costs[b] > limits[shape[1]] ? costs[b] : limits[shape[1]];
-            }
+        for (b = 0; b < n; b++) {
+            const size_t at = (size_t)b * scale->clusters[i];
+            lrq_shape_sums(scale->tables[i] + b, scale->sums[i] + at, model->weights, scale->cluster_costs[i] + at, scale->clusters[i],
+                           scale->member_costs[i] + (size_t)(b / scale->contexts[i]) * scale->shapes[i], shape[2]);
         }
     }
     scale->depth_levels = lrq_read_levels(&model->pool, depth_edges, 6);
@@ -617,6 +670,8 @@ static lrq_result lrq_read_model(lrq_model *model, const uint8_t *data, size_t s
     lrq_arrays from;
     lrq_result result;
     int shared, i, coded;
+    for (i = 0; i < LRQ_COSTS; i++)
+        model->weights[i] = lrq_weight((uint32_t)i);
     if (size < 48 || memcmp(data, start, 5) != 0)
         return LRQ_NOT_SUPPORTED;
     lrq_sha256(digest, data, size - 32);
@@ -1204,34 +1259,72 @@ static void lrq_range_start(lrq_range *from, const lrq_chunk *chunk)
     lrq_next_word(from);
 }
 
-/* sums: of the frequencies before each of n symbols. */
-static uint32_t lrq_symbol(lrq_range *from, const uint32_t *sums, uint32_t n)
+/* Where `point` is in the range, in units of its 2^24th part. A symbol whose frequencies begin at `start` has been found if
+   start * unit <= offset: so no division is needed. */
+static uint64_t lrq_offset(lrq_range *from)
 {
-    const uint64_t scale = from->range >> 24; /* quantile < x means that point - lower < x * scale: no division */
-    uint64_t offset = from->point - from->lower;
-    uint32_t symbol = 0, left = n, half, end;
-    if (offset >= scale << 24) {
-        from->bad = 1;
-        offset = (scale << 24) - 1;
-    }
-    while (left > 1) {
-        half = left / 2;
-        symbol += sums[symbol + half] * scale <= offset ? half : 0;
-        left -= half;
-    }
-    end = symbol + 1 < n ? sums[symbol + 1] : LRQ_TOTAL;
+    const uint64_t unit = from->range >> 24, offset = from->point - from->lower;
+    if (offset < unit << 24)
+        return offset;
+    from->bad = 1;
+    return (unit << 24) - 1;
+}
+
+/* Go on after a symbol whose frequencies are from `start` up to, but without, `end`. */
+static void lrq_pass(lrq_range *from, uint64_t start, uint64_t end)
+{
+    const uint64_t unit = from->range >> 24;
     if (from->partial) {
-        offset = from->high - from->lower;
-        from->unknown |= from->bad || offset < sums[symbol] * scale || offset >= end * scale;
+        const uint64_t offset = from->high - from->lower;
+        from->unknown |= from->bad || offset < start * unit || offset >= end * unit;
     }
-    from->lower += scale * sums[symbol];
-    from->range = scale * (end - sums[symbol]);
+    from->lower += unit * start;
+    from->range = unit * (end - start);
     if (from->range < (uint64_t)1 << 32) {
         from->lower <<= 32;
         from->range <<= 32;
         lrq_next_word(from);
     }
+}
+
+/* The last of n symbols that does not begin behind the offset. sums: of the frequencies before each. */
+static uint32_t lrq_find(const uint32_t *sums, uint32_t n, uint64_t unit, uint64_t offset)
+{
+    uint32_t symbol = 0, half;
+    for (; n > 1; n -= half) {
+        half = n / 2;
+        symbol += sums[symbol + half] * unit <= offset ? half : 0;
+    }
     return symbol;
+}
+
+static uint32_t lrq_symbol(lrq_range *from, const uint32_t *sums, uint32_t n)
+{
+    const uint32_t symbol = lrq_find(sums, n, from->range >> 24, lrq_offset(from));
+    lrq_pass(from, sums[symbol], symbol + 1 < n ? sums[symbol + 1] : LRQ_TOTAL);
+    return symbol;
+}
+
+/* A shape of iteration i, in a table of a rate band and a context class: first its cluster, then the member. */
+static uint32_t lrq_shape(lrq_range *from, const lrq_model *model, const lrq_scale *scale, int i, size_t band, size_t class_)
+{
+    const size_t at = band * scale->contexts[i] + class_;
+    const uint32_t clusters = scale->clusters[i], members = scale->shapes[i] / clusters;
+    const uint32_t *sums = scale->sums[i] + at * clusters;
+    const lrq_table *table = scale->tables[i] + at;
+    const uint64_t unit = from->range >> 24, offset = lrq_offset(from);
+    const uint32_t cluster = lrq_find(sums, clusters, unit, offset), first = cluster * members;
+    const uint32_t *weights = model->weights + scale->cluster_costs[i][at * clusters + cluster];
+    const uint8_t *costs = scale->member_costs[i] + band * scale->shapes[i] + first;
+    uint64_t start = sums[cluster], end;
+    uint32_t member = 0;
+    for (;; member++, start = end) {
+        end = start + lrq_frequency(table, weights[costs[member]]) + (first + member == table->largest ? table->missing : 0);
+        if (end * unit > offset || member + 1 == members)
+            break;
+    }
+    lrq_pass(from, start, end);
+    return first + member;
 }
 
 /* The indices of a scale in a strip. Patches have places in a grid with a border of one patch, whose rows are
@@ -1251,69 +1344,13 @@ typedef struct {
     uint8_t *frequencies;
 } lrq_surroundings;
 
-/* Memory for a group of patches and its parents, and tables. */
+/* Memory for a group of patches and its parents. */
 typedef struct {
-    uint32_t *group, *order, *symbols, *sums;
+    uint32_t *group, *order, *symbols;
     uint16_t *cells;
     uint8_t *classes;
     uint8_t *parent_totals, *parent_totals_beside, *parent_orientations, *parent_frequencies;
-    uint32_t weights[LRQ_COSTS], frequencies[LRQ_COSTS];
 } lrq_scratch;
-
-/* The frequencies of the weights from `low` to `high` costs, when all weights of a table of n sum to `total`. */
-static void lrq_frequencies(lrq_scratch *scratch, uint32_t low, uint32_t high, uint32_t n, uint64_t total)
-{
-    /* weight * scale >> 39 is the quotient or one less; with a smaller total it would not fit into 64 bits. */
-    const uint64_t scale = ((uint64_t)(LRQ_TOTAL - n) << 39) / total;
-    uint32_t cost;
-    for (cost = low; cost <= high; cost++) {
-        const uint64_t weight = scratch->weights[cost], all = weight * (LRQ_TOTAL - n);
-        uint64_t quotient = total < LRQ_TOTAL ? all / total : weight * scale >> 39;
-        quotient += (quotient + 1) * total <= all;
-        scratch->frequencies[cost] = 1 + (uint32_t)quotient;
-    }
-}
-
-/* The frequencies of the shapes of an iteration in a context class, as sums. */
-static void lrq_shape_sums(lrq_scratch *scratch, const lrq_scale *scale, int band, int i, uint32_t class_)
-{
-    const uint32_t clusters = scale->clusters[i], n = scale->shapes[i], members = n / clusters;
-    const uint8_t *cluster = scale->cluster_costs[i] + ((size_t)band * scale->contexts[i] + class_) * clusters;
-    const uint8_t *member = scale->member_costs[i] + (size_t)band * n;
-    const uint8_t *least = scale->member_limits[i] + 2 * (size_t)band * clusters, *most = least + clusters;
-    const uint32_t *weights, *frequencies;
-    uint32_t *sums = scratch->sums;
-    uint32_t a, b, sum = 0, largest = 0, at = 0, low = LRQ_COSTS, high = 0;
-    uint64_t total = 0;
-    for (a = 0; a < clusters; a++) {
-        weights = scratch->weights + cluster[a];
-        for (b = 0; b < members; b++)
-            total += weights[member[a * members + b]];
-        low = (uint32_t)cluster[a] + least[a] < low ? (uint32_t)cluster[a] + least[a] : low;
-        high = (uint32_t)cluster[a] + most[a] > high ? (uint32_t)cluster[a] + most[a] : high;
-    }
-    lrq_frequencies(scratch, low, high, n, total);
-    for (a = 0; a < clusters; a++) {
-        frequencies = scratch->frequencies + cluster[a];
-        for (b = 0; b < members; b++) {
-            sums[a * members + b] = sum;
-            sum += frequencies[member[a * members + b]];
-        }
-    }
-    /* What is missing to the total goes to the largest, the first of them. */
-    for (a = 0; a < clusters; a++) {
-        const uint32_t f = scratch->frequencies[cluster[a] + least[a]];
-        if (f > largest) {
-            largest = f;
-            at = a;
-        }
-    }
-    frequencies = scratch->frequencies + cluster[at];
-    for (at *= members; frequencies[member[at]] != largest; at++)
-        ;
-    for (a = at + 1; a < n; a++)
-        sums[a] += LRQ_TOTAL - sum;
-}
 
 /* Sort the n patches of a group by class, keeping their order within each: `order` then holds their numbers in the group. */
 static void lrq_sort(lrq_scratch *scratch, uint32_t n, uint32_t *starts)
@@ -1412,20 +1449,16 @@ static void lrq_decode_depths(lrq_range *from, lrq_scratch *scratch, const lrq_s
 }
 
 /* Decode the n indices of a group, of iteration i. */
-static void lrq_decode_indices(lrq_range *from, lrq_scratch *scratch, const lrq_scale *scale, lrq_patches *patches,
-                               lrq_surroundings *near, int band, int row, int i, uint32_t n)
+static void lrq_decode_indices(lrq_range *from, lrq_scratch *scratch, const lrq_model *model, const lrq_scale *scale,
+                               lrq_patches *patches, lrq_surroundings *near, int band, int row, int i, uint32_t n)
 {
     const uint32_t g = (uint32_t)scale->symmetries;
     uint32_t starts[257], m, c;
     lrq_index_classes(scratch, scale, patches, near, row, i, n);
     lrq_sort(scratch, n, starts);
-    for (c = 0; c < scale->contexts[i]; c++) {
-        if (starts[c] == starts[c + 1])
-            continue;
-        lrq_shape_sums(scratch, scale, band, i, c);
+    for (c = 0; c < scale->contexts[i]; c++)
         for (m = starts[c]; m < starts[c + 1]; m++)
-            scratch->symbols[scratch->order[m]] = lrq_symbol(from, scratch->sums, scale->shapes[i]);
-    }
+            scratch->symbols[scratch->order[m]] = lrq_shape(from, model, scale, i, (size_t)band, c);
     for (m = 0; m < n; m++) {
         const uint32_t place = scratch->group[m], shape_row = scale->starts[i] + scratch->symbols[m];
         const uint32_t symmetry = g > 1 ? lrq_symbol(from, scale->symmetry_sums + (size_t)shape_row * g, g) : 0;
@@ -1462,8 +1495,8 @@ static void lrq_see_parents(lrq_scratch *scratch, const lrq_surroundings *near, 
 }
 
 /* Decode a scale of a strip. An incomplete file may leave its end unknown. */
-static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const lrq_scale *scale, lrq_patches *patches,
-                                   lrq_surroundings *near, const lrq_header *header)
+static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const lrq_model *model, const lrq_scale *scale,
+                                   lrq_patches *patches, lrq_surroundings *near, const lrq_header *header)
 {
     const size_t places = (size_t)(near->rows + 2) * near->stride;
     uint32_t n = 0, kept, m, y, x;
@@ -1489,7 +1522,7 @@ static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const 
             for (x = 1 + (y + 1 + (uint32_t)phase) % 2; x <= near->columns; x += 2)
                 if (patches->depths[y * near->stride + x] > 0)
                     scratch->group[n++] = y * near->stride + x;
-        lrq_decode_indices(from, scratch, scale, patches, near, header->band, phase, 0, n);
+        lrq_decode_indices(from, scratch, model, scale, patches, near, header->band, phase, 0, n);
     }
     n = 0;
     for (y = 1; y <= near->rows; y++)
@@ -1497,7 +1530,7 @@ static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const 
             scratch->group[n++] = y * near->stride + x;
     for (i = 0; !from->unknown && !from->bad; i++) {
         if (i > 0)
-            lrq_decode_indices(from, scratch, scale, patches, near, header->band, i + 1, i, n);
+            lrq_decode_indices(from, scratch, model, scale, patches, near, header->band, i + 1, i, n);
         if (from->unknown || from->bad)
             break;
         patches->known = i + 1;
@@ -2009,7 +2042,7 @@ static lrq_result lrq_decode_strip(lrq_drawing *drawing)
         level->near.rows = lrq_ceil(height, level->scale->span);
         lrq_see_parents(&drawing->scratch, &level->near, i > 0 ? &level[-1].near : NULL,
                         i > 0 ? level[-1].scale->span / level->scale->span : 1);
-        result = lrq_decode_scale(&from, &drawing->scratch, level->scale, patches + i, &level->near, drawing->header);
+        result = lrq_decode_scale(&from, &drawing->scratch, drawing->model, level->scale, patches + i, &level->near, drawing->header);
         if (result != LRQ_OK)
             return result;
     }
@@ -2546,16 +2579,13 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
     scratch->cells = (uint16_t *)lrq_take(drawing->pool, most_places, sizeof(uint16_t));
     scratch->classes = (uint8_t *)lrq_take(drawing->pool, most_places, 1);
     scratch->parent_totals = (uint8_t *)lrq_take(drawing->pool, most_places, 4);
-    scratch->sums = (uint32_t *)lrq_take(drawing->pool, model->most_shapes, sizeof(uint32_t));
     if (drawing->lefts == NULL || drawing->rights == NULL || drawing->product == NULL || scratch->group == NULL
         || scratch->order == NULL || scratch->symbols == NULL || scratch->cells == NULL || scratch->classes == NULL
-        || scratch->parent_totals == NULL || scratch->sums == NULL)
+        || scratch->parent_totals == NULL)
         return LRQ_MEMORY;
     scratch->parent_totals_beside = scratch->parent_totals + most_places;
     scratch->parent_orientations = scratch->parent_totals + 2 * most_places;
     scratch->parent_frequencies = scratch->parent_totals + 3 * most_places;
-    for (n = 0; n < LRQ_COSTS; n++)
-        scratch->weights[n] = lrq_weight(n);
     return LRQ_OK;
 }
 
