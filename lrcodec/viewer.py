@@ -37,9 +37,15 @@ def page(files: Iterable[tuple[str, bytes]]) -> bytes:
     text = (folder / "viewer.html").read_text(encoding="utf-8")
     for place, content in (
         ("<!doctype html>", f"<!doctype html>\n{MARK}"),
-        ('<meta charset="utf-8">', f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        (
+            '<meta charset="utf-8">',
+            f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        ),
         ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>"),
-        ('<script type="module" src="viewer.js"></script>', "\n".join([*data, f'<script type="module">{script}</script>'])),
+        (
+            '<script type="module" src="viewer.js"></script>',
+            "\n".join([*data, f'<script type="module">{script}</script>']),
+        ),
     ):
         before, _, after = text.partition(place)
         text = before + content + after

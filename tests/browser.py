@@ -65,14 +65,21 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         """Until an expression is true, for 60 seconds at most."""
-        poll = "if (%s) done(true); else if (Date.now() > end) done(false); else setTimeout(look, 20)" % condition
-        script = "new Promise(done => { const end = Date.now() + 60000; const look = () => { %s }; look(); })" % poll
+        script = f"""new Promise(done => {{
+          const end = Date.now() + 60000;
+          const look = () => {condition} ? done(true) : Date.now() > end ? done(false) : setTimeout(look, 20);
+          look();
+        }})"""
         assert self.run(script), condition
 
     def size(self, width: int, height: int, scale: float = 1, dark: bool = False) -> None:
         """Sides of the window in CSS pixels, its pixels per CSS pixel, and the scheme that its user prefers."""
         self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])

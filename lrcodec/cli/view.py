@@ -63,7 +63,7 @@ def view(
                 pass  # damage shows here, and not only in the browser
             pack = decoder.pack(container.unpack_header(data))
         packs[pack.fingerprint] = pack
-        pictures.append((path.name, data))
+        pictures.append((_name(path), data))
     contents = [(f"{pack.name}.lrqm", modelfile.save(pack)) for pack in packs.values()] + pictures
     if original:
         contents.append(_original(original))
@@ -90,6 +90,11 @@ def _target(first: Path, output: Path | None, no_open: bool) -> Path:
     return target
 
 
+def _name(path: Path) -> str:
+    """What a file is called in the page, without its folder."""
+    return path.name if path != STANDARD else title(path)
+
+
 def _original(path: Path) -> tuple[str, bytes]:
     """Name and content of an image for the page. Raises UsageError, LimitError or OSError."""
     from PIL import Image
@@ -100,4 +105,4 @@ def _original(path: Path) -> tuple[str, bytes]:
     with naming(title(path)):
         pixels = read_picture(data, to_8bit=True).pixels
     with Image.open(io.BytesIO(data)) as image:
-        return path.name, data if image.format in SHOWN else write_image(pixels)
+        return _name(path), data if image.format in SHOWN else write_image(pixels)
