@@ -152,6 +152,8 @@ def test_errors_of_all_damaged_files(decoded: dict[str, Any]):
 
 def test_errors_say_what_is_wrong(site: Path):
     """Each with its code."""
+    header = container.Header(65535, 65535, 1, 0, 4, 12, 0, store.find("photo").fingerprint)
+    (site / "files" / "huge.lrq").write_bytes(container.pack(header, [container.Chunk(b"I", b"")]))
     found = node(
         site,
         """
@@ -163,6 +165,7 @@ def test_errors_say_what_is_wrong(site: Path):
         closed.close();
         const attempts = {
           shrink: () => lrq.decode(rgb, photo, {shrink: 3}),
+          memory: async () => lrq.decode(await read("files/huge.lrq"), photo, {maxPixels: 2 ** 32}),
           limit: () => lrq.decode(rgb, photo, {maxPixels: 45 * 37 - 1}),
           none: () => lrq.decode(rgb, photo, {maxPixels: 0}),
           bytes: () => lrq.decode("text", photo),
@@ -184,7 +187,7 @@ def test_errors_say_what_is_wrong(site: Path):
         return found;
         """,
     )
-    codes = {"shrink": 2, "limit": 5, "none": 2, "bytes": 2, "closed": 2, "cut": 3, "other": 4}
+    codes = {"memory": 1, "shrink": 2, "limit": 5, "none": 2, "bytes": 2, "closed": 2, "cut": 3, "other": 4}
     codes |= {"model": 4, "noModel": 4, "header": 3}
     assert {name: code for name, (_, code, _) in found.items()} == codes
     assert all(name == "LrqError" and message and "\n" not in message for name, _, message in found.values())

@@ -145,7 +145,7 @@ export class LrqImage extends HTMLElement {
   /** As <img>: a description for who does not see it, which is shown if there is no picture. */
   #describe() {
     const picture = this.#canvas;
-    picture.role = this.alt === "" ? "presentation" : "img";
+    picture.setAttribute("role", this.alt === "" ? "presentation" : "img");
     if (this.alt) picture.setAttribute("aria-label", this.alt);
     else picture.removeAttribute("aria-label");
     this.#text.textContent = this.error ? this.alt : "";

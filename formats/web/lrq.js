@@ -148,11 +148,18 @@ export class Model {
       this.#bytes = null;
     }
     const decoder = this.#decoder;
+    let sound = false;
     try {
-      return decoder.decode(bytes, shrink, partial, Math.min(Math.floor(maxPixels), 2 ** 32));
+      const image = decoder.decode(bytes, shrink, partial, Math.min(Math.floor(maxPixels), 2 ** 32));
+      sound = true;
+      return image;
+    } catch (error) {
+      sound = error instanceof LrqError;
+      throw error;
     } finally {
-      if (decoder.size > decoder.model.length + KEEP) {
-        this.#bytes = decoder.model.slice(); // memory of WebAssembly never shrinks
+      // Memory of WebAssembly never shrinks, and who knows what is in it after a fault.
+      if (!sound || decoder.size > decoder.model.length + KEEP) {
+        this.#bytes = decoder.model.slice();
         this.#decoder = null;
       }
     }

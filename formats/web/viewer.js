@@ -38,6 +38,7 @@ async function take(entries) {
   const before = files.length;
   for (const { name, bytes } of entries) {
     try {
+      if (!bytes) throw new LrqError(1, "cannot be read");
       if (startsWith(bytes, LRQM)) {
         const model = await openModel(bytes);
         if (models.has(model.fingerprint)) model.close();
@@ -61,7 +62,6 @@ async function take(entries) {
 
 /** An error in one line. */
 function line(name, error) {
-  if (!(error instanceof LrqError)) throw error;
   return `${name}: ${error.message}`;
 }
 
@@ -114,7 +114,7 @@ function show(file) {
   canvas.getContext("2d").putImageData(image, 0, 0);
   canvas.setAttribute("aria-label", `${name}, ${header.width} × ${header.height} pixels`);
   document.title = `${name} – lrq`;
-  at("picture").hidden = false;
+  at("picture").hidden = at("zoom").hidden = false;
   at("hint").hidden = true;
   say("notice", image.incomplete ? `${name} is incomplete: what is missing is drawn coarsely, or grey.` : "");
   file.time = milliseconds(first);
@@ -206,8 +206,10 @@ function say(id, text) {
 
 // ---- what people do
 
+/** Names and contents; null for what has none, such as a folder. */
 async function read(list) {
-  return Promise.all([...list].map(async (file) => ({ name: file.name, bytes: new Uint8Array(await file.arrayBuffer()) })));
+  const content = async (file) => new Uint8Array(await file.arrayBuffer());
+  return Promise.all([...list].map(async (file) => ({ name: file.name, bytes: await content(file).catch(() => null) })));
 }
 
 at("open").addEventListener("change", async ({ target }) => {

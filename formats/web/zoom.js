@@ -50,6 +50,7 @@ export class Zoom {
 
   /** All of the picture, as large as it gets; by whole factors where pixels of the screen can be seen. */
   fit() {
+    if (!this.#width) return; // there is no picture yet
     const { clientWidth, clientHeight } = this.#stage;
     const factor = Math.min(clientWidth / this.#width, clientHeight / this.#height) * devicePixelRatio || 1;
     const whole = factor < 1 || devicePixelRatio >= 2 ? factor : Math.floor(factor);
@@ -75,6 +76,7 @@ export class Zoom {
 
   /** The point (x, y) of the stage, its middle by default, stays where it is. */
   #to(scale, x = this.#stage.clientWidth / 2, y = this.#stage.clientHeight / 2) {
+    if (!this.#width) return;
     const { clientWidth, clientHeight } = this.#stage;
     const smallest = Math.min(clientWidth / this.#width, clientHeight / this.#height, 1) / 4;
     const next = Math.min(Math.max(scale, smallest), LARGEST);
@@ -85,6 +87,7 @@ export class Zoom {
   }
 
   #pan(dx, dy) {
+    if (!this.#width) return;
     this.x += dx;
     this.y += dy;
     this.#show();
