@@ -1476,8 +1476,8 @@ static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const 
     return from->bad && !from->unknown ? LRQ_NOT_VALID : LRQ_OK;
 }
 
-/* ---- Vectors: four sums of 32 bits, of products of pairs of numbers of 16 bits. Every buffer that they work on has
-   LRQ_SLACK numbers more than it needs. */
+/* ---- Rows of numbers, four or eight at a time where the processor can: a plain loop stands beside each. Buffers have
+   LRQ_SLACK numbers more than they need, which these functions may read and write. */
 
 #define LRQ_SLACK 16
 
@@ -1487,27 +1487,96 @@ static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const 
 typedef __m128i lrq_vector;
 #define LRQ_LOAD(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define LRQ_STORE(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
-#define LRQ_ALL(x) _mm_set1_epi32(x)
-#define LRQ_ADD(a, b) _mm_add_epi32(a, b)
-#define LRQ_DOT(a, b) _mm_madd_epi16(a, b)
+#define LRQ_ALL32(x) _mm_set1_epi32(x)
+#define LRQ_ALL16(x) _mm_set1_epi16(x)
+#define LRQ_ADD32(a, b) _mm_add_epi32(a, b)
+#define LRQ_ADD16(a, b) _mm_add_epi16(a, b)
+#define LRQ_XOR(a, b) _mm_xor_si128(a, b)
+#define LRQ_SHIFT32(a, n) _mm_srai_epi32(a, n)
+#define LRQ_SHIFT16(a, n) _mm_srai_epi16(a, n)
+#define LRQ_MIN16(a, b) _mm_min_epi16(a, b)
+#define LRQ_MAX16(a, b) _mm_max_epi16(a, b)
+#define LRQ_DOT(a, b) _mm_madd_epi16(a, b) /* sums of two neighbouring products */
+#define LRQ_PACK(a, b) _mm_packs_epi32(a, b)
+#define LRQ_BYTES(a, b) _mm_packus_epi16(a, b)
+#define LRQ_LOW(a, b) _mm_unpacklo_epi16(a, b) /* a0 b0 a1 b1 ... */
+#define LRQ_HIGH(a, b) _mm_unpackhi_epi16(a, b)
+#define LRQ_LOW8(a, b) _mm_unpacklo_epi8(a, b)
+#define LRQ_WIDE(p) _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)(const void *)(p))), 8)
+#define LRQ_REVERSED(a) _mm_shuffle_epi32(_mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B), 0x4E)
+#define LRQ_REVERSED_HALVES(a) _mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B)
 #elif defined(__wasm_simd128__) && !defined(LRQ_PLAIN)
 #include <wasm_simd128.h>
 #define LRQ_VECTORS
 typedef v128_t lrq_vector;
 #define LRQ_LOAD(p) wasm_v128_load(p)
 #define LRQ_STORE(p, v) wasm_v128_store(p, v)
-#define LRQ_ALL(x) wasm_i32x4_splat(x)
-#define LRQ_ADD(a, b) wasm_i32x4_add(a, b)
+#define LRQ_ALL32(x) wasm_i32x4_splat(x)
+#define LRQ_ALL16(x) wasm_i16x8_splat(x)
+#define LRQ_ADD32(a, b) wasm_i32x4_add(a, b)
+#define LRQ_ADD16(a, b) wasm_i16x8_add(a, b)
+#define LRQ_XOR(a, b) wasm_v128_xor(a, b)
+#define LRQ_SHIFT32(a, n) wasm_i32x4_shr(a, n)
+#define LRQ_SHIFT16(a, n) wasm_i16x8_shr(a, n)
+#define LRQ_MIN16(a, b) wasm_i16x8_min(a, b)
+#define LRQ_MAX16(a, b) wasm_i16x8_max(a, b)
 #define LRQ_DOT(a, b) wasm_i32x4_dot_i16x8(a, b)
+#define LRQ_PACK(a, b) wasm_i16x8_narrow_i32x4(a, b)
+#define LRQ_BYTES(a, b) wasm_u8x16_narrow_i16x8(a, b)
+#define LRQ_LOW(a, b) wasm_i16x8_shuffle(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define LRQ_HIGH(a, b) wasm_i16x8_shuffle(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define LRQ_LOW8(a, b) wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define LRQ_WIDE(p) wasm_i16x8_load8x8(p)
+#define LRQ_REVERSED(a) wasm_i16x8_shuffle(a, a, 7, 6, 5, 4, 3, 2, 1, 0)
+#define LRQ_REVERSED_HALVES(a) wasm_i16x8_shuffle(a, a, 3, 2, 1, 0, 7, 6, 5, 4)
+#endif
+
+#if defined(LRQ_VECTORS) && defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define LRQ_AVX2
 #endif
 
 #ifdef LRQ_VECTORS
-/* Four times the same pair. */
+/* The same pair of numbers in all places. */
 static lrq_vector lrq_pairs(const int16_t *pair)
 {
     int32_t both;
     memcpy(&both, pair, sizeof both);
-    return LRQ_ALL(both);
+    return LRQ_ALL32(both);
+}
+#endif
+
+#ifdef LRQ_AVX2
+/* lrq_convolve for four outputs, eight sums at a time. */
+__attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size_t stride, const int16_t *const *rows, int n,
+                                                              const int16_t *weights, const int32_t *start, uint32_t width)
+{
+    const size_t output = (size_t)n * 6; /* weights of one */
+    uint32_t x;
+    int r, k, i;
+    for (x = 0; x < width; x += 16) {
+        __m256i sums[8];
+        for (i = 0; i < 4; i++)
+            sums[2 * i] = sums[2 * i + 1] = _mm256_set1_epi32(start[i]);
+        for (r = 0; r < n; r++)
+            for (k = 0; k < 3; k++) {
+                const int16_t *from = rows[r] + 2 * ((size_t)x + (size_t)k), *pair = weights + 6 * r + 2 * k;
+                const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)from);
+                const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(from + 16));
+                for (i = 0; i < 4; i++) {
+                    int32_t both;
+                    __m256i w;
+                    memcpy(&both, pair + (size_t)i * output, sizeof both);
+                    w = _mm256_set1_epi32(both);
+                    sums[2 * i] = _mm256_add_epi32(sums[2 * i], _mm256_madd_epi16(a, w));
+                    sums[2 * i + 1] = _mm256_add_epi32(sums[2 * i + 1], _mm256_madd_epi16(b, w));
+                }
+            }
+        for (i = 0; i < 4; i++) {
+            _mm256_storeu_si256((__m256i *)(void *)(out + (size_t)i * stride + x), sums[2 * i]);
+            _mm256_storeu_si256((__m256i *)(void *)(out + (size_t)i * stride + x + 8), sums[2 * i + 1]);
+        }
+    }
 }
 #endif
 
@@ -1515,24 +1584,30 @@ static lrq_vector lrq_pairs(const int16_t *pair)
 static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *rows, int n, const int16_t *weights,
                          const int32_t *start, int outputs, uint32_t width)
 {
+    const size_t output = (size_t)n * 6;
     int o = 0, r, k;
     uint32_t x;
+#ifdef LRQ_AVX2
+    if (__builtin_cpu_supports("avx2"))
+        for (; o + 4 <= outputs; o += 4)
+            lrq_convolve_avx2(out + (size_t)o * stride, stride, rows, n, weights + (size_t)o * output, start + o, width);
+#endif
 #ifdef LRQ_VECTORS
     for (; o + 4 <= outputs; o += 4)
         for (x = 0; x < width; x += 8) {
             lrq_vector sums[8], a, b, w;
             int i;
             for (i = 0; i < 4; i++)
-                sums[2 * i] = sums[2 * i + 1] = LRQ_ALL(start[o + i]);
+                sums[2 * i] = sums[2 * i + 1] = LRQ_ALL32(start[o + i]);
             for (r = 0; r < n; r++)
                 for (k = 0; k < 3; k++) {
-                    a = LRQ_LOAD(rows[r] + 2 * ((size_t)x + (size_t)k));
-                    b = LRQ_LOAD(rows[r] + 2 * ((size_t)x + (size_t)k) + 8);
+                    const int16_t *from = rows[r] + 2 * ((size_t)x + (size_t)k), *pair = weights + (size_t)o * output + 6 * r + 2 * k;
+                    a = LRQ_LOAD(from);
+                    b = LRQ_LOAD(from + 8);
                     for (i = 0; i < 4; i++) {
-                        const int16_t *pair = weights + (((size_t)(o + i) * (size_t)n + (size_t)r) * 3 + (size_t)k) * 2;
-                        w = lrq_pairs(pair);
-                        sums[2 * i] = LRQ_ADD(sums[2 * i], LRQ_DOT(a, w));
-                        sums[2 * i + 1] = LRQ_ADD(sums[2 * i + 1], LRQ_DOT(b, w));
+                        w = lrq_pairs(pair + (size_t)i * output);
+                        sums[2 * i] = LRQ_ADD32(sums[2 * i], LRQ_DOT(a, w));
+                        sums[2 * i + 1] = LRQ_ADD32(sums[2 * i + 1], LRQ_DOT(b, w));
                     }
                 }
             for (i = 0; i < 4; i++) {
@@ -1547,12 +1622,182 @@ static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *rows
             sums[x] = start[o];
         for (r = 0; r < n; r++)
             for (k = 0; k < 3; k++) {
-                const int16_t *pair = weights + (((size_t)o * (size_t)n + (size_t)r) * 3 + (size_t)k) * 2;
-                const int16_t *row = rows[r] + 2 * k;
+                const int16_t *pair = weights + (size_t)o * output + 6 * r + 2 * k, *row = rows[r] + 2 * k;
                 const int32_t w0 = pair[0], w1 = pair[1];
                 for (x = 0; x < width; x++)
                     sums[x] += w0 * row[2 * x] + w1 * row[2 * x + 1];
             }
+    }
+}
+
+/* to[x] = the pair of a[x] and b[x]; of a[x] and 0 if b is NULL. */
+static void lrq_interleave(int16_t *to, const int16_t *a, const int16_t *b, uint32_t n)
+{
+    uint32_t x = 0;
+#ifdef LRQ_VECTORS
+    for (; x < n; x += 8) {
+        const lrq_vector low = LRQ_LOAD(a + x), high = b != NULL ? LRQ_LOAD(b + x) : LRQ_ALL32(0);
+        LRQ_STORE(to + 2 * x, LRQ_LOW(low, high));
+        LRQ_STORE(to + 2 * x + 8, LRQ_HIGH(low, high));
+    }
+#endif
+    for (; x < n; x++) {
+        to[2 * x] = a[x];
+        to[2 * x + 1] = b != NULL ? b[x] : (int16_t)0;
+    }
+}
+
+/* to[x] = the pair of a[x] and b[x], 9 bits less and clipped; of a[x] and 0 if b is NULL. */
+static void lrq_interleave_clipped(int16_t *to, const int32_t *a, const int32_t *b, int low, uint32_t n)
+{
+    uint32_t x = 0;
+#ifdef LRQ_VECTORS
+    const lrq_vector least = LRQ_ALL16((int16_t)low), most = LRQ_ALL16(LRQ_PLANE_LIMIT);
+    for (; x < n; x += 8) {
+        lrq_vector even = LRQ_PACK(LRQ_SHIFT32(LRQ_LOAD(a + x), 9), LRQ_SHIFT32(LRQ_LOAD(a + x + 4), 9)), odd = LRQ_ALL32(0);
+        even = LRQ_MAX16(LRQ_MIN16(even, most), least);
+        if (b != NULL) {
+            odd = LRQ_PACK(LRQ_SHIFT32(LRQ_LOAD(b + x), 9), LRQ_SHIFT32(LRQ_LOAD(b + x + 4), 9));
+            odd = LRQ_MAX16(LRQ_MIN16(odd, most), least);
+        }
+        LRQ_STORE(to + 2 * x, LRQ_LOW(even, odd));
+        LRQ_STORE(to + 2 * x + 8, LRQ_HIGH(even, odd));
+    }
+#endif
+    for (; x < n; x++) {
+        to[2 * x] = (int16_t)lrq_clip(a[x] >> 9, low, LRQ_PLANE_LIMIT);
+        to[2 * x + 1] = (int16_t)(b != NULL ? lrq_clip(b[x] >> 9, low, LRQ_PLANE_LIMIT) : 0);
+    }
+}
+
+/* to[x] += from[x] */
+static void lrq_add(int32_t *to, const int32_t *from, int n)
+{
+    int x = 0;
+#ifdef LRQ_VECTORS
+    for (; x + 4 <= n; x += 4)
+        LRQ_STORE(to + x, LRQ_ADD32(LRQ_LOAD(to + x), LRQ_LOAD(from + x)));
+#endif
+    for (; x < n; x++)
+        to[x] += from[x];
+}
+
+/* Enlargement down: to[x] = (the sum of taps[k] * rows[k][x] + 64) >> 7. */
+static void lrq_enlarge_down(int16_t *to, const int16_t *const *rows, const int16_t *taps, uint32_t n)
+{
+    uint32_t x = 0;
+#ifdef LRQ_VECTORS
+    const lrq_vector first = lrq_pairs(taps), second = lrq_pairs(taps + 2), half = LRQ_ALL32(64);
+    for (; x < n; x += 8) {
+        const lrq_vector a = LRQ_LOAD(rows[0] + x), b = LRQ_LOAD(rows[1] + x), c = LRQ_LOAD(rows[2] + x), d = LRQ_LOAD(rows[3] + x);
+        const lrq_vector low = LRQ_ADD32(LRQ_DOT(LRQ_LOW(a, b), first), LRQ_DOT(LRQ_LOW(c, d), second));
+        const lrq_vector high = LRQ_ADD32(LRQ_DOT(LRQ_HIGH(a, b), first), LRQ_DOT(LRQ_HIGH(c, d), second));
+        LRQ_STORE(to + x, LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(low, half), 7), LRQ_SHIFT32(LRQ_ADD32(high, half), 7)));
+    }
+#endif
+    for (; x < n; x++)
+        to[x] = (int16_t)((taps[0] * rows[0][x] + taps[1] * rows[1][x] + taps[2] * rows[2][x] + taps[3] * rows[3][x] + 64) >> 7);
+}
+
+/* Enlargement across: sums[x] = 256 + change[x] + 4 * the sum over k < 4 of taps[k] * from[x + k]. */
+static void lrq_enlarge_across(int32_t *sums, const int16_t *from, const int16_t *taps, const int32_t *change, uint32_t n)
+{
+    uint32_t x = 0;
+#ifdef LRQ_VECTORS
+    const lrq_vector half = LRQ_ALL32(256);
+    lrq_vector first = lrq_pairs(taps), second = lrq_pairs(taps + 2);
+    first = LRQ_ADD16(first, first);
+    first = LRQ_ADD16(first, first);
+    second = LRQ_ADD16(second, second);
+    second = LRQ_ADD16(second, second);
+    for (; x < n; x += 8) {
+        const lrq_vector a = LRQ_LOAD(from + x), b = LRQ_LOAD(from + x + 1), c = LRQ_LOAD(from + x + 2), d = LRQ_LOAD(from + x + 3);
+        lrq_vector low = LRQ_ADD32(LRQ_DOT(LRQ_LOW(a, b), first), LRQ_DOT(LRQ_LOW(c, d), second));
+        lrq_vector high = LRQ_ADD32(LRQ_DOT(LRQ_HIGH(a, b), first), LRQ_DOT(LRQ_HIGH(c, d), second));
+        if (change != NULL) {
+            low = LRQ_ADD32(low, LRQ_LOAD(change + x));
+            high = LRQ_ADD32(high, LRQ_LOAD(change + x + 4));
+        }
+        LRQ_STORE(sums + x, LRQ_ADD32(low, half));
+        LRQ_STORE(sums + x + 4, LRQ_ADD32(high, half));
+    }
+#endif
+    for (; x < n; x++)
+        sums[x] = 256 + (change != NULL ? change[x] : 0)
+                + 4 * (taps[0] * from[x] + taps[1] * from[x + 1] + taps[2] * from[x + 2] + taps[3] * from[x + 3]);
+}
+
+/* A row of chroma between those of a plane at half resolution: of the row itself and the one beside it. */
+static void lrq_interpolate(int16_t *to, int16_t *down, const int16_t *row, const int16_t *beside, uint32_t n)
+{
+    uint32_t x = 0;
+#ifdef LRQ_VECTORS
+    for (; x < n; x += 8) {
+        const lrq_vector a = LRQ_LOAD(row + x);
+        LRQ_STORE(down + 1 + x, LRQ_ADD16(LRQ_ADD16(LRQ_ADD16(a, a), a), LRQ_LOAD(beside + x)));
+    }
+#endif
+    for (; x < n; x++)
+        down[x + 1] = (int16_t)(3 * row[x] + beside[x]);
+    down[0] = down[1];
+    down[n + 1] = down[n];
+    x = 0;
+#ifdef LRQ_VECTORS
+    for (; x < n; x += 8) {
+        const lrq_vector a = LRQ_LOAD(down + 1 + x), all = LRQ_ADD16(LRQ_ADD16(LRQ_ADD16(a, a), a), LRQ_ALL16(8));
+        const lrq_vector even = LRQ_SHIFT16(LRQ_ADD16(all, LRQ_LOAD(down + x)), 4);
+        const lrq_vector odd = LRQ_SHIFT16(LRQ_ADD16(all, LRQ_LOAD(down + 2 + x)), 4);
+        LRQ_STORE(to + 2 * x, LRQ_LOW(even, odd));
+        LRQ_STORE(to + 2 * x + 8, LRQ_HIGH(even, odd));
+    }
+#endif
+    for (; x < n; x++) {
+        to[2 * x] = (int16_t)((3 * down[x + 1] + down[x] + 8) >> 4);
+        to[2 * x + 1] = (int16_t)((3 * down[x + 1] + down[x + 2] + 8) >> 4);
+    }
+}
+
+/* A row of pixels, `step` bytes apart, of values: of luma, or of luma and two of chroma. */
+static void lrq_pixels(uint8_t *to, size_t step, const int16_t *luma, const int16_t *red_blue, const int16_t *green, uint32_t n)
+{
+    const int32_t half = 257 * (1 << 12);
+    uint32_t x = 0;
+    if (red_blue == NULL) {
+        for (; x < n; x++)
+            to[x * step] = (uint8_t)lrq_clip((591 * luma[x] + half) >> 13, 0, 255);
+        return;
+    }
+#ifdef LRQ_VECTORS
+    {
+        static const int16_t matrix[6] = {591, 724, 591, 0, 591, -724};
+        const lrq_vector red = lrq_pairs(matrix), middle = lrq_pairs(matrix + 2), blue = lrq_pairs(matrix + 4);
+        const lrq_vector sides = LRQ_ALL32(418), centre = LRQ_ALL32(-836 & 0xFFFF), halves = LRQ_ALL32(257 * (1 << 12));
+        for (; x + 9 <= n; x += 8) { /* a pixel is four bytes here: one more than it has, unless it has alpha */
+            const lrq_vector y = LRQ_LOAD(luma + x), a = LRQ_LOAD(red_blue + x), b = LRQ_LOAD(green + x), zero = LRQ_ALL32(0);
+            const lrq_vector ya0 = LRQ_LOW(y, a), ya1 = LRQ_HIGH(y, a), b0 = LRQ_LOW(b, zero), b1 = LRQ_HIGH(b, zero);
+            const lrq_vector side0 = LRQ_ADD32(LRQ_DOT(b0, sides), halves), side1 = LRQ_ADD32(LRQ_DOT(b1, sides), halves);
+            const lrq_vector r = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya0, red), side0), 13),
+                                          LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya1, red), side1), 13));
+            const lrq_vector g = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya0, middle), LRQ_DOT(b0, centre)), halves), 13),
+                                          LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya1, middle), LRQ_DOT(b1, centre)), halves), 13));
+            const lrq_vector l = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya0, blue), side0), 13),
+                                          LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya1, blue), side1), 13));
+            const lrq_vector rg = LRQ_LOW8(LRQ_BYTES(r, r), LRQ_BYTES(g, g)), l0 = LRQ_LOW8(LRQ_BYTES(l, l), zero);
+            uint32_t pixels[8];
+            int i;
+            LRQ_STORE(pixels, LRQ_LOW(rg, l0));
+            LRQ_STORE(pixels + 4, LRQ_HIGH(rg, l0));
+            for (i = 0; i < 8; i++)
+                memcpy(to + (x + (uint32_t)i) * step, pixels + i, 4);
+        }
+    }
+#endif
+    for (; x < n; x++) {
+        const int32_t y = 591 * luma[x] + half, a = 724 * red_blue[x], b = 418 * green[x];
+        uint8_t *pixel = to + x * step;
+        pixel[0] = (uint8_t)lrq_clip((y + a + b) >> 13, 0, 255);
+        pixel[1] = (uint8_t)lrq_clip((y - 2 * b) >> 13, 0, 255);
+        pixel[2] = (uint8_t)lrq_clip((y - a + b) >> 13, 0, 255);
     }
 }
 
@@ -1597,15 +1842,12 @@ static int16_t *lrq_input(const lrq_filter *filter, uint32_t y, int pair)
     return filter->given_rows + ((size_t)(y % 3) * (size_t)((filter->weights->inputs + 1) / 2) + (size_t)pair) * filter->row_size;
 }
 
-/* Give the next row of one input; after the last of the inputs, `given` counts the row. */
-static void lrq_give(lrq_filter *filter, int input, const int16_t *row)
+/* Give the next row of a pair of inputs, or of one if the second is NULL. */
+static void lrq_give(const lrq_filter *filter, int pair, const int16_t *first, const int16_t *second)
 {
-    int16_t *to = lrq_input(filter, filter->given, input / 2) + 2 + input % 2;
-    uint32_t x;
-    for (x = 0; x < filter->columns; x++)
-        to[2 * x] = row[x];
-    if (input == filter->inputs - 1)
-        filter->given++;
+    int16_t *to = lrq_input(filter, filter->given, pair) + 2;
+    lrq_interleave(to, first, second, filter->columns);
+    memset(to + 2 * filter->columns, 0, 2 * sizeof *to);
 }
 
 /* One convolution of the rows around y. The rows hold so many pairs. */
@@ -1628,16 +1870,15 @@ static void lrq_hidden(lrq_filter *filter)
     const lrq_convolutions *weights = filter->weights;
     const int pairs = (weights->hidden + 1) / 2;
     const uint32_t columns = filter->hidden_columns;
-    uint32_t x;
     int o;
     for (o = 0; o < weights->hidden; o++)
         filter->start[o] = weights->first_bias[o] * (1 << LRQ_WEIGHT_BITS) + (1 << (LRQ_WEIGHT_BITS - 1));
     lrq_filter_row(filter, filter->given_rows, (weights->inputs + 1) / 2, weights->first, weights->hidden, filter->done, columns);
-    for (o = 0; o < weights->hidden; o++) {
+    for (o = 0; o < weights->hidden; o += 2) {
         const int32_t *sums = filter->sums + (size_t)o * filter->stride;
-        int16_t *to = filter->hidden_rows + ((size_t)(filter->done % 3) * (size_t)pairs + (size_t)(o / 2)) * filter->row_size + 2 + o % 2;
-        for (x = 0; x < columns; x++)
-            to[2 * x] = (int16_t)lrq_clip(sums[x] >> LRQ_WEIGHT_BITS, 0, LRQ_PLANE_LIMIT);
+        int16_t *to = filter->hidden_rows + ((size_t)(filter->done % 3) * (size_t)pairs + (size_t)(o / 2)) * filter->row_size + 2;
+        lrq_interleave_clipped(to, sums, o + 1 < weights->hidden ? sums + filter->stride : NULL, 0, columns);
+        memset(to + 2 * columns, 0, 2 * sizeof *to);
     }
     filter->done++;
 }
@@ -1740,6 +1981,29 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
     const int8_t *u = (const int8_t *)scale->u + row * (size_t)(stored * p);
     const uint8_t *v = scale->v + 2 * row * (size_t)(stored * scale->channels * p);
     int r, a, c, to;
+#ifdef LRQ_VECTORS
+    if (p == 8 || p == 4) { /* eight numbers at a time: of patches of 4 x 4 those of two channels */
+        const lrq_vector negate = LRQ_ALL16((int16_t)(sign >> 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
+        for (r = 0; r < rank; r += 2)
+            for (c = -1; 8 * c < channels * p; c++) { /* -1 stands for the left matrix */
+                int16_t *pairs = c < 0 ? lefts + p * r : rights + r * (int)drawing->product_stride + 16 * c;
+                lrq_vector rows[2];
+                rows[1] = LRQ_ALL32(0);
+                for (a = 0; a < 2 && r + a < rank; a++) {
+                    rows[a] = (c < 0) == transpose ? LRQ_LOAD(v + 2 * (p * (r + a) * scale->channels + (c < 0 ? 0 : 8 * c)))
+                                                   : LRQ_WIDE(u + p * (r + a));
+                    if (c < 0 ? flip : mirror)
+                        rows[a] = p == 8 ? LRQ_REVERSED(rows[a]) : LRQ_REVERSED_HALVES(rows[a]);
+                    if (c < 0)
+                        rows[a] = LRQ_ADD16(LRQ_XOR(rows[a], negate), one);
+                }
+                LRQ_STORE(pairs, LRQ_LOW(rows[0], rows[1]));
+                if (p == 8 || c >= 0)
+                    LRQ_STORE(pairs + 8, LRQ_HIGH(rows[0], rows[1]));
+            }
+        return;
+    }
+#endif
     for (r = 0; r < rank; r++) {
         const int8_t *ur = u + r * p;
         const uint8_t *vr = v + 2 * r * scale->channels * p;
@@ -1771,15 +2035,15 @@ static void lrq_multiply(const lrq_drawing *drawing, int p, int n)
 #ifdef LRQ_VECTORS
     for (a = 0; a < p; a += 2)
         for (b = 0; b < stride; b += 8) {
-            lrq_vector s0 = LRQ_ALL(0), s1 = s0, s2 = s0, s3 = s0;
+            lrq_vector s0 = LRQ_ALL32(0), s1 = s0, s2 = s0, s3 = s0;
             for (i = 0; i < n; i++) {
                 const int16_t *right = drawing->rights + 2 * ((size_t)i * stride + b);
                 const lrq_vector r0 = LRQ_LOAD(right), r1 = LRQ_LOAD(right + 8);
                 const lrq_vector l0 = lrq_pairs(drawing->lefts + 2 * (i * p + a)), l1 = lrq_pairs(drawing->lefts + 2 * (i * p + a + 1));
-                s0 = LRQ_ADD(s0, LRQ_DOT(r0, l0));
-                s1 = LRQ_ADD(s1, LRQ_DOT(r1, l0));
-                s2 = LRQ_ADD(s2, LRQ_DOT(r0, l1));
-                s3 = LRQ_ADD(s3, LRQ_DOT(r1, l1));
+                s0 = LRQ_ADD32(s0, LRQ_DOT(r0, l0));
+                s1 = LRQ_ADD32(s1, LRQ_DOT(r1, l0));
+                s2 = LRQ_ADD32(s2, LRQ_DOT(r0, l1));
+                s3 = LRQ_ADD32(s3, LRQ_DOT(r1, l1));
             }
             LRQ_STORE(drawing->product + (size_t)a * stride + b, s0);
             LRQ_STORE(drawing->product + (size_t)a * stride + b + 4, s1);
@@ -1806,28 +2070,25 @@ static lrq_result lrq_need_row(lrq_drawing *drawing, int k, uint32_t y);
    rounding, and what enlargement and prediction give. */
 static lrq_result lrq_predict(lrq_drawing *drawing, int k, uint32_t y)
 {
-    static const int taps[2][5] = {{-3, 29, 111, -9, 0}, {0, -9, 111, 29, -3}};
+    static const int16_t taps[2][4] = {{-3, 29, 111, -9}, {-9, 111, 29, -3}};
     lrq_level *level = drawing->levels + k, *coarser = level - 1;
     lrq_filter *filter = &level->filter;
     const uint32_t half = level->plane_columns / 2, last_row = coarser->plane_rows - 1;
     const uint32_t columns = half + 2 < coarser->plane_columns ? half + 2 : coarser->plane_columns;
     const uint32_t row_in_patch = 2 * y % (uint32_t)level->scale->side;
-    const int has_filter = level->scale->prediction.hidden > 0;
-    const int channels = filter->inputs;
+    const int has_filter = level->scale->prediction.hidden > 0, channels = filter->inputs;
     const int16_t *rows[5];
     int16_t *down = level->down + 2;
     lrq_result result = lrq_need_row(drawing, k - 1, y + 2 < last_row ? y + 2 : last_row);
-    uint32_t x;
     int c, q, i;
     if (result != LRQ_OK)
         return result;
     if (has_filter) {
-        while (filter->done < y + 2 && filter->done < filter->rows) {
-            while (filter->given < filter->done + 2 && filter->given < filter->rows)
-                for (c = 0; c < channels; c++)
-                    lrq_give(filter, c, lrq_plane_row(coarser, c, filter->given));
-            lrq_hidden(filter);
-        }
+        for (; filter->done < y + 2 && filter->done < filter->rows; lrq_hidden(filter))
+            for (; filter->given < filter->done + 2 && filter->given < filter->rows; filter->given++)
+                for (c = 0; c < channels; c += 2)
+                    lrq_give(filter, c / 2, lrq_plane_row(coarser, c, filter->given),
+                             c + 1 < channels ? lrq_plane_row(coarser, c + 1, filter->given) : NULL);
         lrq_filter_sums(filter, y, 0, half);
     }
     for (c = 0; c < channels; c++) {
@@ -1836,26 +2097,13 @@ static lrq_result lrq_predict(lrq_drawing *drawing, int k, uint32_t y)
             rows[i] = lrq_plane_row(coarser, c, below < last_row ? below : last_row);
         }
         for (q = 0; q < 2; q++) {
-            const int16_t *r0 = rows[q], *r1 = rows[q + 1], *r2 = rows[q + 2], *r3 = rows[q + 3];
-            const int t0 = taps[q][q], t1 = taps[q][q + 1], t2 = taps[q][q + 2], t3 = taps[q][q + 3];
             int32_t *even = level->sums + (((size_t)c * (size_t)level->scale->side + row_in_patch + (size_t)q) * 2) * level->half_stride;
-            int32_t *odd = even + level->half_stride;
-            for (x = 0; x < columns; x++)
-                down[x] = (int16_t)((t0 * r0[x] + t1 * r1[x] + t2 * r2[x] + t3 * r3[x] + 64) >> 7);
+            const int32_t *change = has_filter ? filter->sums + (size_t)(4 * c + 2 * q) * filter->stride : NULL;
+            lrq_enlarge_down(down, rows + q, taps[q], columns);
             down[-1] = down[-2] = down[0];
             down[columns] = down[columns + 1] = down[columns - 1];
-            for (x = 0; x < half; x++) {
-                const int16_t *d = down + x;
-                even[x] = 256 + 4 * (-3 * d[-2] + 29 * d[-1] + 111 * d[0] - 9 * d[1]);
-                odd[x] = 256 + 4 * (-9 * d[-1] + 111 * d[0] + 29 * d[1] - 3 * d[2]);
-            }
-            if (has_filter) {
-                const int32_t *change = filter->sums + (size_t)(4 * c + 2 * q) * filter->stride;
-                for (x = 0; x < half; x++)
-                    even[x] += change[x];
-                for (x = 0; x < half; x++)
-                    odd[x] += change[filter->stride + x];
-            }
+            lrq_enlarge_across(even, down - 2, taps[0], change, half);
+            lrq_enlarge_across(even + level->half_stride, down - 1, taps[1], change != NULL ? change + filter->stride : NULL, half);
         }
     }
     return LRQ_OK;
@@ -1872,7 +2120,7 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
     const lrq_patches *patches;
     lrq_result result;
     uint32_t x;
-    int a, b, c, i;
+    int a, c, i;
     while (drawing->decoded <= strip) {
         result = lrq_decode_strip(drawing);
         if (result != LRQ_OK)
@@ -1904,20 +2152,14 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
             for (c = 0; c < channels; c++) {
                 const int32_t *from = drawing->product + (size_t)a * drawing->product_stride + c * p;
                 int32_t *to = level->sums + (((size_t)(c * p + 2 * (a % h) + a / h)) * 2) * level->half_stride + (size_t)x * (size_t)h;
-                for (b = 0; b < h; b++)
-                    to[b] += from[b];
-                for (b = 0; b < h; b++)
-                    to[level->half_stride + (size_t)b] += from[h + b];
+                lrq_add(to, from, h);
+                lrq_add(to + level->half_stride, from + h, h);
             }
     }
     for (c = 0; c < channels; c++)
         for (a = 0; a < p; a++) {
             const int32_t *even = level->sums + ((size_t)(c * p + a) * 2) * level->half_stride, *odd = even + level->half_stride;
-            int16_t *to = lrq_plane_row(level, c, level->drawn + (uint32_t)a);
-            for (x = 0; x < level->plane_columns / 2; x++) {
-                to[2 * x] = (int16_t)lrq_clip(even[x] >> 9, -LRQ_PLANE_LIMIT, LRQ_PLANE_LIMIT);
-                to[2 * x + 1] = (int16_t)lrq_clip(odd[x] >> 9, -LRQ_PLANE_LIMIT, LRQ_PLANE_LIMIT);
-            }
+            lrq_interleave_clipped(lrq_plane_row(level, c, level->drawn + (uint32_t)a), even, odd, -LRQ_PLANE_LIMIT, level->plane_columns / 2);
         }
     level->drawn += (uint32_t)p;
     return LRQ_OK;
@@ -1936,39 +2178,6 @@ static lrq_result lrq_need_row(lrq_drawing *drawing, int k, uint32_t y)
 
 /* ---- Pixels */
 
-/* A row of pixels of values: of luma, or of luma and two of chroma. */
-static void lrq_pixels(uint8_t *to, int step, const int16_t *luma, const int16_t *red_blue, const int16_t *green, uint32_t columns)
-{
-    const int32_t half = 257 * (1 << 12);
-    uint32_t x;
-    if (red_blue == NULL) {
-        for (x = 0; x < columns; x++)
-            to[(size_t)x * (size_t)step] = (uint8_t)lrq_clip((591 * luma[x] + half) >> 13, 0, 255);
-        return;
-    }
-    for (x = 0; x < columns; x++) {
-        const int32_t y = 591 * luma[x] + half, a = 724 * red_blue[x], b = 418 * green[x];
-        uint8_t *pixel = to + (size_t)x * (size_t)step;
-        pixel[0] = (uint8_t)lrq_clip((y + a + b) >> 13, 0, 255);
-        pixel[1] = (uint8_t)lrq_clip((y - 2 * b) >> 13, 0, 255);
-        pixel[2] = (uint8_t)lrq_clip((y - a + b) >> 13, 0, 255);
-    }
-}
-
-/* A row of chroma between those of a plane at half resolution: of the row itself and the one beside it. */
-static void lrq_interpolate(int16_t *to, int16_t *down, const int16_t *row, const int16_t *beside, uint32_t half)
-{
-    uint32_t x;
-    for (x = 0; x < half; x++)
-        down[x + 1] = (int16_t)(3 * row[x] + beside[x]);
-    down[0] = down[1];
-    down[half + 1] = down[half];
-    for (x = 0; x < half; x++) {
-        to[2 * x] = (int16_t)((3 * down[x + 1] + down[x] + 8) >> 4);
-        to[2 * x + 1] = (int16_t)((3 * down[x + 1] + down[x + 2] + 8) >> 4);
-    }
-}
-
 /* The last steps of the whole image, at half the resolution. */
 typedef struct {
     lrq_filter filter;
@@ -1978,7 +2187,6 @@ typedef struct {
     int16_t *smooth;           /* three rows of all planes, that of row y at y % 3 */
     uint32_t smoothed;         /* rows */
     int16_t *values[3], *down; /* a row of each channel; see lrq_interpolate */
-    int16_t *phase;
 } lrq_finish;
 
 static int16_t *lrq_smooth_row(const lrq_finish *finish, int plane, uint32_t y)
@@ -1991,18 +2199,16 @@ static lrq_result lrq_give_phases(lrq_drawing *drawing, lrq_finish *finish, uint
 {
     const int finest = drawing->count - 1;
     lrq_result result = lrq_need_row(drawing, finest, 2 * y + 1);
-    uint32_t x;
     int i;
     if (result != LRQ_OK)
         return result;
-    for (i = 0; i < 4 * finish->fine; i++) {
-        const int16_t *row = lrq_plane_row(drawing->levels + finest, i / 4, 2 * y + (uint32_t)(i / 2 % 2)) + i % 2;
-        for (x = 0; x < finish->columns; x++)
-            finish->phase[x] = row[2 * x];
-        lrq_give(&finish->filter, i, finish->phase);
+    for (i = 0; i < 2 * finish->fine; i++) { /* the phases of a row lie in pairs already */
+        const int16_t *row = lrq_plane_row(drawing->levels + finest, i / 2, 2 * y + (uint32_t)(i % 2));
+        memcpy(lrq_input(&finish->filter, y, i) + 2, row, 2 * (size_t)finish->columns * sizeof *row);
     }
-    for (; i < finish->planes; i++)
-        lrq_give(&finish->filter, i, lrq_plane_row(drawing->levels + finest - 1, i - 3 * finish->fine, y));
+    if (finish->fine < drawing->channels)
+        lrq_give(&finish->filter, i, lrq_plane_row(drawing->levels + finest - 1, 1, y), lrq_plane_row(drawing->levels + finest - 1, 2, y));
+    finish->filter.given++;
     return LRQ_OK;
 }
 
@@ -2053,13 +2259,12 @@ static lrq_result lrq_draw_whole(lrq_drawing *drawing, uint8_t *pixels)
     finish.columns = level->plane_columns / 2;
     finish.stride = finish.columns + LRQ_SLACK;
     finish.down = (int16_t *)lrq_take(drawing->pool, finish.stride + 2, sizeof(int16_t));
-    finish.phase = (int16_t *)lrq_take(drawing->pool, finish.stride, sizeof(int16_t));
     for (c = 0; c < 3; c++) {
         finish.values[c] = (int16_t *)lrq_take(drawing->pool, 2 * finish.stride, sizeof(int16_t));
         if (finish.values[c] == NULL)
             return LRQ_MEMORY;
     }
-    if (finish.down == NULL || finish.phase == NULL)
+    if (finish.down == NULL)
         return LRQ_MEMORY;
     if (header->smoothing) {
         finish.smooth = (int16_t *)lrq_take(drawing->pool, (uint64_t)finish.planes * 3, finish.stride * sizeof(int16_t));
@@ -2097,7 +2302,7 @@ static lrq_result lrq_draw_whole(lrq_drawing *drawing, uint8_t *pixels)
                                 lrq_plane_row(level - 1, c, beside), finish.columns);
             }
         }
-        lrq_pixels(pixels + (size_t)y * header->width * (size_t)step, step, values[0], values[1], values[2], header->width);
+        lrq_pixels(pixels + (size_t)y * header->width * (size_t)step, (size_t)step, values[0], values[1], values[2], header->width);
     }
     return LRQ_OK;
 }
@@ -2142,7 +2347,7 @@ static lrq_result lrq_draw_reduced(lrq_drawing *drawing, uint8_t *pixels, int sh
             }
             values[c] = means + (size_t)c * columns;
         }
-        lrq_pixels(pixels + (size_t)y * columns * (size_t)step, step, values[0], values[1], values[2], columns);
+        lrq_pixels(pixels + (size_t)y * columns * (size_t)step, (size_t)step, values[0], values[1], values[2], columns);
     }
     return LRQ_OK;
 }
