@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser
+from browser import Browser, server
 from commands import fails, lrq
 from PIL import Image
 
@@ -354,6 +354,24 @@ def test_damaged_files_take_one_line(tab: Browser, tmp_path: Path):
         tab.wait(f"document.getElementById('message').textContent.startsWith('{name.replace('_', '.')}: ')")
         assert what in of(tab, "message", "textContent") and not of(tab, "message", "hidden")
         assert tab.run("document.title") == "rgb.lrq – lrq" and not of(tab, "picture", "hidden")
+
+
+def test_what_cannot_be_read(tab: Browser, tmp_path: Path):
+    """A folder that is dropped is such a file."""
+    visit(tab, write(tmp_path / "page.html", "rgb"), "rgb")
+    tab.run("File.prototype.arrayBuffer = () => Promise.reject(new DOMException('a folder', 'NotFoundError'))")
+    drop(tab, folder_d=b"")
+    tab.wait("document.getElementById('message').textContent == 'folder.d: cannot be read'")
+
+
+def test_the_sources_of_the_page_work_on_a_server(tab: Browser):
+    with server(ROOT / "formats" / "web") as made:
+        tab.open(f"{made.url}/viewer.html")
+        tab.wait("!document.getElementById('hint').hidden")
+        drop(tab, photo_lrqm=modelfile.save(store.find("photo").load()), rgb_lrq=vector("rgb"))
+        shows(tab, "rgb")
+        tab.wait("document.getElementById('details').textContent.includes('first time')")
+    tab.errors = [error for error in tab.errors if "404" not in error]  # of favicon.ico, which a server may have
 
 
 def test_incomplete_files_are_drawn_with_a_notice(tab: Browser, tmp_path: Path):

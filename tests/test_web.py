@@ -96,6 +96,15 @@ def server(site: Path) -> Iterator[Server]:
         yield made
 
 
+@pytest.fixture
+def quiet(chromium: Browser, server: Server) -> Iterator[Browser]:
+    """The browser, which must not have logged any error or warning at the end."""
+    chromium.errors.clear()
+    yield chromium
+    server.policy = ""
+    assert chromium.errors == []
+
+
 def node(site: Path, script: str) -> Any:
     """What a module for Node.js returns, in JSON: it has `lrq`, `read(path)` and `probe`."""
     program = shutil.which("node")
@@ -269,6 +278,77 @@ def test_memory_is_freed(site: Path):
     assert found["first"] < 2 * (site / "models" / "photo.lrqm").stat().st_size + 2**23
 
 
+def test_a_fault_spoils_nothing(site: Path):
+    """A decoder that fails as none should is given up: the next image gets another."""
+    found = node(
+        site,
+        """
+        const Real = WebAssembly.Instance;
+        let faults = 1;
+        const decode = (real) => (...given) => {
+          if (faults-- > 0) throw new WebAssembly.RuntimeError("unreachable");
+          return real(...given);
+        };
+        WebAssembly.Instance = function (module) {
+          const { exports } = new Real(module);
+          return { exports: { ...exports, decode: decode(exports.decode) } };
+        };
+        const model = await lrq.openModel(await read("models/photo.lrqm")), rgb = await read("files/rgb.lrq");
+        let fault = null;
+        try {
+          lrq.decode(rgb, model);
+        } catch (error) {
+          fault = error.name;
+        }
+        return [fault, lrq.decode(rgb, model).width];
+        """,
+    )
+    assert found == ["RuntimeError", 45]
+
+
+# ---- docs/web.md
+
+PAGE = (ROOT / "docs" / "web.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def documented(site: Path) -> Path:
+    """A folder of the server as docs/web.md has it."""
+    folder = site / "documented"
+    if not folder.exists():
+        (folder / "lrq").mkdir(parents=True)
+        for name in ("lrq.js", "lrq-img.js", "lrqdec.wasm"):
+            shutil.copy(WEB / name, folder / "lrq")
+        shutil.copy(site / "models" / "photo.lrqm", folder)
+        shutil.copy(site / "files" / "rgb.lrq", folder / "photo.lrq")
+    return folder
+
+
+def example(language: str) -> str:
+    (text,) = re.findall(rf"^```{language}\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def test_the_element_of_the_documentation(documented: Path, quiet: Browser, server: Server):
+    (documented / "element.html").write_text(example("html"))
+    quiet.open(f"{server.url}/documented/element.html")
+    quiet.wait("[...document.querySelectorAll('lrq-img')].every(image => image.naturalWidth)")
+    sizes = "[...document.querySelectorAll('lrq-img')].map(image => [image.naturalWidth, image.naturalHeight])"
+    assert quiet.run(sizes) == [[45, 37], [6, 5]]
+
+
+def test_the_module_of_the_documentation(documented: Path, quiet: Browser, server: Server):
+    server.policy = "script-src 'self' 'wasm-unsafe-eval'"
+    (documented / "example.js").write_text(example("js") + "window.seen = [width, height, fingerprint, model, image];")
+    html = "<!doctype html><canvas></canvas><script type=module src=example.js></script>"
+    (documented / "module.html").write_text(html)
+    quiet.open(f"{server.url}/documented/module.html")
+    quiet.wait("window.seen")
+    assert quiet.run("seen.slice(0, 2)") == [45, 37] and quiet.run("seen[2] == seen[3].fingerprint")
+    pixels = "document.querySelector('canvas').getContext('2d').getImageData(0, 0, 45, 37).data.join()"
+    assert quiet.run(pixels) == quiet.run("seen[4].data.join()")
+
+
 # ---- the file lrqdec.wasm
 
 
@@ -314,15 +394,6 @@ def show(tab: Browser, server: Server, site: Path, body: str) -> None:
 
 def value(tab: Browser, name: str, of: str = "one") -> Any:
     return tab.run(f"document.getElementById('{of}').{name}")
-
-
-@pytest.fixture
-def quiet(chromium: Browser, server: Server) -> Iterator[Browser]:
-    """The browser, which must not have logged any error or warning at the end."""
-    chromium.errors.clear()
-    yield chromium
-    server.policy = ""
-    assert chromium.errors == []
 
 
 def test_the_element_loads(quiet: Browser, server: Server, site: Path):

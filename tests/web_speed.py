@@ -1,8 +1,8 @@
 """The decoder in a browser beside the same as a program: `python tests/web_speed.py LRQDEC FILE.lrq...`.
 
 LRQDEC: the program that `make -C formats/c` makes. Prints the milliseconds that a warm decode takes, with the model
-open: medians of several rounds, in which browser and program take turns. Also what comes first in a browser: opening the
-model, and the first decode.
+open: medians of several rounds, in which browser and program take turns. Also what comes first in a browser: opening
+the model, and the first decode.
 """
 
 import argparse
