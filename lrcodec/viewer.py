@@ -34,22 +34,18 @@ def page(files: Iterable[tuple[str, bytes]]) -> bytes:
     )
     data = [_data('id="lrqdec"', (folder / "lrqdec.wasm").read_bytes())]
     data += [_data(f'data-name="{html.escape(name)}"', content) for name, content in files]
+    meta = '<meta charset="utf-8">'
     text = (folder / "viewer.html").read_text(encoding="utf-8")
-    for place, content in (
-        ("<!doctype html>", f"<!doctype html>\n{MARK}"),
-        (
-            '<meta charset="utf-8">',
-            f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
+    for place, content in {
+        "<!doctype html>": f"<!doctype html>\n{MARK}",
+        meta: f'{meta}\n<meta http-equiv="Content-Security-Policy" content="{policy}">',
+        '<link rel="stylesheet" href="viewer.css">': f"<style>{style}</style>",
+        '<script type="module" src="viewer.js"></script>': "\n".join(
+            [*data, f'<script type="module">{script}</script>']
         ),
-        ('<link rel="stylesheet" href="viewer.css">', f"<style>{style}</style>"),
-        (
-            '<script type="module" src="viewer.js"></script>',
-            "\n".join([*data, f'<script type="module">{script}</script>']),
-        ),
-    ):
-        before, _, after = text.partition(place)
-        text = before + content + after
-    return text.encode()
+    }.items():
+        text = text.replace(place, content, 1)
+    return text.encode(errors="replace")  # a name may be no text
 
 
 def is_page(path: Path) -> bool:

@@ -156,6 +156,7 @@ def test_names_are_escaped():
     name = '"><script>alert(1)</script>&.lrq'
     text = page([(name, b"x")]).decode()
     assert "alert(1)" in text and "<script>alert" not in text
+    assert 'data-name="?.lrq"' in page([("\udcff.lrq", b"x")]).decode()  # a file's name need not be UTF-8
     assert 'data-name="&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;.lrq"' in text
 
 

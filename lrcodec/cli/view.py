@@ -19,7 +19,7 @@ SUFFIXES = (".html", ".htm")
 
 @click.command(cls=Command)
 @click.argument("files", metavar="FILE...", type=FILE, nargs=-1, required=True)
-@click.option("--original", metavar="IMAGE", type=FILE, help="An image to compare with, side by side.")
+@click.option("--original", metavar="IMAGE", type=FILE, help="An image to compare with. Default: none.")
 @click.option(
     "-o",
     "--output",
