@@ -304,7 +304,7 @@ typedef struct {
 } lrq_convolutions;
 
 typedef struct {
-    int number, side, symmetries, channels, iterations;
+    int number, side, symmetries, symmetry_bits, channels, iterations; /* symmetries = 1 << symmetry_bits */
     uint32_t span, rows; /* rows: shapes of the scale */
     uint32_t shapes[LRQ_MAX_ITERATIONS], starts[LRQ_MAX_ITERATIONS];
     const uint8_t *u, *v, *energy, *orientation, *frequency;
@@ -314,6 +314,7 @@ typedef struct {
     uint8_t *depth_levels, *levels; /* the levels of features 0 to 255: [2][3][256], [iterations + 1][4][256] */
     uint32_t contexts[LRQ_MAX_ITERATIONS], clusters[LRQ_MAX_ITERATIONS];
     const uint8_t *cluster_costs[LRQ_MAX_ITERATIONS], *member_costs[LRQ_MAX_ITERATIONS];
+    uint8_t *member_limits[LRQ_MAX_ITERATIONS]; /* [bands][2][clusters]: the least and the highest cost of a member */
     lrq_convolutions prediction; /* no hidden channels: enlargement alone */
 } lrq_scale;
 
@@ -505,7 +506,7 @@ static uint8_t *lrq_read_levels(lrq_pool *pool, const uint8_t *edges, int count)
 static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared, int coarsest, lrq_arrays *from)
 {
     const uint32_t p = (uint32_t)scale->side, g = (uint32_t)scale->symmetries, f = (uint32_t)scale->channels;
-    uint32_t shape[4], d, i, n;
+    uint32_t shape[4], d, i, n, b;
     const uint8_t *data, *symmetries, *depth_edges, *edges;
     lrq_result result;
     shape[0] = 0;
@@ -582,6 +583,18 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
         if (from->bad
             || (uint32_t)lrq_most(scale->classes + 4096 * (i > 0 ? i + 1 : 0), i > 0 ? 4096 : 8192) >= scale->contexts[i])
             return LRQ_NOT_SUPPORTED;
+        scale->member_limits[i] = (uint8_t *)lrq_take(&model->pool, (uint64_t)model->bands * 2 * scale->clusters[i], 1);
+        if (scale->member_limits[i] == NULL)
+            return LRQ_MEMORY;
+        for (n = 0; n < (uint32_t)model->bands * scale->clusters[i]; n++) {
+            const uint8_t *costs = scale->member_costs[i] + (size_t)n * shape[2];
+            uint8_t *limits = scale->member_limits[i] + n / shape[1] * 2 * shape[1] + n % shape[1];
+            limits[0] = 255;
+            for (b = 0; b < shape[2]; b++) {
+                limits[0] = costs[b] < limits[0] ? costs[b] : limits[0];
+                limits[shape[1]] = costs[b] > limits[shape[1]] ? costs[b] : limits[shape[1]];
+            }
+        }
     }
     scale->depth_levels = lrq_read_levels(&model->pool, depth_edges, 6);
     scale->levels = lrq_read_levels(&model->pool, edges, 4 * ((int)d + 1));
@@ -641,6 +654,8 @@ static lrq_result lrq_read_model(lrq_model *model, const uint8_t *data, size_t s
         scale->side = (int)p;
         scale->span = s * p;
         scale->symmetries = (int)g;
+        while (1u << scale->symmetry_bits < g)
+            scale->symmetry_bits++;
         if (i > 0 && model->scales[i - 1].span % scale->span != 0)
             return LRQ_NOT_SUPPORTED;
         result = lrq_read_scale(model, scale, shared, i == 0, &from);
@@ -1190,22 +1205,22 @@ static void lrq_range_start(lrq_range *from, const lrq_chunk *chunk)
 /* sums: of the frequencies before each of n symbols. */
 static uint32_t lrq_symbol(lrq_range *from, const uint32_t *sums, uint32_t n)
 {
-    const uint64_t scale = from->range >> 24;
-    uint64_t quantile = (from->point - from->lower) / scale;
+    const uint64_t scale = from->range >> 24; /* quantile < x means that point - lower < x * scale: no division */
+    uint64_t offset = from->point - from->lower;
     uint32_t symbol = 0, left = n, half, end;
-    if (quantile >= LRQ_TOTAL) {
+    if (offset >= scale << 24) {
         from->bad = 1;
-        quantile = LRQ_TOTAL - 1;
+        offset = (scale << 24) - 1;
     }
     while (left > 1) {
         half = left / 2;
-        symbol += sums[symbol + half] <= quantile ? half : 0;
+        symbol += sums[symbol + half] * scale <= offset ? half : 0;
         left -= half;
     }
     end = symbol + 1 < n ? sums[symbol + 1] : LRQ_TOTAL;
     if (from->partial) {
-        quantile = (from->high - from->lower) / scale;
-        from->unknown |= from->bad || quantile < sums[symbol] || quantile >= end;
+        offset = from->high - from->lower;
+        from->unknown |= from->bad || offset < sums[symbol] * scale || offset >= end * scale;
     }
     from->lower += scale * sums[symbol];
     from->range = scale * (end - sums[symbol]);
@@ -1243,40 +1258,57 @@ typedef struct {
     uint32_t weights[LRQ_COSTS], frequencies[LRQ_COSTS];
 } lrq_scratch;
 
+/* The frequencies of the weights from `low` to `high` costs, when all weights of a table of n sum to `total`. */
+static void lrq_frequencies(lrq_scratch *scratch, uint32_t low, uint32_t high, uint32_t n, uint64_t total)
+{
+    /* weight * scale >> 39 is the quotient or one less; with a smaller total it would not fit into 64 bits. */
+    const uint64_t scale = ((uint64_t)(LRQ_TOTAL - n) << 39) / total;
+    uint32_t cost;
+    for (cost = low; cost <= high; cost++) {
+        const uint64_t weight = scratch->weights[cost], all = weight * (LRQ_TOTAL - n);
+        uint64_t quotient = total < LRQ_TOTAL ? all / total : weight * scale >> 39;
+        quotient += (quotient + 1) * total <= all;
+        scratch->frequencies[cost] = 1 + (uint32_t)quotient;
+    }
+}
+
 /* The frequencies of the shapes of an iteration in a context class, as sums. */
 static void lrq_shape_sums(lrq_scratch *scratch, const lrq_scale *scale, int band, int i, uint32_t class_)
 {
     const uint32_t clusters = scale->clusters[i], n = scale->shapes[i], members = n / clusters;
     const uint8_t *cluster = scale->cluster_costs[i] + ((size_t)band * scale->contexts[i] + class_) * clusters;
     const uint8_t *member = scale->member_costs[i] + (size_t)band * n;
-    const uint32_t *weights;
-    uint32_t *sums = scratch->sums, *frequencies;
-    uint32_t a, b, f, sum = 0, largest = 0, at = 0;
+    const uint8_t *least = scale->member_limits[i] + 2 * (size_t)band * clusters, *most = least + clusters;
+    const uint32_t *weights, *frequencies;
+    uint32_t *sums = scratch->sums;
+    uint32_t a, b, sum = 0, largest = 0, at = 0, low = LRQ_COSTS, high = 0;
     uint64_t total = 0;
     for (a = 0; a < clusters; a++) {
         weights = scratch->weights + cluster[a];
         for (b = 0; b < members; b++)
             total += weights[member[a * members + b]];
+        low = (uint32_t)cluster[a] + least[a] < low ? (uint32_t)cluster[a] + least[a] : low;
+        high = (uint32_t)cluster[a] + most[a] > high ? (uint32_t)cluster[a] + most[a] : high;
     }
-    memset(scratch->frequencies, 0, sizeof scratch->frequencies); /* none is 0 */
+    lrq_frequencies(scratch, low, high, n, total);
     for (a = 0; a < clusters; a++) {
-        weights = scratch->weights + cluster[a];
         frequencies = scratch->frequencies + cluster[a];
         for (b = 0; b < members; b++) {
-            uint8_t cost = member[a * members + b];
-            f = frequencies[cost];
-            if (f == 0) {
-                f = 1 + (uint32_t)((uint64_t)weights[cost] * (LRQ_TOTAL - n) / total);
-                frequencies[cost] = f;
-            }
             sums[a * members + b] = sum;
-            sum += f;
-            if (f > largest) {
-                largest = f;
-                at = a * members + b;
-            }
+            sum += frequencies[member[a * members + b]];
         }
     }
+    /* What is missing to the total goes to the largest, the first of them. */
+    for (a = 0; a < clusters; a++) {
+        const uint32_t f = scratch->frequencies[cluster[a] + least[a]];
+        if (f > largest) {
+            largest = f;
+            at = a;
+        }
+    }
+    frequencies = scratch->frequencies + cluster[at];
+    for (at *= members; frequencies[member[at]] != largest; at++)
+        ;
     for (a = at + 1; a < n; a++)
         sums[a] += LRQ_TOTAL - sum;
 }
@@ -1309,7 +1341,8 @@ static void lrq_sort(lrq_scratch *scratch, uint32_t n, uint32_t *starts)
 #define LRQ_BESIDE(grid) (grid[place - stride] + grid[place + stride] + grid[place - 1] + grid[place + 1])
 
 /* The row of the last index of a patch in the arrays of the scale. */
-#define LRQ_LAST(i) (scale->starts[(i) - 1] + last[place * (uint32_t)scale->iterations + (uint32_t)(i) - 1] / g)
+#define LRQ_LAST(i)                                                                                                    \
+    (scale->starts[(i) - 1] + (last[place * (uint32_t)scale->iterations + (uint32_t)(i) - 1] >> scale->symmetry_bits))
 
 static int lrq_orientation(const lrq_scale *scale, uint32_t row, uint32_t symmetry)
 {
@@ -1337,7 +1370,7 @@ static void lrq_index_classes(lrq_scratch *scratch, const lrq_scale *scale, cons
         case 5:
             LRQ_FEATURE(i == 0 ? 4
                                : lrq_orientation(scale, LRQ_LAST(i),
-                                                 last[place * (uint32_t)scale->iterations + (uint32_t)i - 1] % g));
+                                                 last[place * (uint32_t)scale->iterations + (uint32_t)i - 1] & (g - 1)));
         case 6: LRQ_FEATURE(i == 0 ? 0 : scale->frequency[LRQ_LAST(i)]);
         case 7: LRQ_FEATURE(16 + LRQ_BESIDE(near->orientations));
         case 8: LRQ_FEATURE(LRQ_BESIDE(near->frequencies));
@@ -1394,7 +1427,7 @@ static void lrq_decode_indices(lrq_range *from, lrq_scratch *scratch, const lrq_
     for (m = 0; m < n; m++) {
         const uint32_t place = scratch->group[m], shape_row = scale->starts[i] + scratch->symbols[m];
         const uint32_t symmetry = g > 1 ? lrq_symbol(from, scale->symmetry_sums + (size_t)shape_row * g, g) : 0;
-        patches->indices[place * (uint32_t)scale->iterations + (uint32_t)i] = (uint16_t)(scratch->symbols[m] * g + symmetry);
+        patches->indices[place * (uint32_t)scale->iterations + (uint32_t)i] = (uint16_t)(scratch->symbols[m] << scale->symmetry_bits | symmetry);
         near->totals[place] = (uint16_t)(near->totals[place] + scale->energy[shape_row]);
         if (i == 0) {
             near->orientations[place] = (int8_t)(lrq_orientation(scale, shape_row, symmetry) - 4);
@@ -1492,6 +1525,7 @@ typedef __m128i lrq_vector;
 #define LRQ_ADD32(a, b) _mm_add_epi32(a, b)
 #define LRQ_ADD16(a, b) _mm_add_epi16(a, b)
 #define LRQ_XOR(a, b) _mm_xor_si128(a, b)
+#define LRQ_AND(a, b) _mm_and_si128(a, b)
 #define LRQ_SHIFT32(a, n) _mm_srai_epi32(a, n)
 #define LRQ_SHIFT16(a, n) _mm_srai_epi16(a, n)
 #define LRQ_MIN16(a, b) _mm_min_epi16(a, b)
@@ -1516,6 +1550,7 @@ typedef v128_t lrq_vector;
 #define LRQ_ADD32(a, b) wasm_i32x4_add(a, b)
 #define LRQ_ADD16(a, b) wasm_i16x8_add(a, b)
 #define LRQ_XOR(a, b) wasm_v128_xor(a, b)
+#define LRQ_AND(a, b) wasm_v128_and(a, b)
 #define LRQ_SHIFT32(a, n) wasm_i32x4_shr(a, n)
 #define LRQ_SHIFT16(a, n) wasm_i16x8_shr(a, n)
 #define LRQ_MIN16(a, b) wasm_i16x8_min(a, b)
@@ -1537,6 +1572,8 @@ typedef v128_t lrq_vector;
 #endif
 
 #ifdef LRQ_VECTORS
+#define LRQ_CHOOSE(mask, a, b) LRQ_XOR(b, LRQ_AND(LRQ_XOR(a, b), mask))
+
 /* The same pair of numbers in all places. */
 static lrq_vector lrq_pairs(const int16_t *pair)
 {
@@ -1670,16 +1707,20 @@ static void lrq_interleave_clipped(int16_t *to, const int32_t *a, const int32_t 
     }
 }
 
-/* to[x] += from[x] */
-static void lrq_add(int32_t *to, const int32_t *from, int n)
+/* Add n numbers and, at `stride`, the next n. */
+static void lrq_add(int32_t *to, size_t stride, const int32_t *from, int n)
 {
     int x = 0;
 #ifdef LRQ_VECTORS
-    for (; x + 4 <= n; x += 4)
+    for (; x + 4 <= n; x += 4) {
         LRQ_STORE(to + x, LRQ_ADD32(LRQ_LOAD(to + x), LRQ_LOAD(from + x)));
+        LRQ_STORE(to + stride + x, LRQ_ADD32(LRQ_LOAD(to + stride + x), LRQ_LOAD(from + n + x)));
+    }
 #endif
-    for (; x < n; x++)
+    for (; x < n; x++) {
         to[x] += from[x];
+        to[stride + (size_t)x] += from[n + x];
+    }
 }
 
 /* Enlargement down: to[x] = (the sum of taps[k] * rows[k][x] + 64) >> 7. */
@@ -1893,6 +1934,14 @@ static void lrq_filter_sums(lrq_filter *filter, uint32_t y, int32_t more, uint32
     lrq_filter_row(filter, filter->hidden_rows, (weights->hidden + 1) / 2, weights->second, filter->outputs, y, columns);
 }
 
+/* Have the processor fetch what is needed soon. */
+#ifdef __GNUC__
+#define LRQ_FETCH(p) __builtin_prefetch(p)
+#else
+#define LRQ_FETCH(p) (void)(p)
+#endif
+#define LRQ_AHEAD 4 /* patches */
+
 /* ---- Drawing: rows of patches of each scale, each as soon as a finer scale or the pixels need it */
 
 /* A scale while it is drawn. Planes are kept for some rows alone: row y of a channel at y % kept. */
@@ -1974,33 +2023,40 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
                          int16_t *lefts, int16_t *rights)
 {
     const int p = scale->side, rank = drawing->header->rank, stored = drawing->model->rank;
-    const uint32_t g = (uint32_t)scale->symmetries;
-    const size_t row = scale->starts[i] + index / g;
-    const int symmetry = (int)(index % g), mirror = symmetry >> 1 & 1, flip = symmetry >> 2 & 1, transpose = symmetry >> 3;
+    const size_t row = scale->starts[i] + (index >> scale->symmetry_bits);
+    const int symmetry = (int)index & (scale->symmetries - 1), mirror = symmetry >> 1 & 1, flip = symmetry >> 2 & 1, transpose = symmetry >> 3;
     const int sign = 1 - 2 * (symmetry & 1);
     const int8_t *u = (const int8_t *)scale->u + row * (size_t)(stored * p);
     const uint8_t *v = scale->v + 2 * row * (size_t)(stored * scale->channels * p);
     int r, a, c, to;
 #ifdef LRQ_VECTORS
-    if (p == 8 || p == 4) { /* eight numbers at a time: of patches of 4 x 4 those of two channels */
-        const lrq_vector negate = LRQ_ALL16((int16_t)(sign >> 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
-        for (r = 0; r < rank; r += 2)
-            for (c = -1; 8 * c < channels * p; c++) { /* -1 stands for the left matrix */
-                int16_t *pairs = c < 0 ? lefts + p * r : rights + r * (int)drawing->product_stride + 16 * c;
-                lrq_vector rows[2];
-                rows[1] = LRQ_ALL32(0);
-                for (a = 0; a < 2 && r + a < rank; a++) {
-                    rows[a] = (c < 0) == transpose ? LRQ_LOAD(v + 2 * (p * (r + a) * scale->channels + (c < 0 ? 0 : 8 * c)))
-                                                   : LRQ_WIDE(u + p * (r + a));
-                    if (c < 0 ? flip : mirror)
-                        rows[a] = p == 8 ? LRQ_REVERSED(rows[a]) : LRQ_REVERSED_HALVES(rows[a]);
-                    if (c < 0)
-                        rows[a] = LRQ_ADD16(LRQ_XOR(rows[a], negate), one);
-                }
-                LRQ_STORE(pairs, LRQ_LOW(rows[0], rows[1]));
-                if (p == 8 || c >= 0)
-                    LRQ_STORE(pairs + 8, LRQ_HIGH(rows[0], rows[1]));
+    if (p == 8 || p == 4) { /* eight numbers at a time, of patches of 4 x 4 those of two channels; chosen without branches */
+        const lrq_vector negate = LRQ_ALL16((int16_t)-(symmetry & 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
+        const lrq_vector mirrored = LRQ_ALL16((int16_t)-mirror), flipped = LRQ_ALL16((int16_t)-flip), transposed = LRQ_ALL16((int16_t)-transpose);
+        const int v_row = 2 * p * scale->channels;
+        for (r = 0; r < rank; r += 2) {
+            int16_t *left = lefts + p * r, *right = rights + r * (int)drawing->product_stride;
+            lrq_vector u0 = LRQ_WIDE(u + p * r), u1 = r + 1 < rank ? LRQ_WIDE(u + p * (r + 1)) : LRQ_ALL32(0);
+            for (c = 0; 8 * c < channels * p; c++) {
+                lrq_vector v0 = LRQ_LOAD(v + v_row * r + 16 * c), v1 = r + 1 < rank ? LRQ_LOAD(v + v_row * (r + 1) + 16 * c) : LRQ_ALL32(0);
+                const lrq_vector swap0 = LRQ_AND(LRQ_XOR(u0, v0), transposed), swap1 = LRQ_AND(LRQ_XOR(u1, v1), transposed);
+                u0 = LRQ_XOR(u0, swap0);
+                u1 = LRQ_XOR(u1, swap1);
+                v0 = LRQ_XOR(v0, swap0);
+                v1 = LRQ_XOR(v1, swap1);
+                v0 = LRQ_CHOOSE(mirrored, p == 8 ? LRQ_REVERSED(v0) : LRQ_REVERSED_HALVES(v0), v0);
+                v1 = LRQ_CHOOSE(mirrored, p == 8 ? LRQ_REVERSED(v1) : LRQ_REVERSED_HALVES(v1), v1);
+                LRQ_STORE(right + 16 * c, LRQ_LOW(v0, v1));
+                LRQ_STORE(right + 16 * c + 8, LRQ_HIGH(v0, v1));
             }
+            u0 = LRQ_CHOOSE(flipped, p == 8 ? LRQ_REVERSED(u0) : LRQ_REVERSED_HALVES(u0), u0);
+            u1 = LRQ_CHOOSE(flipped, p == 8 ? LRQ_REVERSED(u1) : LRQ_REVERSED_HALVES(u1), u1);
+            u0 = LRQ_ADD16(LRQ_XOR(u0, negate), one);
+            u1 = LRQ_ADD16(LRQ_XOR(u1, negate), one);
+            LRQ_STORE(left, LRQ_LOW(u0, u1));
+            if (p == 8)
+                LRQ_STORE(left + 8, LRQ_HIGH(u0, u1));
+        }
         return;
     }
 #endif
@@ -2026,12 +2082,55 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
     }
 }
 
+#ifdef LRQ_AVX2
+/* lrq_multiply for some rows from `a` on. */
+__attribute__((target("avx2"), always_inline)) static inline void lrq_multiply_rows(const lrq_drawing *drawing, int p, int n,
+                                                                                    int a, const int rows)
+{
+    const size_t stride = drawing->product_stride;
+    size_t b;
+    int i, r;
+    for (b = 0; b < stride; b += 8) {
+        __m256i sums[8];
+        for (r = 0; r < rows; r++)
+            sums[r] = _mm256_setzero_si256();
+        for (i = 0; i < n; i++) {
+            const __m256i right = _mm256_loadu_si256((const __m256i *)(const void *)(drawing->rights + 2 * ((size_t)i * stride + b)));
+            for (r = 0; r < rows; r++) {
+                int32_t both;
+                memcpy(&both, drawing->lefts + 2 * (i * p + a + r), sizeof both);
+                sums[r] = _mm256_add_epi32(sums[r], _mm256_madd_epi16(right, _mm256_set1_epi32(both)));
+            }
+        }
+        for (r = 0; r < rows; r++)
+            _mm256_storeu_si256((__m256i *)(void *)(drawing->product + (size_t)(a + r) * stride + b), sums[r]);
+    }
+}
+
+__attribute__((target("avx2"))) static void lrq_multiply_avx2(const lrq_drawing *drawing, int p, int n)
+{
+    int a = 0;
+    for (; a + 8 <= p; a += 8)
+        lrq_multiply_rows(drawing, p, n, a, 8);
+    for (; a + 4 <= p; a += 4)
+        lrq_multiply_rows(drawing, p, n, a, 4);
+    for (; a < p; a += 2)
+        lrq_multiply_rows(drawing, p, n, a, 2);
+}
+#endif
+
 /* product[a][b] = the sum over n pairs of lefts[pair][a] * rights[pair][b]. */
 static void lrq_multiply(const lrq_drawing *drawing, int p, int n)
 {
     const uint32_t stride = drawing->product_stride;
     int a, i;
     uint32_t b;
+#ifdef LRQ_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        lrq_multiply_avx2(drawing, p, n);
+        return;
+    }
+#endif
 #ifdef LRQ_VECTORS
     for (a = 0; a < p; a += 2)
         for (b = 0; b < stride; b += 8) {
@@ -2117,6 +2216,7 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
     const int p = scale->side, h = p / 2, pairs = (drawing->header->rank + 1) / 2;
     const int channels = scale->channels < drawing->channels ? scale->channels : drawing->channels;
     const uint32_t row = level->drawn / (uint32_t)p, strip = row / level->strip_rows, stride = level->near.stride;
+    const size_t numbers = (size_t)(drawing->model->rank * p); /* of a left matrix */
     const lrq_patches *patches;
     lrq_result result;
     uint32_t x;
@@ -2142,19 +2242,25 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
     for (x = 0; x < level->grid_columns; x++) {
         const size_t place = (size_t)(row % level->strip_rows + 1) * stride + x + 1;
         const int depth = patches->depths[place] < patches->known ? patches->depths[place] : patches->known;
+        if (x + LRQ_AHEAD < level->grid_columns)
+            for (i = 0; i < patches->depths[place + LRQ_AHEAD]; i++) {
+                const size_t at = scale->starts[i] + (size_t)(patches->indices[(place + LRQ_AHEAD) * (size_t)scale->iterations + (size_t)i] >> scale->symmetry_bits);
+                const uint8_t *v = scale->v + 2 * at * numbers * (size_t)scale->channels;
+                LRQ_FETCH(scale->u + at * numbers);
+                for (c = 0; c < scale->channels; c++)
+                    LRQ_FETCH(v + 2 * (size_t)c * numbers);
+                LRQ_FETCH(v + 2 * (size_t)c * numbers - 1);
+            }
         if (depth == 0)
             continue;
         for (i = 0; i < depth; i++)
             lrq_codeword(drawing, scale, channels, i, patches->indices[place * (size_t)scale->iterations + (size_t)i],
                          drawing->lefts + 2 * i * pairs * p, drawing->rights + 2 * (size_t)(i * pairs) * drawing->product_stride);
         lrq_multiply(drawing, p, depth * pairs);
-        for (a = 0; a < p; a++)
-            for (c = 0; c < channels; c++) {
-                const int32_t *from = drawing->product + (size_t)a * drawing->product_stride + c * p;
-                int32_t *to = level->sums + (((size_t)(c * p + 2 * (a % h) + a / h)) * 2) * level->half_stride + (size_t)x * (size_t)h;
-                lrq_add(to, from, h);
-                lrq_add(to + level->half_stride, from + h, h);
-            }
+        for (c = 0; c < channels; c++)
+            for (a = 0; a < p; a++) /* the even rows first */
+                lrq_add(level->sums + (size_t)(2 * (c * p + (a < h ? 2 * a : 2 * (a - h) + 1))) * level->half_stride + (size_t)x * (size_t)h,
+                        level->half_stride, drawing->product + (size_t)a * drawing->product_stride + c * p, h);
     }
     for (c = 0; c < channels; c++)
         for (a = 0; a < p; a++) {
