@@ -21,11 +21,13 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import entropy
+from lrcodec.cli.batch import INCOMPLETE
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
 from lrcodec.format import container, grid
 from lrcodec.format.alpha import AXES, pack_alpha
 from lrcodec.format.container import Chunk, Header
-from lrcodec.format.metadata import MAX_METADATA, Metadata
+from lrcodec.format.metadata import MAX_METADATA, Metadata, unpack_metadata
+from lrcodec.format.shrink import SHRINKS
 from lrcodec.packs import store
 from lrcodec.packs.pack import Pack
 
@@ -52,16 +54,21 @@ def main() -> None:
         assert name not in cases, name
         (CORRUPT / name).write_bytes(case.data)
         cases[name] = {"check": case.check, "error": case.error.__name__, "exit": case.error.exit_code}
-        cases[name] |= {"metadata": case.metadata, "what": case.what}
+        cases[name] |= {"partial": _partial_exit(case), "metadata": case.metadata, "what": case.what}
     (CORRUPT / "cases.json").write_text(_json(cases), encoding="utf-8")
 
 
 class Vector(NamedTuple):
-    """A valid file. tests: what a decoder shows by decoding it, in one sentence."""
+    """A valid file, or one to preview. tests: what a decoder shows by decoding it, in one sentence.
+
+    shrink, partial: how it is to be decoded, as by the command.
+    """
 
     name: str
     tests: str
     data: bytes
+    shrink: int = 1
+    partial: bool = False
 
 
 class Damaged(NamedTuple):
@@ -82,14 +89,17 @@ def _write_vector(vector: Vector) -> None:
     folder = VECTORS / vector.name
     folder.mkdir()
     (folder / "image.lrq").write_bytes(vector.data)
-    pixels = decoder().decode(vector.data)
+    pixels, missing = decoder().preview(vector.data, vector.shrink)
+    assert vector.partial or np.array_equal(decoder().decode(vector.data, vector.shrink), pixels)
     image = Image.fromarray(pixels)
     assert image.mode == MODES[(*pixels.shape, 1)[2]]
     image.save(folder / "reference.png", optimize=True)
     header = lrcodec.probe(vector.data)
-    metadata = lrcodec.metadata(vector.data)._asdict()
+    metadata = unpack_metadata(container.unpack_rest(vector.data).chunks)._asdict()
     case = {
         "tests": vector.tests,
+        **({"shrink": vector.shrink} if vector.shrink > 1 else {}),
+        **({"partial": True, "exit": INCOMPLETE if missing else 0} if vector.partial else {}),
         "model": next(entry.name for entry in store.packs() if entry.fingerprint == header.model),
         "fingerprint": header.model.hex(),
         "shape": pixels.shape,
@@ -98,6 +108,16 @@ def _write_vector(vector: Vector) -> None:
         "metadata_sha256": {name: _sha256(content) for name, content in metadata.items() if content is not None},
     }
     (folder / "case.json").write_text(_json(case), encoding="utf-8")
+
+
+def _partial_exit(case: Damaged) -> int:
+    """The exit code of `lrq decode --partial`."""
+    try:
+        decoder().preview(case.data)
+        unpack_metadata(container.unpack_rest(case.data).chunks)
+    except LrqError as error:
+        return error.exit_code
+    return INCOMPLETE
 
 
 def _sha256(data: bytes) -> str:
@@ -205,6 +225,8 @@ def vectors() -> Iterator[Vector]:
     yield from _chunks()
     yield from _strips()
     yield from _models()
+    yield from _shrunk()
+    yield from _incomplete()
 
 
 def _shapes() -> Iterator[Vector]:
@@ -373,6 +395,97 @@ def _models() -> Iterator[Vector]:
     header = head(17, 22, "mnist", colour=container.GREY, band=0)
     planes = planes_of(header, lambda k, i, shape: random.integers(1, k + 1, shape), model="mnist")
     yield Vector("mnist-deepest", "All iterations of that model.", drawn(header, planes, model="mnist"))
+
+
+def _shrunk() -> Iterator[Vector]:
+    """At a part of their size."""
+    odd = encoded(picture(61, 43, 3, 5), quality=70)
+    for shrink in SHRINKS[1:]:
+        yield Vector(f"shrink-{shrink}", f"At 1/{shrink} of the size, whose sides are odd.", odd, shrink)
+    for shrink, channels in ((2, 1), (2, 4), (4, 2), (8, 1), (8, 4), (16, 2)):
+        data = encoded(picture(37, 45, channels, 8))
+        name = f"shrink-{shrink}-{MODES[channels].lower()}"
+        yield Vector(name, f"Mode {MODES[channels]} at 1/{shrink} of its size.", data, shrink)
+    pixel = encoded(picture(1, 1, 4, 2))
+    yield Vector("shrink-pixel", "One pixel at 1/16 of its size, and its alpha.", pixel, 16)
+    yield Vector("shrink-row", "A height of 1 at 1/2 of it.", encoded(picture(1, 97, 3, 3)), 2)
+    limits = head(40, 40)
+    yield Vector("shrink-plane-limits", "Planes at both limits.", drawn(limits, _extreme(limits)), 8)
+    for vector in _strips():
+        name = f"shrink-{vector.name}"
+        yield vector._replace(name=name, tests=f"At 1/4 of the size: {vector.tests}", shrink=4)
+    for model, shrink, channels in (
+        *(("faces64", 2, 3), ("faces64", 8, 3), ("faces64", 16, 2)),
+        *(("cifar10", 4, 3), ("cifar10", 8, 4), ("mnist", 8, 1), ("mnist", 16, 1)),
+    ):
+        data = encoded(picture(27, 39, channels, 16), model)
+        means = "" if shrink <= pack(model).scales[0].scale else ", by means of its coarsest scale"
+        name = f"shrink-{shrink}-{model}-{MODES[channels].lower()}"
+        yield Vector(name, f"Model {model} at 1/{shrink} of the size{means}.", data, shrink)
+
+
+def _incomplete() -> Iterator[Vector]:
+    """Files that are cut short or damaged."""
+
+    def partial(name: str, tests: str, data: bytes, shrink: int = 1) -> Vector:
+        return Vector(f"partial-{name}", tests, data, shrink, True)
+
+    plain = encoded(picture(61, 43, 3, 5), quality=70)
+    end, payload = len(plain) - 4, indices(plain).payload
+    start = end - len(payload)
+    cuts = _cuts(plain)
+    for scale, size in cuts.items():
+        data = plain[: start + size]
+        yield partial(f"scale-{scale}", f"The payload ends within the indices of scale {scale}.", data)
+    for shrink in (2, 8):
+        what = f"A payload that ends within scale 4, at 1/{shrink} of the size."
+        yield partial(f"shrink-{shrink}", what, plain[: start + cuts[4]], shrink)
+    yield partial("complete", "A complete file is not changed.", plain)
+    yield partial("no-payload", "Only the length of the payload is there.", plain[:start])
+    yield partial("last-byte", "The last byte of the payload is absent, and its CRC-32.", plain[: end - 1])
+    yield partial("no-crc", "The payload is whole, and its CRC-32 is not there.", plain[:end])
+    yield partial("no-indices", "A header alone.", plain[: len(container.pack(container.unpack_header(plain), []))])
+    yield partial("trailing", "A byte after the last chunk; the picture is whole.", plain + b"\0")
+    flipped = bytearray(plain)
+    flipped[end - len(payload) // 2] ^= 1
+    yield partial("crc", "A bit of the payload is wrong: the chunk does not count.", bytes(flipped))
+    image = picture(21, 25, 4, 10)
+    colours = encoded(np.ascontiguousarray(image[..., :3]))
+    own = indices(colours)
+    alpha = Chunk(container.ALPHA, b"\1" + zlib.compress(np.diff(image[..., 3], axis=1, prepend=np.uint8(0)).tobytes()))
+    last = with_chunks(colours, own, alpha)
+    yield partial("alpha-cut", "Alpha after the indices, cut short: it is 255 everywhere.", last[:-9])
+    yield partial("alpha-missing", "No alpha where the header tells some.", last[: -len(alpha.payload) - 6])
+    first = with_chunks(colours, alpha, own)
+    yield partial("alpha-whole", "Alpha before indices that are cut short.", first[: -len(own.payload) // 2])
+    damaged = first.replace(alpha.payload, alpha.payload[:-1] + bytes([alpha.payload[-1] ^ 1]))
+    yield partial("alpha-crc", "Damaged alpha: the indices after it do not count either.", damaged, 2)
+    tall, _ = _strips()
+    one = tall.data.index(b"between the strips") - 2
+    yield partial("strips-between", "The file ends between the chunks of two strips.", tall.data[:one])
+    yield partial("strips-second", "The payload of the second strip is cut short.", tall.data[:-80])
+    damaged = tall.data.replace(b"between", b"betweem")
+    yield partial("strips-crc", "A damaged chunk between two strips: the second does not count.", damaged, 4)
+    grey = encoded(picture(30, 35, 1, 17), "mnist", quality=90)
+    small = indices(grey).payload
+    data = grey[: len(grey) - 4 - len(small) // 3]
+    yield partial("mnist", "The model for grey images, cut short.", data)
+    yield partial("mnist-shrink", "That at 1/16 of its size.", data, 16)
+
+
+def _cuts(data: bytes) -> dict[int, int]:
+    """For each scale a number of bytes, of the payload of an image of one strip, that decides some of its indices."""
+    header, payload = lrcodec.probe(data), indices(data).payload
+    cuts: dict[int, list[int]] = {}
+    whole = entropy.decode([payload], pack(), header, header.height)
+    for size in range(len(payload)):
+        planes = entropy.decode_cut(payload[:size], len(payload) - size, pack(), header, header.height)
+        for scale, plane, full in zip(pack().scales, planes, whole, strict=True):
+            if not np.array_equal(plane, full):
+                if plane.any():
+                    cuts.setdefault(scale.scale, []).append(size)
+                break
+    return {scale: sizes[len(sizes) // 2] for scale, sizes in cuts.items()}
 
 
 # ---- damaged files

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 from .errors import LrqError, UsageError
 from .format.container import SIGNATURE, scan, unpack
 from .format.metadata import TAGS, Metadata, unpack_metadata
+from .format.shrink import SHRINKS
 
 if TYPE_CHECKING:
     from .encoder import Encoder
@@ -43,7 +44,21 @@ class LrqImageFile(ImageFile.ImageFile):
         except LrqError:
             metadata = Metadata()  # `load` will say what is wrong
         self.info |= {name: content for name, content in metadata._asdict().items() if content is not None}
-        self.tile = [ImageFile._Tile("lrq", (0, 0, *self.size), 0, ())]
+        self.tile = [ImageFile._Tile("lrq", (0, 0, *self.size), 0, (1,))]
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Be decoded at 1/16 to 1/2 of the size, the least whose sides are both `size` or more; the mode is kept.
+
+        As that of JPEG: `thumbnail` calls it. Returns the mode, and the box of the new image that is that of the old.
+        """
+        if size is None or [tile.args for tile in self.tile] != [(1,)]:
+            return None
+        width, height = self.size
+        fits = [s for s in SHRINKS if s * size[0] <= width and s * size[1] <= height]
+        shrink = max(fits, default=1)
+        self._size = -(-width // shrink), -(-height // shrink)
+        self.tile = [ImageFile._Tile("lrq", (0, 0, *self.size), 0, (shrink,))]
+        return self.mode, (0, 0, width / shrink, height / shrink)
 
     def verify(self) -> None:
         """Check the whole file for damage, but do not decode it. Raises OSError."""
@@ -65,7 +80,7 @@ class LrqDecoder(ImageFile.PyDecoder):
         data = cast(IO[bytes], self.fd).read()
         with _as_os_error():
             unpack_metadata(unpack(data)[1])
-            pixels = shared().decode(data)  # no limit of size but Pillow's own, which comes first
+            pixels = shared().decode(data, *self.args)  # no limit of size but Pillow's own, which comes first
         self.set_as_raw(pixels.tobytes())
         return -1, 0
 

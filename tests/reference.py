@@ -2,6 +2,7 @@
 
 import hashlib
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,33 @@ EIGHTHS = [16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 
 MATRIX = np.array([[591, 724, 418], [591, 0, -836], [591, -724, 418]], np.int64)
 
 
-def decode(data: bytes, t: dict) -> np.ndarray:
-    """Pixels of a file; t: the arrays of its model's tables.npz."""
-    head, payloads, alpha_payload = container(data)
-    out = pixels(indices(payloads, t, head), t, head)
-    return np.dstack([out, alpha(alpha_payload, head)]) if head.alpha else out
+def decode(data: bytes, t: dict, shrink: int = 1, partial: bool = False) -> np.ndarray:
+    """Pixels of a file; t: the arrays of its model's tables.npz. partial: also of a file that is not complete."""
+    file = container(data, partial)
+    head = file.head
+    planes = indices(file, t, partial)
+    out = reduced(planes, t, head, shrink) if shrink > 1 else pixels(planes, t, head)
+    if not head.alpha:
+        return out
+    if file.alpha is None:
+        return np.dstack([out, np.full(out.shape[:2], 255, np.uint8)])
+    return np.dstack([out, reduced_alpha(alpha(file.alpha, head), shrink)])
+
+
+def complete(data: bytes, t: dict) -> bool:
+    """Whether a file that `decode` draws with `partial` needs that."""
+    file = container(data, True)
+    alpha_is_there = file.alpha is not None or not file.head.alpha
+    return not file.damaged and alpha_is_there and len(file.payloads) == len(strip_heights(t, file.head))
+
+
+class NotValid(ValueError):
+    """A reader must refuse the file."""
+
+
+def need(condition: bool) -> None:
+    if not condition:
+        raise NotValid
 
 
 class Header(NamedTuple):
@@ -31,59 +54,84 @@ class Header(NamedTuple):
     alpha: int
 
 
-def container(data: bytes) -> tuple[Header, list[bytes], bytes | None]:
-    """SPEC.md, "Container": the header, the payloads of the chunks of indices, and that of the chunk of alpha."""
+class File(NamedTuple):
+    """payloads: of the chunks of indices. absent: how many bytes the last of them lacks. damaged: cut or not valid."""
+
+    head: Header
+    payloads: list[bytes]
+    alpha: bytes | None
+    absent: int
+    damaged: bool
+
+
+def container(data: bytes, partial: bool = False) -> File:
+    """SPEC.md, "Container" and "Incomplete files"."""
     at = 0
 
     def take(count: int) -> bytes:
         nonlocal at
+        need(at + count <= len(data))
         at += count
-        assert at <= len(data)
         return data[at - count : at]
 
     def varint() -> int:
         value, shift, byte = 0, 0, 128
         while byte & 128:
+            need(shift < 35)
             (byte,) = take(1)
             value |= (byte & 127) << shift
             shift += 7
-        assert shift <= 35 and (byte or shift == 7)
+        need(byte > 0 or shift == 7)
         return value
 
     def check(start: int) -> None:
         crc = zlib.crc32(data[start:at])
-        assert int.from_bytes(take(4), "little") == crc
+        need(int.from_bytes(take(4), "little") == crc)
 
-    assert take(5) == b"\x8cLRQ\x01"
+    need(take(5) == b"\x8cLRQ\x01")
     width, height = varint(), varint()
     options = int.from_bytes(take(2), "little")
     model = take(8)
     check(0)
-    assert 1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**14
-    payloads, others = [], []
-    while at < len(data):
+    need(1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**14)
+    payloads, others, absent, damaged = [], [], 0, False
+    while at < len(data) and not damaged:
         start = at - 4
-        tag = take(1)
-        payload = take(varint())
-        check(start)
+        try:
+            tag = take(1)
+            need(tag.isalpha())
+            length = varint()
+            if partial and tag == b"I" and at + length + 4 > len(data):
+                payloads.append(data[at : at + length])
+                absent, damaged = length - len(payloads[-1]), True
+                continue
+            payload = take(length)
+            check(start)
+        except NotValid:
+            if not partial:
+                raise
+            damaged = True
+            continue
         if tag == b"I":
             payloads.append(payload)
         else:
-            assert tag.islower() or tag == b"A"
+            need(tag.islower() or tag == b"A")
             others.append((tag, payload))
     bits = options & 1, options >> 1 & 1, 1 + (options >> 2 & 3), 1 + (options >> 4 & 31), options >> 9 & 15
     has_alpha = options >> 13
     tags = [tag for tag, _ in others]
-    assert payloads and tags.count(b"A") == has_alpha and all(tags.count(tag) < 2 for tag in (b"c", b"e", b"x"))
-    return Header(width, height, *bits, model, has_alpha), payloads, dict(others).get(b"A")
+    need(tags.count(b"A") <= has_alpha and all(tags.count(tag) < 2 for tag in (b"c", b"e", b"x")))
+    need(partial or payloads and tags.count(b"A") == has_alpha)
+    head = Header(width, height, *bits, model, has_alpha)
+    return File(head, payloads, dict(others).get(b"A"), absent, damaged)
 
 
 def alpha(payload: bytes, head: Header) -> np.ndarray:
     """SPEC.md, "Alpha": uint8 (height, width), pixel by pixel."""
-    assert payload[0] < 3
+    need(payload[:1] in (b"\0", b"\1", b"\2"))
     stream = zlib.decompressobj()
     coded = stream.decompress(payload[1:])
-    assert stream.eof and not stream.unused_data and len(coded) == head.width * head.height
+    need(stream.eof and not stream.unused_data and len(coded) == head.width * head.height)
     out = [[0] * head.width for _ in range(head.height)]
     for y in range(head.height):
         for x in range(head.width):
@@ -107,8 +155,7 @@ class RangeDecoder:
     def symbol(self, freq: list[int]) -> int:
         scale = self.range >> 24
         quantile = ((self.point - self.lower) % 2**64) // scale
-        if quantile >= 2**24:
-            raise ValueError("not valid")
+        need(quantile < 2**24)
         symbol, left = 0, 0
         while left + freq[symbol] <= quantile:
             left += freq[symbol]
@@ -120,6 +167,18 @@ class RangeDecoder:
             self.range <<= 32
             self.point = self.point << 32 & 2**64 - 1 | self.next_word()
         return symbol
+
+
+class CutDecoder:
+    """SPEC.md, "Cut payloads": refuses the first symbol that is not known."""
+
+    def __init__(self, payload: bytes, absent: int):
+        self.fillings = [RangeDecoder(payload + fill * min(absent, 16)) for fill in (b"\x00", b"\xff")]
+
+    def symbol(self, freq: list[int]) -> int:
+        low, high = (decoder.symbol(freq) for decoder in self.fillings)
+        need(low == high)
+        return low
 
 
 def frequencies(costs) -> list[int]:
@@ -152,26 +211,53 @@ def strip_heights(t: dict, head) -> list[int]:
     return [min(rows * span, head.height - top) for top in range(0, head.height, rows * span)]
 
 
-def indices(payloads: list[bytes], t: dict, head) -> list[np.ndarray]:
+def indices(file: File, t: dict, partial: bool = False) -> list[np.ndarray]:
     """Index planes of an image, from the payloads of its strips."""
-    heights = strip_heights(t, head)
-    assert len(payloads) == len(heights)
-    strips = [strip(payload, height, t, head) for payload, height in zip(payloads, heights, strict=True)]
+    heights, payloads = strip_heights(t, file.head), file.payloads
+    need(len(payloads) == len(heights) or partial and len(payloads) < len(heights))
+    lack = [0] * (len(payloads) - 1) + [file.absent]
+    strips = [strip(*one, t, file.head) for one in zip(payloads, lack, heights, strict=False)]
+    strips += [empty_planes(height, t, file.head) for height in heights[len(payloads) :]]
     return [np.concatenate(planes) for planes in zip(*strips, strict=True)]
 
 
-def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
-    """SPEC.md, "Entropy coding": index planes (rows, columns, D) of a strip."""
-    coder, band = RangeDecoder(payload), head.band
-    planes: list[np.ndarray] = []
-    parents = None
-    for s, p, symmetries in t["scales"].tolist():
+def empty_planes(height: int, t: dict, head: Header) -> list[np.ndarray]:
+    """Index planes (rows, columns, D) of a strip of depth 0."""
+    spans = [s * p for s, p, _ in t["scales"].tolist()]
+    depths = [len(t[f"shapes{s}"]) for s in t["scales"][:, 0]]
+    return [
+        np.zeros((-(-height // span), -(-head.width // span), depth), np.int64)
+        for span, depth in zip(spans, depths, strict=True)
+    ]
+
+
+def strip(payload: bytes, absent: int, height: int, t: dict, head: Header) -> list[np.ndarray]:
+    """Index planes (rows, columns, D) of a strip whose payload lacks so many bytes: SPEC.md, "Cut payloads"."""
+    planes = empty_planes(height, t, head)
+    coder = CutDecoder(payload, absent) if absent else RangeDecoder(payload)
+    plane, i = planes[0], 0
+    try:
+        for plane, i in decode_units(coder, planes, t, head):  # noqa: B007 - the last unit that was begun
+            pass
+    except NotValid:
+        if not absent:
+            raise
+        plane[..., i:] = 0
+    return planes
+
+
+def decode_units(
+    coder: "RangeDecoder | CutDecoder", planes: list[np.ndarray], t: dict, head: Header
+) -> Iterator[tuple[np.ndarray, int]]:
+    """SPEC.md, "Entropy coding": fills index planes. Before each unit it tells its plane and iteration."""
+    band, parents = head.band, None
+    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=True):
         counts, span = t[f"shapes{s}"].tolist(), s * p
         first = starts(counts, t)
-        rows, cols = -(-height // span), -(-head.width // span)
+        rows, cols, _ = plane.shape
         patches = [(y, x) for y in range(rows) for x in range(cols)]
-        plane = np.zeros((rows, cols, len(counts)), np.int64)
         depth, total = np.zeros((rows, cols), int), np.zeros((rows, cols), int)
+        yield plane, 0
 
         def places(y, x, rows, cols):
             return [
@@ -212,10 +298,10 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
                 freq = frequencies(t[f"depths{s}"][band, phase, label])
                 for y, x in members:
                     depth[y, x] = coder.symbol(freq)
-        if depth.max() > head.iterations:
-            raise ValueError("not valid")
+        need(depth.max() <= head.iterations)
         for g in range(len(counts) + 1):
             i = max(g - 1, 0)
+            yield plane, i
             clusters, members_of = t[f"clusters{s}_{i}"][band], t[f"members{s}_{i}"][band]
             b = members_of.shape[1]
             group, shapes = {}, {}
@@ -240,16 +326,14 @@ def strip(payload: bytes, height: int, t: dict, head) -> list[np.ndarray]:
                 symmetry = coder.symbol(frequencies(t[f"symmetries{s}"][row])) if symmetries > 1 else 0
                 plane[at][i] = shapes[at] * symmetries + symmetry + 1
                 total[at] += t[f"energy{s}"][row]
-        planes.append(plane)
         parents = {"traits": traits, "total": total, "span": span}
-    return planes
 
 
-def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
-    """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
+def planes_of(planes: list[np.ndarray], t: dict, head) -> list[np.ndarray]:
+    """SPEC.md, "Planes": of all scales that have index planes, coarse to fine, (channels, rows, columns)."""
     channels = 3 if head.colour else 1
     scale_planes: list[np.ndarray] = []
-    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=True):
+    for (s, p, symmetries), plane in zip(t["scales"].tolist(), planes, strict=False):
         c = 1 if t["luma_only"] and s == 1 else channels
         rows, cols, _ = plane.shape
         first = starts(t[f"shapes{s}"].tolist(), t)
@@ -266,6 +350,48 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
             predicted = enlarge(coarser) * 4 + change(coarser, *prediction_weights(t, s, c))  # both over 2^9
             drawn += predicted[:, : rows * p, : cols * p]
         scale_planes.append(np.clip(drawn + 256 >> 9, -2047, 2047))
+    return scale_planes
+
+
+def reduced(planes: list[np.ndarray], t: dict, head, shrink: int) -> np.ndarray:
+    """SPEC.md, "Reduced pixels": uint8 (reduced height, reduced width[, 3])."""
+    scales = t["scales"][:, 0].tolist()
+    scale = min(shrink, scales[0])
+    plane = planes_of(planes, t, head)[scales.index(scale)]
+    height, width = -(-head.height // shrink), -(-head.width // shrink)
+    return coloured(means(plane, shrink // scale, height, width))
+
+
+def reduced_alpha(alpha: np.ndarray, shrink: int) -> np.ndarray:
+    """SPEC.md, "Reduced pixels": uint8, of (height, width)."""
+    height, width = (-(-side // shrink) for side in alpha.shape)
+    return means(alpha[None].astype(np.int64), shrink, height, width)[0].astype(np.uint8)
+
+
+def means(planes: np.ndarray, n: int, height: int, width: int) -> np.ndarray:
+    """Of n x n numbers each, (C, height, width), number by number; edges are repeated."""
+    count, rows, columns = planes.shape
+    out = np.zeros((count, height, width), np.int64)
+    for c, y, x in np.ndindex(out.shape):
+        covered = [
+            int(planes[c, min(n * y + j, rows - 1), min(n * x + k, columns - 1)]) for j in range(n) for k in range(n)
+        ]
+        out[c, y, x] = (sum(covered) + n * n // 2) // (n * n)
+    return out
+
+
+def coloured(value: np.ndarray) -> np.ndarray:
+    """SPEC.md, "Pixels": uint8 (rows, columns[, 3]) of values (C, rows, columns)."""
+    channels = len(value)
+    level = np.einsum("jc,cyx->jyx", MATRIX[:channels, :channels], value)
+    out = np.clip(level + (257 << 12) >> 13, 0, 255).astype(np.uint8)
+    return out.transpose(1, 2, 0) if channels == 3 else out[0]
+
+
+def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
+    """SPEC.md, "Reconstruction": uint8 (height, width[, 3])."""
+    channels = 3 if head.colour else 1
+    scale_planes = planes_of(planes, t, head)
     fine, h, w = scale_planes[-1].shape
     x = scale_planes[-1].reshape(fine, h // 2, 2, w // 2, 2).transpose(0, 2, 4, 1, 3).reshape(4 * fine, h // 2, w // 2)
     if fine < channels:
@@ -274,9 +400,7 @@ def pixels(planes: list[np.ndarray], t: dict, head) -> np.ndarray:
         x = smoothing(x, *weights(t, channels))
     value = x[: 4 * fine].reshape(fine, 2, 2, h // 2, w // 2).transpose(0, 3, 1, 4, 2).reshape(fine, h, w)
     value = np.concatenate([value, interpolate(x[4 * fine :])])
-    level = np.einsum("jc,cyx->jyx", MATRIX[:channels, :channels], value)
-    out = np.clip(level + (257 << 12) >> 13, 0, 255).astype(np.uint8)[:, : head.height, : head.width]
-    return out.transpose(1, 2, 0) if channels == 3 else out[0]
+    return coloured(value[:, : head.height, : head.width])
 
 
 def enlarge(x: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def test_round_trip(header: Header, before: list[Chunk], payloads: list[bytes], 
     data = pack(header, chunks)
     assert unpack(data) == (header, chunks)
     assert unpack_header(data[:64]) == header
-    assert reference.container(data) == (astuple(header), payloads, alpha[0].payload if alpha else None)
+    assert reference.container(data) == (astuple(header), payloads, alpha[0].payload if alpha else None, 0, False)
     assert scan(io.BytesIO(data), [b"a", b"A"]) == (header, [chunk for chunk in chunks if chunk.tag in b"aA"])
 
 

@@ -18,7 +18,7 @@ from lrcodec.format.grid import Scale, check_scales
 from lrcodec.format.symmetry import SYMMETRIES, expand
 from lrcodec.packs import modelfile, tablefile
 from lrcodec.packs.pack import fingerprint
-from lrcodec.training import context_tables
+from lrcodec.training import context_tables, export
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
 HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
@@ -207,21 +207,24 @@ def test_graphs_and_weights_of_convolutions(random_pack):
     assert shifts == dict.fromkeys(("smooth_w1", "smooth_w2", "first{s}", "second{s}"), fixed.WEIGHT_BITS)
     for colour, c in ((container.GREY, 1), (container.RGB, 3)):
         graph = onnx.load_from_string(pack.graph(colour, True)).graph
-        weights = {w.name: numpy_helper.to_array(w).astype(float) for w in graph.initializer}
+        inner = [a.g for node in graph.node for a in node.attribute if a.name == "then_branch"]
+        assert [branch.name for branch in inner] == [f"lrcodec_scale{scale.scale}" for scale in pack.scales[1:]]
+        weights = {w.name: numpy_helper.to_array(w).astype(float) for branch in inner for w in branch.initializer}
         w1, b1, w2, b2 = smoothing
         if c == 1:
             w1, w2, b2 = w1[:, :4], w2[:4], b2[:4]
         for name, array in (("w1", w1 / 2**9), ("b1", b1 + 0.5), ("w2", w2 / 2**9), ("b2", b2 + 0.5)):
-            np.testing.assert_array_equal(weights[name], array)
+            np.testing.assert_array_equal(weights[f"smooth_{name}_scale1"], array)
         for got, want in zip(reference.weights(pack.tables, c), (w1, b1, w2, b2), strict=True):
             np.testing.assert_array_equal(got, want)
         for scale in pack.scales[1:]:
             s, t, f = scale.scale, pack.tables, scale.channels(c)
             w1, b1, w2, b2 = t[f"first{s}"][:, :f], t[f"first_bias{s}"], t[f"second{s}"][: 4 * f], t[f"second_bias{s}"]
-            for name, array in ((f"w1_{s}", w1 / 2**9), (f"b1_{s}", b1 + 0.5), (f"w2_{s}", w2 / 2**9)):
+            b2 = b2[: 4 * f]
+            for name, array in (("w1", w1 / 2**9), ("b1", b1 + 0.5), ("w2", w2 / 2**9), ("b2", b2)):
+                name = f"predict_{name}_scale{s}"
                 assert (name in weights) == (len(w1) > 0)
                 np.testing.assert_array_equal(weights.get(name, array), array)
-            np.testing.assert_array_equal(weights.get(f"b2_{s}", b2[: 4 * f]), b2[: 4 * f])
 
 
 def test_inputs_of_graphs(random_pack):
@@ -242,9 +245,15 @@ def test_inputs_of_graphs(random_pack):
 
     graph = onnx.load_from_string(pack.graph(container.RGB, True)).graph
     assert described(graph.input) == expected
-    output = SPEC.row("Graphs", "output")
-    assert (output["output"], output["dtype"]) == ("pixels", "uint8")
-    assert described(graph.output) == {"pixels": (onnx.TensorProto.UINT8, len(output["shape"].split(",")))}
+    types["uint8"] = onnx.TensorProto.UINT8
+    outputs = [[row[head] for head in ("output", "dtype", "shape")] for row in SPEC.table("Graphs", "output")]
+    assert described(graph.output) == {
+        name.format(s=scale.scale): (types[kind], len(shape.split(",")))
+        for name, kind, shape in outputs
+        for scale in pack.scales[:-1]
+    }
+    only = onnx.load_from_string(export.build_graph((Scale(1, 8, (2,)),), 3, [None], None)).graph
+    assert described(only.output) == {"pixels": (types["uint8"], 4), "plane1": (types["float32"], 4)}
 
 
 def test_fingerprint_example():

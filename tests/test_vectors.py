@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import lrcodec
 import lrcodec.plugin  # registers with Pillow
 from lrcodec import errors
 from lrcodec.cli.main import main
+from lrcodec.format.shrink import SHRINKS
 from lrcodec.packs import store
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +27,10 @@ FORMATS = ROOT / "formats"
 VECTORS = sorted(path.parent for path in FORMATS.glob("vectors/*/case.json"))
 CORRUPT = json.loads((FORMATS / "corrupt" / "cases.json").read_text(encoding="utf-8"))
 CONTENT = {"image.lrq", "reference.png", "case.json"}
+
+IN_FULL = [
+    folder for folder in VECTORS if not {"shrink", "partial"} & {*json.loads((folder / "case.json").read_text())}
+]
 
 every_vector = pytest.mark.parametrize("folder", VECTORS, ids=lambda folder: folder.name)
 every_corrupt_file = pytest.mark.parametrize("name", CORRUPT)
@@ -81,25 +87,61 @@ def test_every_mode_rank_and_band_is_there():
     assert {1, 32} <= {header.iterations for header in of_photo}
 
 
+def way_of(case: dict) -> tuple[int, bool]:
+    """How a vector is decoded: shrink and partial."""
+    return case.get("shrink", 1), case.get("partial", False)
+
+
+def test_every_way_of_decoding_is_there():
+    cases = [case_of(folder) for folder in VECTORS]
+    assert {way_of(case)[0] for case in cases} == {*SHRINKS}
+    assert {case["exit"] for case in cases if "partial" in case} == {0, 7}
+    assert {(shrink > 1, partial) for shrink, partial in map(way_of, cases)} == {*product((False, True), repeat=2)}
+    for model in ("photo", "faces64", "cifar10", "mnist"):
+        assert {case.get("shrink", 1) for case in cases if case["model"] == model} & {8, 16}
+
+
 @every_vector
 def test_decoder(folder: Path, decoder: lrcodec.Decoder):
     case, data, want = case_of(folder), (folder / "image.lrq").read_bytes(), pixels_of(folder)
     # If not: a model was replaced since formats/make_vectors.py ran.
     assert case["fingerprint"] == store.find(case["model"]).fingerprint.hex()
     assert sha256(data) == case["file_sha256"]
-    pixels = decoder.decode(data)
+    shrink, partial = way_of(case)
+    pixels, missing = decoder.preview(data, shrink)
     np.testing.assert_array_equal(pixels, want, strict=True)
+    assert (7 if missing else 0) == case.get("exit", 0)
+    if missing:
+        with pytest.raises(errors.FormatError):
+            decoder.decode(data, shrink)
+    else:
+        np.testing.assert_array_equal(decoder.decode(data, shrink), want, strict=True)
     assert (list(pixels.shape), sha256(pixels.tobytes())) == (case["shape"], case["pixels_sha256"])
     assert lrcodec.probe(data).model.hex() == case["fingerprint"]
 
 
 @every_vector
 def test_reference_decoder(folder: Path):
-    pixels = reference.decode((folder / "image.lrq").read_bytes(), tables(case_of(folder)["model"]))
+    case = case_of(folder)
+    pixels = reference.decode((folder / "image.lrq").read_bytes(), tables(case["model"]), *way_of(case))
     np.testing.assert_array_equal(pixels, pixels_of(folder), strict=True)
 
 
 @every_vector
+def test_command(folder: Path, shared_decoder: None, tmp_path: Path):
+    case, out = case_of(folder), tmp_path / "out.png"
+    shrink, partial = way_of(case)
+    arguments = ["decode", str(folder / "image.lrq"), "-o", str(out), "--shrink", str(shrink)]
+    result = CliRunner().invoke(main, arguments + ["--partial"] * partial)
+    assert (result.exit_code, result.stdout) == (case.get("exit", 0), "")
+    assert re.fullmatch(r"lrq: incomplete: .+\n" if result.exit_code else "", result.stderr)
+    with Image.open(out) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels_of(folder), strict=True)
+
+
+@pytest.mark.parametrize(
+    "folder", [folder for folder in VECTORS if way_of(case_of(folder)) == (1, False)], ids=lambda folder: folder.name
+)
 def test_pillow(folder: Path, decoder: lrcodec.Decoder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lrcodec.decoder.shared", lambda: decoder)
     with Image.open(folder / "image.lrq") as image, Image.open(folder / "reference.png") as want:
@@ -126,9 +168,16 @@ def test_corrupt_file(name: str, decoder: lrcodec.Decoder):
     "name", [name for name, case in CORRUPT.items() if case["check"] not in (8, 9, 10) and not case["metadata"]]
 )
 def test_reference_decoder_refuses(name: str):
-    """It has no limit, is given a model, and reads no metadata."""
-    with pytest.raises((AssertionError, ValueError, IndexError, zlib.error)):
-        reference.decode((FORMATS / "corrupt" / name).read_bytes(), tables("photo"))
+    """It has no limit, is given a model, and reads no metadata. Some it draws if it is asked for what is left."""
+    data = (FORMATS / "corrupt" / name).read_bytes()
+    with pytest.raises((ValueError, IndexError, zlib.error)):
+        reference.decode(data, tables("photo"))
+    if CORRUPT[name]["partial"] == 7:
+        assert not reference.complete(data, tables("photo"))
+        reference.decode(data, tables("photo"), partial=True)
+    elif CORRUPT[name]["partial"] == CORRUPT[name]["exit"]:  # else the model is not known
+        with pytest.raises((ValueError, IndexError, zlib.error)):
+            reference.decode(data, tables("photo"), partial=True)
 
 
 @every_corrupt_file
@@ -138,6 +187,17 @@ def test_corrupt_file_in_a_command(name: str, shared_decoder: None, tmp_path: Pa
     assert (result.exit_code, result.stdout) == (CORRUPT[name]["exit"], "")
     assert re.fullmatch(r"lrq: error: .+\n", result.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+@every_corrupt_file
+def test_corrupt_file_in_part(name: str, shared_decoder: None, tmp_path: Path):
+    """What lacks something is drawn, the rest refused as ever."""
+    out, wanted = tmp_path / "out.png", CORRUPT[name]["partial"]
+    assert (wanted == 7) <= (CORRUPT[name]["check"] in (6, 7, 11))
+    result = CliRunner().invoke(main, ["decode", str(FORMATS / "corrupt" / name), "-o", str(out), "--partial"])
+    assert (result.exit_code, result.stdout) == (wanted, "")
+    assert re.fullmatch(rf"lrq: {'incomplete' if wanted == 7 else 'error'}: .+\n", result.stderr)
+    assert out.exists() == (wanted == 7)
 
 
 def test_every_check_of_the_specification_fails_somewhere():

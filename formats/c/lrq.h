@@ -112,7 +112,9 @@ lrq_result lrq_decode(uint8_t *pixels, size_t capacity, const lrq_model *model, 
 /* ---- Numbers of SPEC.md, "Limits" and "Number formats" */
 
 #define LRQ_MAX_SIDE 65535
+#ifndef LRQ_STRIP_PIXELS /* tests make it smaller */
 #define LRQ_STRIP_PIXELS 1048576
+#endif
 #define LRQ_MAX_SPAN 1024
 #define LRQ_MAX_SCALES 10 /* a span of 1,024 and patches of two pixels */
 #define LRQ_MAX_ITERATIONS 32

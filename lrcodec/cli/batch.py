@@ -1,6 +1,7 @@
 """The files of one command: which are converted together, by one loaded model, and what is told of each."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -31,6 +32,8 @@ from .names import Source, find, name_outputs
 
 GROUP_FILES = 256
 """Small files are converted in groups of at most so many, which bounds the memory for what they carry beside pixels."""
+INCOMPLETE = 7
+"""Exit code where sources were incomplete, and their outputs hold what there was."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,12 +43,14 @@ class Written(NamedTuple):
     """A file that was written: its bytes, and a line about it.
 
     always: print the line without --verbose too. remark: a note to print at the end, or "".
+    missing: what the file lacks since its source is incomplete, or None.
     """
 
     size: int
     text: str
     always: bool = False
     remark: str = ""
+    missing: str | None = None
 
 
 class Loaded(NamedTuple, Generic[Item]):
@@ -117,7 +122,7 @@ class Batch:
         """Bytes of the outputs that were written."""
         self.remarks: list[tuple[Path, str]] = []
         """Sources, and the notes about them."""
-        self.skipped = 0
+        self.skipped = self.incomplete = 0
         self.failures: list[Failure] = []
         inputs = self._find(sources, recursive, wanted)
         outputs = [output] if output else name_outputs(inputs, out_dir, suffix)
@@ -160,7 +165,8 @@ class Batch:
         self.show()
 
     def end(self) -> None:
-        """Say what became of many files. Ends the program with the first failure's exit code if there was one."""
+        """Say what became of many files. Ends the program with the first failure's exit code if there was one, else
+        with `INCOMPLETE` if a source was incomplete."""
         written, total, seconds = len(self.sizes), sum(self.sizes), time.perf_counter() - self.start
         if self.skipped:
             self.say(f"{self.skipped:,} of {self.count:,} files skipped: their outputs exist")
@@ -169,6 +175,8 @@ class Batch:
             self.say(f"{written:,} of {self.count:,} files written: {total:,} bytes, {speed}")
         if self.failures:
             fail(Failure(f"{len(self.failures):,} of {self.count:,} files failed", self.failures[0].code))
+        if self.incomplete:
+            sys.exit(INCOMPLETE)
 
     def say(self, line: str) -> None:
         """Print a line on standard error, unless --quiet."""
@@ -254,6 +262,9 @@ class Batch:
             self._refuse(outcome)
             return
         self.sizes.append(outcome.size)
+        if outcome.missing:
+            self.incomplete += 1
+            say(f"lrq: incomplete: {printable(f'{title(task.source)}: {outcome.missing}')}")
         if outcome.remark:
             self.remarks.append((task.source, outcome.remark))
         if outcome.always or self.verbose:

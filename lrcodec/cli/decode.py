@@ -1,7 +1,6 @@
 """`lrq decode`."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import click
 
 from ..files import STANDARD
 from ..format import container
+from ..format.shrink import SHRINKS
 from .batch import Batch, Loaded, Written
 from .help import Command
 from .images import Job, Strips, decode_images, job_of, size_text, write_image
@@ -56,6 +56,18 @@ GROUP_PIXELS = 2**20
 @click.option(
     "--region", metavar="X,Y,W,H", type=Region.parse, help="Decode only this rectangle, in pixels from the top left."
 )
+@click.option(
+    "--shrink",
+    type=click.Choice([*map(str, SHRINKS)]),
+    default="1",
+    show_default=True,
+    help="Decode at 1/N of the size, which is faster. --region then counts in pixels of that size.",
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Of a file that is cut short or damaged, decode what is left; the exit code is then 7.",
+)
 def decode(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -66,6 +78,8 @@ def decode(
     models: tuple[str, ...],
     threads: int,
     region: Region | None,
+    shrink: str,
+    partial: bool,
 ) -> None:
     """Decode .lrq files, or those in folders. - is standard input or output.
 
@@ -83,18 +97,19 @@ def decode(
     check_quality(suffix or (".png" if output in (None, STANDARD) else output.suffix), output_quality)
 
     def read(data: bytes) -> Loaded[Job]:
-        job, header = job_of(data, region), container.unpack_header(data)
+        job, header = job_of(data, region, int(shrink), partial), container.unpack_header(data)
         return Loaded(job, header.width * header.height)
 
     def load() -> Callable[[list[Job]], list[Strips]]:
         from ..decoder import Decoder
 
-        return partial(decode_images, Decoder(models, max_pixels, threads))
+        decoder = Decoder(models, max_pixels, threads)
+        return lambda jobs: decode_images(decoder, jobs, int(shrink), partial)
 
     def write(target: Path, image: Strips) -> Written:
         kind = suffix or (".png" if target == STANDARD else target.suffix)
-        size = write_image(target, kind, image, output_quality)
-        return Written(size, size_text(size, image.width, image.height))
+        written = write_image(target, kind, image, output_quality)
+        return Written(written, size_text(written, image.width, image.height), missing=image.missing)
 
     batch.run(read, load, write, GROUP_PIXELS)
     batch.end()

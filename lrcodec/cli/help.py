@@ -15,6 +15,8 @@ OPTIONS = {
         "--strip",
         "--recursive",
         "--region",
+        "--shrink",
+        "--partial",
         "--max-pixels",
         "--tile",
         "--grey",

@@ -19,21 +19,30 @@ Job = tuple[bytes, Region | None]
 
 
 class Strips(NamedTuple):
-    """An image to write: its rows from top to bottom, uint8 (rows, width[, channels]), and its size in pixels."""
+    """An image to write: its rows from top to bottom, uint8 (rows, width[, channels]), and its size in pixels.
+
+    missing: as that of a `Preview`.
+    """
 
     strips: Iterable[np.ndarray]
     width: int
     height: int
     metadata: Metadata
+    missing: str | None = None
 
 
-def job_of(data: bytes, region: Region | None = None) -> Job:
-    """How a file is to be decoded. Raises FormatError, UnsupportedError; UsageError for a region outside the image."""
+def job_of(data: bytes, region: Region | None = None, shrink: int = 1, partial: bool = False) -> Job:
+    """How a file is to be decoded. Raises FormatError, UnsupportedError; UsageError for a region outside the image.
+
+    region: of the image at 1/shrink of its size. partial: what may be incomplete is decoded strip by strip.
+    """
     header = container.unpack_header(data)
-    everything = Region(0, 0, header.width, header.height)
+    size = header.shrunk(shrink)
+    everything = Region(0, 0, size.width, size.height)
     if region:
         region.check(everything)
-    return data, region or (everything if header.width * header.height > grid.STRIP_PIXELS else None)
+    large = header.width * header.height > grid.STRIP_PIXELS
+    return data, region or (everything if large or partial else None)
 
 
 def write_image(path: Path, suffix: str, image: Strips, quality: int | None = None) -> int:
@@ -43,15 +52,19 @@ def write_image(path: Path, suffix: str, image: Strips, quality: int | None = No
     return write_file(path, write_strips(image.strips, image.height, suffix, image.metadata, quality))
 
 
-def decode_images(decoder: "Decoder", jobs: list[Job]) -> list[Strips]:
-    """Small images are decoded together, now; the others as their strips are asked for."""
-    small = iter(decoder.decode_batch([data for data, part in jobs if part is None]))
+def decode_images(decoder: "Decoder", jobs: list[Job], shrink: int = 1, partial: bool = False) -> list[Strips]:
+    """Small images are decoded together, now; the others as their strips are asked for.
+
+    shrink, partial: those that `job_of` had.
+    """
+    small = iter(decoder.decode_batch([data for data, part in jobs if part is None], shrink))
     images: list[Strips] = []
     for data, part in jobs:
-        header, chunks = container.unpack(data)
-        strips = part.columns(decoder.strips(data, part.rows)) if part else [next(small)]
-        size = part or header
-        images.append(Strips(strips, size.width, size.height, unpack_metadata(chunks)))
+        rest = container.unpack_rest(data)  # `decoder` refuses what is not complete, unless it is to be `partial`
+        strips = part.columns(decoder.strips(data, part.rows, shrink, partial)) if part else [next(small)]
+        size = part or rest.header.shrunk(shrink)
+        missing = decoder.missing(data) if partial else None
+        images.append(Strips(strips, size.width, size.height, unpack_metadata(rest.chunks), missing))
     return images
 
 

@@ -16,13 +16,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import entropy
-from ..errors import FormatError, UsageError
+from ..errors import UsageError
 from ..format import container, grid
-from ..format.alpha import AlphaReader
+from ..format.alpha import AlphaReader, OpaqueReader
 from ..format.container import BytesLike, Header
+from ..format.shrink import SHRINKS, means
 from ..packs import store
 from ..packs.pack import Pack
 from ..runtime import thread_count
+from . import reduced
+from .file import File
 from .graph import Graph as Graph
 from .graph import Macs as Macs
 
@@ -32,16 +35,14 @@ BATCH_PIXELS = 2**20
 """Files of the same header are decoded together up to this many pixels: more gains nothing, and memory is bounded."""
 
 
-class File(NamedTuple):
-    """What is decoded of a file: the header, the payload of every strip, and that of the alpha if there is any."""
+class Preview(NamedTuple):
+    """What a file holds that may be cut short or damaged.
 
-    header: Header
-    strips: list[bytes]
-    alpha: bytes | None
+    pixels: as `Decoder.decode` gives them. missing: what is wrong and what is missing, in a line; None if nothing is.
+    """
 
-    def alpha_reader(self) -> AlphaReader | None:
-        """The reader of the alpha, if there is any. Raises FormatError."""
-        return None if self.alpha is None else AlphaReader(self.alpha, self.header.height, self.header.width)
+    pixels: np.ndarray
+    missing: str | None
 
 
 class Decoder:
@@ -63,60 +64,83 @@ class Decoder:
         self._packs: dict[bytes, Pack] = {}
         self._graphs: dict[tuple[bytes, int, int, int], Graph] = {}
 
-    def decode(self, data: BytesLike) -> np.ndarray:
+    def decode(self, data: BytesLike, shrink: int = 1) -> np.ndarray:
         """Pixels of a .lrq file: uint8 of the header's shape: (height, width) grey, (height, width, 3) RGB; or, with
         alpha as the last channel, (height, width, 2) and (height, width, 4).
 
-        Raises FormatError, UnsupportedError (version, chunk or model not known) or LimitError.
+        shrink: 2, 4, 8 or 16 to draw the image at that part of its size, sides rounded up, which is several times
+        faster. Raises FormatError, UnsupportedError (version, chunk or model not known), LimitError or UsageError.
         """
-        return self.decode_batch([data])[0]
+        return self.decode_batch([data], shrink)[0]
 
-    def decode_batch(self, files: Sequence[BytesLike]) -> list[np.ndarray]:
+    def decode_batch(self, files: Sequence[BytesLike], shrink: int = 1) -> list[np.ndarray]:
         """`decode` of every file. Small images with the same header are decoded together, several times faster.
 
         Raises as `decode` does, for the first file that it finds wrong; then there are no pixels at all.
         """
-        out: list[np.ndarray] = [np.empty(0)] * len(files)
-        parsed = [self._read(data) for data in files]
-        small = []
-        for number, file in enumerate(parsed):
-            if len(file.strips) == 1:
-                small.append((number, file.header, file.strips[0]))
-                continue
-            out[number], row = np.empty(file.header.shape, np.uint8), 0
-            for strip in self._strips(file, (0, file.header.height)):
-                out[number][row : row + len(strip)] = strip
-                row += len(strip)
-        for header, numbers, planes in self._batches(small):
-            pixels = self.graph(header).run(planes, header.rank, header.height, header.width)
-            for number, image in zip(numbers, pixels, strict=True):
-                out[number] = _with_alpha(image, parsed[number].alpha_reader())
-        return out
+        return self._decode([self._read(data) for data in files], shrink)
 
-    def strips(self, data: BytesLike, rows: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
+        """`decode` of a file that may be cut short or damaged after its header: what is left of it.
+
+        What is missing of the strips is drawn as far as their coarse scales go, or mid-grey; missing alpha is 255.
+        Raises as `decode` does for a file that is not valid although none of it is missing or damaged.
+        """
+        file = self._read(data, partial=True)
+        return Preview(self._decode([file], shrink)[0], file.missing)
+
+    def missing(self, data: BytesLike) -> str | None:
+        """That of `preview`, without decoding. Raises as `preview` does, but not for the payloads of strips."""
+        return self._read(data, partial=True).missing
+
+    def strips(
+        self, data: BytesLike, rows: tuple[int, int] | None = None, shrink: int = 1, partial: bool = False
+    ) -> Iterator[np.ndarray]:
         """`decode` from top to bottom, a strip at a time: uint8 (its rows, width[, channels]), in bounded memory.
 
-        rows: only the pixels from row rows[0] up to, but without, rows[1]; strips far from them are not decoded.
+        rows: only the pixels from row rows[0] up to, but without, rows[1], counted in the image at 1/shrink of its
+        size; strips far from them are not decoded. partial: the pixels of `preview`.
         Raises as `decode` does, UsageError if there are no such rows.
         """
-        file = self._read(data)
-        height = file.header.height
+        _check_shrink(shrink)
+        file = self._read(data, partial)
+        height = file.header.shrunk(shrink).height
         rows = rows or (0, height)
         if not 0 <= rows[0] < rows[1] <= height:
             raise UsageError(f"rows {rows[0]} to {rows[1]} of an image with {height}")
-        return self._strips(file, rows)
+        return self._strips(file, rows, shrink)
 
-    def _strips(self, file: File, rows: tuple[int, int]) -> Iterator[np.ndarray]:
+    def _decode(self, files: Sequence[File], shrink: int) -> list[np.ndarray]:
+        _check_shrink(shrink)
+        out: list[np.ndarray] = [np.empty(0)] * len(files)
+        small = []
+        for number, file in enumerate(files):
+            if len(file.strips) == 1 and not file.absent:
+                small.append((number, file.header, file.strips[0]))
+                continue
+            size, row = file.header.shrunk(shrink), 0
+            out[number] = np.empty(size.shape, np.uint8)
+            for strip in self._strips(file, (0, size.height), shrink):
+                out[number][row : row + len(strip)] = strip
+                row += len(strip)
+        for header, numbers, planes in self._batches(small, shrink):
+            pixels = _run(self.graph(header), header, planes, shrink)
+            for number, image in zip(numbers, pixels, strict=True):
+                out[number] = _with_alpha(image, files[number].alpha_reader(), shrink)
+        return out
+
+    def _strips(self, file: File, rows: tuple[int, int], shrink: int) -> Iterator[np.ndarray]:
         alpha = file.alpha_reader()
         if alpha:
-            alpha.skip(rows[0])
-        for strip in self._draw(file.header, file.strips, rows):
-            yield _with_alpha(strip, alpha)
+            alpha.skip(rows[0] * shrink)
+        for strip in self._draw(file, rows, shrink):
+            yield _with_alpha(strip, alpha, shrink)
 
-    def _draw(self, header: Header, payloads: list[bytes], rows: tuple[int, int]) -> Iterator[np.ndarray]:
+    def _draw(self, file: File, rows: tuple[int, int], shrink: int) -> Iterator[np.ndarray]:
         """The pixels of these rows without alpha, strip by strip."""
         top, bottom = rows
-        scales = self.pack(header).scales
+        header, pack = file.header, self.pack(file.header)
+        scales = grid.drawn(pack.scales, shrink)
         bounds = grid.strips(scales, header.height, header.width)
         # Many strips keep the threads busy, each with its own; of one, the graph shares out the work.
         workers = min(self.threads, MAX_STRIPS)
@@ -124,26 +148,29 @@ class Decoder:
         strip_rows = bounds[0][1]
 
         def decode_indices(number: int) -> list[np.ndarray]:
-            start, end = bounds[number]
-            return entropy.decode([payloads[number]], self.pack(header), header, end - start)
+            payload, (start, end) = file.strips[number], bounds[number]
+            if absent := file.absent.get(number):
+                return entropy.decode_cut(payload, absent, pack, header, end - start, len(scales))
+            return entropy.decode([payload], pack, header, end - start, len(scales))
 
         def draw(first: int, parts: list[Future], start: int, end: int) -> np.ndarray:
-            ranges = grid.window(scales, header.height, start, end)
+            ranges = grid.window(scales, header.height, start, end, shrink)
             planes = []
             for i, (scale, (low, stop)) in enumerate(zip(scales, ranges, strict=True)):
                 above = bounds[first][0] // scale.span
                 plane = np.concatenate([part.result()[i] for part in parts], axis=1)
                 planes.append(plane[:, low - above : stop - above])
-            return graph.run(planes, header.rank, header.height, header.width, (start, end))[0]
+            return _run(graph, header, planes, shrink, (start, end))[0]
 
         with ThreadPoolExecutor(workers) as pool:
             indices: dict[int, Future] = {}
             drawn: deque[Future] = deque()
             for start, end in bounds:
-                start, end = max(start, top), min(end, bottom)
+                start, end = max(-(-start // shrink), top), min(-(-end // shrink), bottom)
                 if start >= end:
                     continue
-                low, stop = (row * scales[0].span for row in grid.window(scales, header.height, start, end)[0])
+                patches = grid.window(scales, header.height, start, end, shrink)[0]
+                low, stop = (row * scales[0].span for row in patches)
                 first, last = low // strip_rows, (min(stop, header.height) - 1) // strip_rows
                 # Submitted before what waits for them, so that the pool cannot starve.
                 for number in range(first, last + 1):
@@ -164,7 +191,7 @@ class Decoder:
 
     def indices(self, data: BytesLike) -> tuple[Header, list[np.ndarray]]:
         """Header and index planes: a list, one a scale, of int64 (1, rows, columns, iterations)."""
-        header, payloads, _ = self._read(data)
+        header, payloads, *_ = self._read(data)
         pack = self.pack(header)
         bounds = grid.strips(pack.scales, header.height, header.width)
         parts = [
@@ -179,10 +206,10 @@ class Decoder:
         The files must be of one strip each.
         """
         parsed = map(self._read, files)
-        yield from self._batches([(number, header, payload) for number, (header, (payload,), _) in enumerate(parsed)])
+        yield from self._batches([(number, header, payload) for number, (header, (payload,), *_) in enumerate(parsed)])
 
     def _batches(
-        self, files: Sequence[tuple[int, Header, bytes]]
+        self, files: Sequence[tuple[int, Header, bytes]], shrink: int = 1
     ) -> Iterator[tuple[Header, list[int], list[np.ndarray]]]:
         alike: dict[Header, list[tuple[int, bytes]]] = {}
         for number, header, payload in files:
@@ -191,17 +218,17 @@ class Decoder:
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(entries), count):
                 numbers, batch = zip(*entries[start : start + count], strict=True)
-                yield header, list(numbers), entropy.decode(batch, self.pack(header), header, header.height)
+                pack = self.pack(header)
+                scales = len(grid.drawn(pack.scales, shrink))
+                yield header, list(numbers), entropy.decode(batch, pack, header, header.height, scales)
 
-    def _read(self, data: BytesLike) -> File:
-        """Header and payloads, with as many strips as the image must have."""
-        header, chunks = container.unpack(data)
+    def _read(self, data: BytesLike, partial: bool = False) -> File:
+        """A file, of which parts may be missing with `partial`."""
+        rest = container.unpack_rest(data) if partial else container.Rest(*container.unpack(data), 0, None)
+        header = rest.header
         header.check_size(self.max_pixels)
-        payloads = [chunk.payload for chunk in chunks if chunk.tag == container.INDICES]
-        wanted = len(grid.strips(self.pack(header).scales, header.height, header.width))
-        if len(payloads) != wanted:
-            raise FormatError(f"{len(payloads)} chunks of indices instead of {wanted}")
-        return File(header, payloads, next((chunk.payload for chunk in chunks if chunk.tag == container.ALPHA), None))
+        strips = grid.strips(self.pack(header).scales, header.height, header.width)
+        return File.of(rest, len(strips), partial)
 
     def pack(self, header: Header) -> Pack:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
@@ -228,6 +255,25 @@ def shared(models: tuple[str | Path, ...] = (), threads: int = 0) -> Decoder:
     return Decoder(models, container.MAX_SIDE**2, threads)
 
 
-def _with_alpha(colours: np.ndarray, alpha: AlphaReader | None) -> np.ndarray:
+def _check_shrink(shrink: int) -> None:
+    """Raise UsageError unless it is one of `SHRINKS`."""
+    if shrink not in SHRINKS:
+        raise UsageError(f"shrink must be one of {', '.join(map(str, SHRINKS))}, not {shrink}")
+
+
+def _run(
+    graph: Graph, header: Header, planes: list[np.ndarray], shrink: int, rows: tuple[int, int] | None = None
+) -> list[np.ndarray]:
+    """Images, or these rows of them, at 1/shrink of their size, from index planes."""
+    if shrink == 1:
+        return [*graph.run(planes, header.rank, header.height, header.width, rows)]
+    return reduced.run(graph, header, planes, shrink, rows)
+
+
+def _with_alpha(colours: np.ndarray, alpha: AlphaReader | OpaqueReader | None, shrink: int) -> np.ndarray:
     """Rows of pixels and, as their last channel, as many next rows of the alpha, if there is any."""
-    return colours if alpha is None else np.dstack([colours, alpha.read(len(colours))])
+    if alpha is None:
+        return colours
+    rows, width = colours.shape[:2]
+    opacity = alpha.read(min(rows * shrink, alpha.rows_left))
+    return np.dstack([colours, means(opacity, shrink, rows, width).astype(np.uint8)])

@@ -1,5 +1,6 @@
 """The decoder's graph: one model, in ONNX Runtime."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,20 +70,11 @@ class Graph:
         those that `grid.window` names. Returns uint8 (count, height or bottom - top, width[, 3]).
         """
         top, bottom = rows or (0, height)
-        ranges = grid.window(self.pack.scales, height, top, bottom)
-        inputs = dict(self._inputs(rank))
-        above = 0
-        for i, (scale, plane, (first, _)) in enumerate(zip(self.pack.scales, planes, ranges, strict=True)):
-            inputs |= _by_depth(scale, plane)
-            start = first * scale.patch
-            if i:
-                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
-            above = start
-        finest = self.pack.scales[-1]
+        firsts = [first for first, _ in grid.window(self.pack.scales, height, top, bottom)]
+        above, finest = firsts[-1] * self.pack.scales[-1].patch, self.pack.scales[-1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
-        polyphase = self._pixels(inputs)
-        if (polyphase.dtype, polyphase.shape) != (np.uint8, (count, 4 * self.channels, h, w)):
-            raise UnsupportedError(f"model {self.pack.name} has a broken graph: its pixels are of another size or type")
+        shape = count, 4 * self.channels, h, w
+        polyphase = self._fetch("pixels", self._fed(planes, rank, firsts), np.uint8, shape)
         phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
         pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
         for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
@@ -90,15 +82,46 @@ class Graph:
         pixels = pixels.reshape(count, 2 * h, 2 * w, self.channels)[:, top - above : bottom - above, :width]
         return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
 
-    def _pixels(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def plane(self, planes: list[np.ndarray], rank: int, firsts: Sequence[int] | None = None) -> np.ndarray:
+        """Draw images no further than up to the scale that `planes` ends with: no finer one is computed.
+
+        planes: as for `run`, of the coarsest scale and those that follow it, but not of the finest of several.
+        firsts: for each of them the first row of patches that is given; None: all rows that the image has are given.
+        Returns the planes of that scale, int16 (count, channels, rows, columns), within the limits of planes.
+        """
+        inputs = self._fed(planes, rank, firsts or [0] * len(planes))
+        scale = self.pack.scales[len(planes) - 1]
+        count, h, w = (np.array(planes[-1].shape[:3]) * (1, scale.patch, scale.patch)).tolist()
+        return self._fetch(f"plane{scale.scale}", inputs, np.float32, (count, self.channels, h, w)).astype(np.int16)
+
+    def _fed(self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int]) -> dict[str, np.ndarray]:
+        """The graph's inputs for index planes of which `firsts` are the first rows; scales without planes get none."""
+        inputs, above = dict(self._inputs(rank)), 0
+        inputs["finest"] = np.array([self.pack.scales[len(planes) - 1].scale])
+        for i, scale in enumerate(self.pack.scales):
+            given = i < len(planes)
+            inputs |= _by_depth(scale, planes[i] if given else np.zeros((0, 0, 0, len(scale.shapes)), np.int64))
+            start = firsts[i] * scale.patch if given else 0
+            if i:
+                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above if given else 0])
+            above = start
+        return inputs
+
+    def _fetch(
+        self, name: str, inputs: dict[str, np.ndarray], dtype: type[np.generic], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """An output of the graph, of this dtype and shape."""
         try:
-            return self.session.run(["pixels"], inputs)[0]
+            output = self.session.run([name], inputs)[0]
         except MemoryError:
             raise
         except Exception as error:  # ONNX Runtime raises many kinds, and documents none
             if "allocate memory" in str(error) or "bad_alloc" in str(error):
                 raise MemoryError from None
             raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
+        if (output.dtype, output.shape) != (dtype, shape):
+            raise UnsupportedError(f"model {self.pack.name} has a broken graph: its {name} are of another size or type")
+        return output
 
     def _inputs(self, rank: int) -> dict[str, np.ndarray]:
         """The graph's inputs u{s} and v{s}, as float32, built once."""

@@ -8,6 +8,7 @@ already coded.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,8 +18,13 @@ import numpy as np
 from ..errors import FormatError
 from ..format.container import Header
 from ..packs.pack import Pack
-from .cost_tables import SYMMETRY_MODELS, tables
-from .order import Group, symbols_of, walk
+from .cost_tables import SYMMETRY_MODELS, Tables, tables
+from .order import Coder, Group, symbols_of, walk
+
+UNFIT = ValueError, AssertionError
+"""What constriction raises where a payload does not fit."""
+FILLED = 16
+"""So many absent bytes decide all that they can: the state of the range coder has half as many."""
 
 
 class _Run(NamedTuple):
@@ -94,17 +100,75 @@ def _finish(queue: constriction.stream.queue.RangeEncoder) -> bytes:
     raise AssertionError("an interval always holds its own lower end")
 
 
-def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -> list[np.ndarray]:
+def decode(
+    payloads: Sequence[bytes], pack: Pack, header: Header, height: int, scales: int | None = None
+) -> list[np.ndarray]:
     """Index planes from the payloads of images, or strips, with the same header and height in pixels.
 
-    Raises FormatError if a payload does not fit.
+    scales: how many are decoded, the coarsest first; by default all. Raises FormatError if a payload does not fit.
+    """
+    by_scale, grids = _layout(pack, header, height, scales)
+    coder = _decoder(payloads, by_scale, grids, header.iterations)
+    try:
+        return walk(pack.scales[:scales], [table.traits for table in by_scale], grids, len(payloads), coder)
+    except UNFIT as error:
+        raise FormatError(f"the indices are damaged: {error}") from None
+
+
+def decode_cut(
+    payload: bytes, absent: int, pack: Pack, header: Header, height: int, scales: int | None = None
+) -> list[np.ndarray]:
+    """`decode` of one strip whose payload lacks its last bytes, so many as `absent`: what the others decide.
+
+    SPEC.md, "Cut payloads": what they do not decide is 0 in the index planes.
+    """
+    by_scale, grids = _layout(pack, header, height, scales)
+    # As a batch of two: what both agree on does not depend on the bytes that are absent.
+    payloads = [payload + filling * min(absent, FILLED) for filling in (b"\x00", b"\xff")]
+    both = _decoder(payloads, by_scale, grids, header.iterations)
+    known: list[tuple[Group, np.ndarray]] = []
+    begun: tuple[int, int | None] | None = None
+
+    def coder(group: Group) -> np.ndarray:
+        nonlocal begun
+        begun = group.unit
+        symbols = both(group)
+        first, second = np.split(symbols, 2)
+        if not np.array_equal(first, second):
+            raise FormatError("a symbol depends on absent bytes")
+        known.append((group, first))
+        return symbols
+
+    with suppress(FormatError, *UNFIT):
+        walk(pack.scales[:scales], [table.traits for table in by_scale], grids, 2, coder)
+        begun = None
+    planes = [
+        np.zeros((1, *grid, len(scale.shapes)), np.int64)
+        for grid, scale in zip(grids, pack.scales[:scales], strict=True)
+    ]
+    for group, symbols in known:
+        if group.iteration is not None and group.unit != begun:
+            plane = planes[group.position]
+            plane.reshape(-1, plane.shape[3])[group.at[: len(symbols)], group.iteration] = symbols
+    return planes
+
+
+def _layout(pack: Pack, header: Header, height: int, scales: int | None) -> tuple[list[Tables], list[tuple[int, int]]]:
+    """The tables and the grids of the first scales of an image, or a strip, of this height."""
+    return tables(pack, header.band)[:scales], [scale.grid(height, header.width) for scale in pack.scales[:scales]]
+
+
+def _decoder(
+    payloads: Sequence[bytes], by_scale: Sequence[Tables], grids: Sequence[tuple[int, int]], cap: int
+) -> Coder:
+    """Decodes the groups of images, each from its payload. cap: the largest depth.
+
+    It raises FormatError, or one of `UNFIT`, if a payload does not fit.
     """
     queues = []
     for payload in payloads:
         words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
         queues.append(constriction.stream.queue.RangeDecoder(words))
-    by_scale = tables(pack, header.band)
-    grids = [scale.grid(height, header.width) for scale in pack.scales]
 
     def coder(group: Group) -> np.ndarray:
         table, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
@@ -114,10 +178,8 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
         parts = [queues[image].decode(models[label], end - start) for image, label, start, end in runs]
         symbols[order] = np.concatenate(parts)
         if group.iteration is None:
-            if symbols.max() > header.iterations:
-                raise FormatError(
-                    f"the indices are damaged: {symbols.max()} iterations where {header.iterations} is the cap"
-                )
+            if symbols.max() > cap:
+                raise FormatError(f"the indices are damaged: {symbols.max()} iterations where {cap} is the cap")
             return symbols
         if table.symmetries == 1:
             return symbols + 1
@@ -129,10 +191,7 @@ def decode(payloads: Sequence[bytes], pack: Pack, header: Header, height: int) -
         ]
         return symbols * table.symmetries + np.concatenate(parts) + 1
 
-    try:
-        return walk(pack.scales, [table.traits for table in by_scale], grids, len(queues), coder)
-    except (ValueError, AssertionError) as error:
-        raise FormatError(f"the indices are damaged: {error}") from None
+    return coder
 
 
 class Classes(NamedTuple):

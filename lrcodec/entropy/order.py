@@ -29,6 +29,11 @@ class Group(NamedTuple):
         """Its row in the tables of contexts."""
         return row_of(self.iteration or 0, self.phase)
 
+    @property
+    def unit(self) -> tuple[int, int | None]:
+        """Its scale and iteration: groups of one unit are drawn together or not at all."""
+        return self.position, self.iteration
+
 
 Coder = Callable[[Group], np.ndarray]
 """Turns a group into its depths, or its indices from 1, (n,)."""

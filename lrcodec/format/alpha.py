@@ -60,3 +60,19 @@ class AlphaReader:
         step = max(1, SKIP_PIXELS // self.above.shape[1])
         for start in range(0, rows, step):
             self.read(min(step, rows - start))
+
+
+class OpaqueReader:
+    """Stands for the alpha that an incomplete file lacks: 255 everywhere."""
+
+    def __init__(self, height: int, width: int):
+        self.rows_left, self.width = height, width
+
+    def read(self, rows: int) -> np.ndarray:
+        """As `AlphaReader.read`."""
+        self.rows_left -= rows
+        return np.full((rows, self.width), 255, np.uint8)
+
+    def skip(self, rows: int) -> None:
+        """As `AlphaReader.skip`."""
+        self.rows_left -= rows

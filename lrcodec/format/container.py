@@ -15,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Literal, NamedTuple
 
 from ..errors import FormatError, LimitError, UnsupportedError, UsageError
@@ -90,6 +90,10 @@ class Header:
         """Of the pixels: (height, width) for grey, with a third axis of 2 for grey and alpha, 3 for RGB, 4 for RGBA."""
         channels = (3 if self.colour == RGB else 1) + self.alpha
         return (self.height, self.width) if channels == 1 else (self.height, self.width, channels)
+
+    def shrunk(self, shrink: int) -> "Header":
+        """The header with the size that the image has when it is drawn at 1/shrink of its own."""
+        return replace(self, width=-(-self.width // shrink), height=-(-self.height // shrink))
 
     def describe(self) -> dict[str, int | str]:
         """Field names and printable values (the fingerprint as 16 hexadecimal digits)."""
@@ -178,20 +182,78 @@ def unpack(data: BytesLike) -> tuple[Header, list[Chunk]]:
     header = _unpack_header(reader)
     chunks: list[Chunk] = []
     while reader.at < len(reader.data):
-        chunk = _chunk(reader)
-        tag = chunk.tag
-        if tag not in CONTENTS and not tag[0] & ANCILLARY_BIT:
-            raise UnsupportedError(f"critical chunk {tag.decode()} is not known to this version")
-        chunks.append(chunk)
-    counts = Counter(chunk.tag for chunk in chunks)
+        chunks.append(_known(_chunk(reader)))
+    counts = _counts(header, chunks)
     if not counts[INDICES]:
         raise FormatError("the file holds no indices")
-    if counts[ALPHA] != header.alpha:
+    if counts[ALPHA] < header.alpha:
+        raise FormatError(f"0 chunks of alpha instead of {header.alpha}")
+    return header, chunks
+
+
+class Rest(NamedTuple):
+    """What is left of a file that is cut short or damaged, or all of one that is not.
+
+    chunks: those before the first that is not valid. If that one is of indices and the end of the file cuts it short,
+    it is the last of them. absent: how many bytes its payload then lacks. damage: what ends the file early, in a line.
+    """
+
+    header: Header
+    chunks: list[Chunk]
+    absent: int
+    damage: str | None
+
+
+def unpack_rest(data: BytesLike) -> Rest:
+    """`unpack` of a file that may be cut short or damaged after its header. SPEC.md, "Incomplete files".
+
+    Raises as `unpack` does, but not where chunks are damaged, cut short or missing.
+    """
+    reader = _Reader(data)
+    header = _unpack_header(reader)
+    chunks: list[Chunk] = []
+    absent, damage = 0, None
+    while reader.at < len(reader.data) and damage is None:
+        start = reader.at
+        try:
+            chunk = _chunk(reader)
+        except FormatError as error:
+            reader.at, damage = start, str(error)
+            cut, absent = _cut_indices(reader)
+            chunks += cut
+        else:
+            chunks.append(_known(chunk))
+    _counts(header, chunks)
+    return Rest(header, chunks, absent, damage)
+
+
+def _cut_indices(reader: _Reader) -> tuple[list[Chunk], int]:
+    """The chunk of indices that the end of the file cuts short, if it is one, and how many bytes its payload lacks."""
+    with suppress(FormatError):
+        tag, length = reader.take(1, "a chunk tag"), reader.varint("a chunk length")
+        left = len(reader.data) - reader.at
+        if tag == INDICES and length + CRC_BYTES > left:
+            payload = reader.take(min(length, left), "a chunk")
+            return [Chunk(tag, payload)], length - len(payload)
+    return [], 0
+
+
+def _known(chunk: Chunk) -> Chunk:
+    """The chunk. Raises UnsupportedError if it is critical and not known."""
+    if chunk.tag not in CONTENTS and not chunk.tag[0] & ANCILLARY_BIT:
+        raise UnsupportedError(f"critical chunk {chunk.tag.decode()} is not known to this version")
+    return chunk
+
+
+def _counts(header: Header, chunks: list[Chunk]) -> Counter[bytes]:
+    """How many chunks have each tag. Raises FormatError if there are more than there may be."""
+    counts = Counter(chunk.tag for chunk in chunks)
+    if counts[ALPHA] > header.alpha:
         raise FormatError(f"{counts[ALPHA]} chunks of alpha instead of {header.alpha}")
     for tag in (ICC_PROFILE, EXIF, XMP):
         if counts[tag] > 1:
             raise FormatError(f"the file holds more than one chunk of {CONTENTS[tag]}")
-    return header, chunks
+    return counts
 
 
 def unpack_header(data: BytesLike) -> Header:

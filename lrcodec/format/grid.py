@@ -95,10 +95,22 @@ def strips(scales: Sequence[Scale], height: int, width: int) -> list[tuple[int, 
     return [(top, min(top + rows * span, height)) for top in range(0, height, rows * span)]
 
 
-def window(scales: Sequence[Scale], height: int, top: int, bottom: int) -> list[tuple[int, int]]:
-    """First row of patches and the one after the last, at every scale, that rows [top, bottom) of pixels depend on."""
+def drawn(scales: Sequence[Scale], shrink: int) -> Sequence[Scale]:
+    """The scales, coarse to fine, that the pixels of an image at 1/shrink of its size depend on."""
+    last = min(shrink, scales[0].scale)
+    return [scale for scale in scales if scale.scale >= last]
+
+
+def window(scales: Sequence[Scale], height: int, top: int, bottom: int, shrink: int = 1) -> list[tuple[int, int]]:
+    """First row of patches and the one after the last, at every scale, that rows [top, bottom) of pixels depend on.
+
+    scales: those that are `drawn`. shrink: the rows are those of the image at 1/shrink of its size.
+    """
     ranges = []
-    low, high = top - SMOOTHING_REACH, bottom + SMOOTHING_REACH
+    if shrink == 1:
+        low, high = top - SMOOTHING_REACH, bottom + SMOOTHING_REACH
+    else:
+        low, high = (row * shrink // scales[-1].scale for row in (top, bottom))
     for scale in reversed(scales):
         first = max(0, low // scale.patch)
         last = min(scale.grid(height, 1)[0], -(-high // scale.patch))

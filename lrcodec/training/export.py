@@ -32,13 +32,19 @@ channels of the scale. None or no hidden channels: nothing, as for the coarsest.
 
 
 class _Graph:
-    """Collects nodes and constants; every method returns the name of what it made."""
+    """Collects nodes, constants and outputs; every method returns the name of what it made.
 
-    def __init__(self) -> None:
+    suffix: of all these names. A graph within another must not use its names again.
+    """
+
+    def __init__(self, suffix: str = "") -> None:
+        self.suffix = suffix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.outputs: list[onnx.ValueInfoProto] = []
 
     def const(self, name: str, value, dtype) -> str:
+        name += self.suffix
         self.constants.setdefault(name, np.asarray(value, dtype))
         return name
 
@@ -49,9 +55,18 @@ class _Graph:
         return self.const("i" + "_".join(map(str, values)), values, np.int64)
 
     def op(self, kind: str, *inputs: str, name: str = "", **attributes) -> str:
-        name = name or f"{kind.lower()}{len(self.nodes)}"
+        name = (name or f"{kind.lower()}{len(self.nodes)}") + self.suffix
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
+
+    def output(self, name: str, data_type: int, channels: int) -> None:
+        """Give out `name`, (images, channels, rows, columns)."""
+        self.outputs.append(helper.make_tensor_value_info(name, data_type, ["images", channels, None, None]))
+
+    def proto(self, inputs: Sequence[onnx.ValueInfoProto] = ()) -> onnx.GraphProto:
+        """The finished graph."""
+        constants = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
+        return helper.make_graph(self.nodes, f"lrcodec{self.suffix}", inputs, self.outputs, constants)
 
 
 def build_graph(
@@ -67,78 +82,116 @@ def build_graph(
         d{s}_{d} int64 (n, d): rows of the patches that have exactly d iterations, d = 1..D;
         place{s} int64 (images, grid rows, grid columns): for each patch, 0 (stopped at once) or 1 + its position
         in the concatenation of d{s}_1, d{s}_2, ...;
-        crop{s} int64 (1,), but for the coarsest: rows of the scale before it that lie above its own first row.
-    Output: pixels uint8 (images, 4 * channels, rows / 2, columns / 2), polyphase: channel 4 * c + phase, where phase
-    is 2 * (y % 2) + x % 2.
+        crop{s} int64 (1,), but for the coarsest: rows of the scale before it that lie above its own first row;
+    and finest int64 (1,): the number of the finest scale that is drawn; outputs of finer ones are empty.
+    Outputs: pixels uint8 (images, 4 * channels, rows / 2, columns / 2), polyphase: channel 4 * c + phase, where phase
+    is 2 * (y % 2) + x % 2; and, of each scale but the finest of several, plane{s} float32 (images, channels, rows,
+    columns): integers within the limits of planes.
     """
     g = _Graph()
-    inputs = []
-    plane = ""
-    for i, (scale, prediction) in enumerate(zip(scales, predictions, strict=True)):
-        coded = scale.channels(channels)
-        stacked, scale_inputs = _patches(g, scale, coded)
-        inputs += scale_inputs
-        if plane:
-            crop = f"crop{scale.scale}"
-            inputs.append(helper.make_tensor_value_info(crop, TensorProto.INT64, [1]))
-            coarser = plane if coded == channels else g.op("Slice", plane, g.ints(0), g.ints(coded), g.ints(1))
-            predicted = _predict(g, coarser, scale.scale, coded, prediction)
-            stacked = g.op("Add", _crop(g, predicted, stacked, crop), stacked)
-        else:
-            stacked = g.op("Add", stacked, g.f(0.5))
-        stacked = _to_plane(g, stacked, f"plane{scale.scale}")
-        if i + 1 < len(scales):
-            plane = g.op("DepthToSpace", stacked, blocksize=2, mode="CRD")
-        elif coded < channels:
-            chroma = g.op("Slice", plane, g.ints(coded), g.ints(channels), g.ints(1))
-            stacked = g.op("Concat", stacked, _crop(g, chroma, stacked, "crop1"), axis=1)
-    if smoothing is not None:
-        stacked = _smooth(g, stacked, smoothing)
-    if coded < channels:
-        luma, coarse = (g.op("Slice", stacked, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
-        stacked = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
-    _colour(g, stacked, channels)
-    graph = helper.make_graph(
-        g.nodes,
-        "lrcodec",
-        inputs,
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["images", 4 * channels, None, None])],
-        [numpy_helper.from_array(value, name) for name, value in g.constants.items()],
+    inputs = [helper.make_tensor_value_info("finest", TensorProto.INT64, [1])]
+    coarser = ""
+    for scale, prediction in zip(scales, predictions, strict=True):
+        s = scale.scale
+        inner = _Graph(f"_scale{s}") if coarser else g
+        phases = _draw(inner, scale, channels, coarser, prediction)
+        if s > 1 or not coarser:
+            plane = inner.op("DepthToSpace", phases, blocksize=2, mode="CRD", name=f"plane{s}")
+            inner.output(plane, TensorProto.FLOAT, channels)
+        if s == 1:
+            inner.output(_pixels(inner, scale, channels, phases, coarser, smoothing), TensorProto.UINT8, 4 * channels)
+        inputs += _inputs(scale, channels)
+        if coarser:
+            inputs.append(helper.make_tensor_value_info(f"crop{s}", TensorProto.INT64, [1]))
+            _draw_if_asked_for(g, s, inner)
+        coarser = f"plane{s}"
+    model = helper.make_model(
+        g.proto(inputs), opset_imports=[helper.make_opsetid("", 17)], producer_name="lrcodec", ir_version=8
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="lrcodec", ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
 
-def _patches(g: _Graph, scale: Scale, channels: int) -> tuple[str, list]:
+def _inputs(scale: Scale, channels: int) -> list[onnx.ValueInfoProto]:
+    """Those of a scale, but for crop{s}."""
+    s, p, c = scale.scale, scale.patch, scale.channels(channels)
+    return [
+        helper.make_tensor_value_info(f"u{s}", TensorProto.FLOAT, [f"rows{s}", "rank", p]),
+        helper.make_tensor_value_info(f"v{s}", TensorProto.FLOAT, [f"rows{s}", "rank", c * p]),
+        *(
+            helper.make_tensor_value_info(f"d{s}_{depth}", TensorProto.INT64, [f"n{s}_{depth}", depth])
+            for depth in range(1, len(scale.shapes) + 1)
+        ),
+        helper.make_tensor_value_info(f"place{s}", TensorProto.INT64, [f"images{s}", f"gh{s}", f"gw{s}"]),
+    ]
+
+
+def _draw_if_asked_for(g: _Graph, scale: int, inner: _Graph) -> None:
+    """Give out what `inner` draws of a scale; if `finest` is coarser, nothing of it runs, and all outputs are empty."""
+    nothing = _Graph(f"_without{inner.suffix}")
+    names = []
+    for output in inner.outputs:
+        kind, name = output.type.tensor_type, output.name.removesuffix(inner.suffix)
+        channels = kind.shape.dim[1].dim_value
+        empty = np.zeros((0, channels, 0, 0), helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        nothing.output(
+            nothing.op("Constant", value=numpy_helper.from_array(empty), name=name), kind.elem_type, channels
+        )
+        g.output(name, kind.elem_type, channels)
+        names.append(name)
+    branches = {"then_branch": inner.proto(), "else_branch": nothing.proto()}
+    asked_for = g.op("LessOrEqual", "finest", g.ints(scale))
+    g.nodes.append(helper.make_node("If", [asked_for], names, name=f"draw{scale}", **branches))
+
+
+def _draw(g: _Graph, scale: Scale, channels: int, coarser: str, prediction: Integers | None) -> str:
+    """The planes of a scale, polyphase (images, 4 * C, h, w). coarser: those of the scale before it, or ""."""
+    coded = scale.channels(channels)
+    sums = _patches(g, scale, coded)
+    if not coarser:
+        return _to_plane(g, g.op("Add", sums, g.f(0.5)), "phases")
+    cut = coarser if coded == channels else g.op("Slice", coarser, g.ints(0), g.ints(coded), g.ints(1))
+    predicted = _predict(g, cut, coded, prediction)
+    return _to_plane(g, g.op("Add", _crop(g, predicted, sums, f"crop{scale.scale}"), sums), "phases")
+
+
+def _pixels(g: _Graph, scale: Scale, channels: int, planes: str, coarser: str, smoothing: Integers | None) -> str:
+    """Pixels of the planes of the finest scale, polyphase (images, 4 * C, h, w). coarser: those of the one before."""
+    coded = scale.channels(channels)
+    if coded < channels:
+        chroma = g.op("Slice", coarser, g.ints(coded), g.ints(channels), g.ints(1))
+        planes = g.op("Concat", planes, _crop(g, chroma, planes, f"crop{scale.scale}"), axis=1)
+    if smoothing is not None:
+        planes = _smooth(g, planes, smoothing)
+    if coded < channels:
+        luma, coarse = (g.op("Slice", planes, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
+        planes = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
+    return _colour(g, planes, channels)
+
+
+def _patches(g: _Graph, scale: Scale, channels: int) -> str:
     """Sums of low-rank products of one scale, polyphase (images, 4 * C, h, w), over 2^PLANE_BITS."""
     s, p, c = scale.scale, scale.patch, channels
     u, v, place = f"u{s}", f"v{s}", f"place{s}"
-    inputs = [
-        helper.make_tensor_value_info(u, TensorProto.FLOAT, [f"rows{s}", "rank", p]),
-        helper.make_tensor_value_info(v, TensorProto.FLOAT, [f"rows{s}", "rank", c * p]),
-    ]
     ranks = g.op("Concat", g.ints(1), g.op("Shape", u, start=1, end=2), g.ints(1), axis=0)
-    parts = [g.const(f"stopped{s}", np.zeros((1, p, c * p)), np.float32)]
+    parts = [g.const("stopped", np.zeros((1, p, c * p)), np.float32)]
     for depth in range(1, len(scale.codewords) + 1):
         rows = f"d{s}_{depth}"
-        inputs.append(helper.make_tensor_value_info(rows, TensorProto.INT64, [f"n{s}_{depth}", depth]))
         # All iterations of a patch in one product: their factors are concatenated along the rank.
         left, right = (
             g.op("Reshape", g.op("Gather", factors, rows, axis=0), g.op("Mul", g.ints(0, depth, width), ranks))
             for factors, width in ((u, p), (v, c * p))
         )
-        parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{s}_{depth}"))
-    inputs.append(helper.make_tensor_value_info(place, TensorProto.INT64, ["images", f"gh{s}", f"gw{s}"]))
+        parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{depth}"))
     tiles = g.op("Gather", g.op("Concat", *parts, axis=0), place, axis=0)
     size, count, grid = g.op("Shape", place), g.op("Shape", place, end=1), g.op("Shape", place, start=1)
     tiles = g.op("Reshape", tiles, g.op("Concat", size, g.ints(2, p // 2, c, 2, p // 2), axis=0))
     tiles = g.op("Transpose", tiles, perm=[0, 5, 3, 6, 1, 4, 2, 7])
     shape = g.op("Concat", count, g.ints(4 * c), g.op("Mul", grid, g.ints(p // 2)), axis=0)
-    return g.op("Reshape", tiles, shape), inputs
+    return g.op("Reshape", tiles, shape)
 
 
-def _predict(g: _Graph, coarser: str, scale: int, channels: int, prediction: Integers | None) -> str:
+def _predict(g: _Graph, coarser: str, channels: int, prediction: Integers | None) -> str:
     """What a scale starts from: (images, C, h, w) twice as large, polyphase (images, 4 * C, h, w).
 
     1/2 is added for rounding.
@@ -146,19 +199,19 @@ def _predict(g: _Graph, coarser: str, scale: int, channels: int, prediction: Int
     enlarged = _enlarge(g, coarser, channels)
     if prediction is None or not len(prediction[0]):
         return enlarged
-    return g.op("Add", enlarged, _convolve(g, coarser, prediction, "predict", f"_{scale}"))
+    return g.op("Add", enlarged, _convolve(g, coarser, prediction, "predict"))
 
 
 def _enlarge(g: _Graph, plane: str, channels: int) -> str:
     """Twofold enlargement of (images, C, h, w), polyphase (images, 4 * C, h, w); 1/2 added for rounding."""
     taps = np.tile(ENLARGE_TAPS / 2.0**ENLARGE_BITS, (2 * channels, 1))
-    down = g.const(f"taps_y{channels}", taps[: 2 * channels, None, :, None], np.float32)
-    across = g.const(f"taps_x{channels}", taps[:, None, None, :], np.float32)
+    down = g.const("taps_y", taps[: 2 * channels, None, :, None], np.float32)
+    across = g.const("taps_x", taps[:, None, None, :], np.float32)
     halves = [g.const(f"half{n}", [0.5] * n, np.float32) for n in (2 * channels, 4 * channels)]
     padded = g.op("Pad", plane, g.ints(0, 0, 2, 2, 0, 0, 2, 2), mode="edge")
     # Every channel becomes two phases in y, and each of those two in x.
-    tall = g.op("Floor", g.op("Conv", padded, down, halves[0], group=channels, name=f"enlarge_y_{plane}"))
-    return g.op("Conv", tall, across, halves[1], group=2 * channels, name=f"enlarge_x_{plane}")
+    tall = g.op("Floor", g.op("Conv", padded, down, halves[0], group=channels, name="enlarge_y"))
+    return g.op("Conv", tall, across, halves[1], group=2 * channels, name="enlarge_x")
 
 
 def _to_plane(g: _Graph, sums: str, name: str) -> str:
@@ -196,16 +249,16 @@ def _smooth(g: _Graph, planes: str, smoothing: Integers) -> str:
     return _to_plane(g, g.op("Add", planes, change), "smoothed")
 
 
-def _convolve(g: _Graph, planes: str, convolutions: Integers, name: str, suffix: str = "") -> str:
+def _convolve(g: _Graph, planes: str, convolutions: Integers, name: str) -> str:
     """Two convolutions of planes (images, inputs, h, w); the sums of the second, not rounded."""
     w1, b1, w2, b2 = convolutions
     unit, pads = 2.0**-WEIGHT_BITS, [1, 1, 1, 1]
-    first, second = (g.const(f"w{n}{suffix}", w * unit, np.float32) for n, w in ((1, w1), (2, w2)))
-    bias = g.const(f"b1{suffix}", b1 + 0.5, np.float32)
-    hidden = g.op("Conv", planes, first, bias, pads=pads, name=f"{name}1{suffix}")
+    first, second = (g.const(f"{name}_w{n}", w * unit, np.float32) for n, w in ((1, w1), (2, w2)))
+    bias = g.const(f"{name}_b1", b1 + 0.5, np.float32)
+    hidden = g.op("Conv", planes, first, bias, pads=pads, name=f"{name}1")
     hidden = g.op("Floor", g.op("Clip", hidden, g.f(0.0), g.f(float(PLANE_LIMIT))))
-    bias = g.const(f"b2{suffix}", b2, np.float32)
-    return g.op("Conv", hidden, second, bias, pads=pads, name=f"{name}2{suffix}")
+    bias = g.const(f"{name}_b2", b2, np.float32)
+    return g.op("Conv", hidden, second, bias, pads=pads, name=f"{name}2")
 
 
 def _interpolate(g: _Graph, chroma: str) -> str:
@@ -217,13 +270,13 @@ def _interpolate(g: _Graph, chroma: str) -> str:
     return g.op("Floor", g.op("Conv", padded, weights, half, group=2, name="enlarge_chroma"))
 
 
-def _colour(g: _Graph, planes: str, channels: int) -> None:
+def _colour(g: _Graph, planes: str, channels: int) -> str:
     """Planes (images, 4 * C, h, w) to pixels."""
     matrix = np.kron(colour_matrix(channels), np.eye(4))[:, :, None, None] * 2.0 ** -(COLOUR_BITS + PLANE_BITS)
     weights, offset = g.const("colour", matrix, np.float32), g.const("offset", [128.5] * len(matrix), np.float32)
     levels = g.op("Conv", planes, weights, offset, name="colour_conv")
     # Nothing is negative here, so the cast rounds down.
-    g.op("Cast", g.op("Clip", levels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
+    return g.op("Cast", g.op("Clip", levels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
 
 
 def check_exact(

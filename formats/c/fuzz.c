@@ -1,0 +1,187 @@
+/* A libFuzzer target for lrq.h. MIT licence, see LICENSE.
+
+    make fuzzer
+    LRQ_MODELS=photo.lrqm:mnist.lrqm ./lrqfuzz -max_len=600 CORPUS
+
+Models are made by `lrq models export`. The first byte of an input says what it is, the rest is its content:
+
+    bit 0      a file as it is; otherwise one is built of fields and payloads, with checksums that match
+    bit 1      partial
+    bits 2..4  shrink
+    bits 5..7  which model; if there are not so many, the content is a model file, with a SHA-256 that matches
+
+Memory comes from an arena with poisoned gaps, so that AddressSanitizer sees every access out of bounds. */
+
+#define LRQ_IMPLEMENTATION
+#define LRQ_NO_MALLOC
+#include "lrq.h"
+
+#include <sanitizer/asan_interface.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ARENA ((size_t)1 << 26)
+#define MAX_PIXELS 65536
+#define MAX_MODELS 6
+
+static uint8_t *arena;
+static size_t used;
+static lrq_model *models[MAX_MODELS];
+static int model_count;
+
+static void *allocate(void *user, size_t size)
+{
+    uint8_t *memory = arena + used;
+    (void)user;
+    if (size > ARENA - used - 64)
+        return NULL;
+    used += (size + 63) / 32 * 32; /* at least 32 bytes stay poisoned */
+    __asan_unpoison_memory_region(memory, size);
+    memset(memory, 0xA5, size);
+    return memory;
+}
+
+static void release(void *user, void *memory)
+{
+    (void)user;
+    (void)memory;
+}
+
+static const lrq_allocator allocator = {allocate, release, NULL};
+
+static void *allocate_for_good(void *user, size_t size)
+{
+    (void)user;
+    return malloc(size);
+}
+
+static const lrq_allocator heap = {allocate_for_good, release, NULL}; /* of the models */
+
+static void start_arena(void)
+{
+    __asan_poison_memory_region(arena, used);
+    used = 0;
+}
+
+static uint8_t *read_file(const char *name, size_t *size)
+{
+    FILE *file = fopen(name, "rb");
+    uint8_t *data = (uint8_t *)malloc(1 << 24);
+    if (file == NULL || data == NULL) {
+        fprintf(stderr, "cannot read %s\n", name);
+        exit(1);
+    }
+    *size = fread(data, 1, 1 << 24, file);
+    fclose(file);
+    return data;
+}
+
+int LLVMFuzzerInitialize(int *count, char ***arguments)
+{
+    char *names = getenv("LRQ_MODELS");
+    (void)count;
+    (void)arguments;
+    arena = (uint8_t *)malloc(ARENA);
+    if (arena == NULL || names == NULL) {
+        fputs("LRQ_MODELS names no model files\n", stderr);
+        exit(1);
+    }
+    used = ARENA;
+    for (names = strtok(names, ":"); names != NULL && model_count < MAX_MODELS; names = strtok(NULL, ":")) {
+        size_t size;
+        uint8_t *data = read_file(names, &size);
+        if (lrq_model_open(&models[model_count++], data, size, &heap) != LRQ_OK) {
+            fprintf(stderr, "%s is not a model\n", names);
+            exit(1);
+        }
+    }
+    return 0;
+}
+
+static size_t put_varint(uint8_t *to, uint64_t value)
+{
+    size_t at = 0;
+    for (; value > 127; value >>= 7)
+        to[at++] = (uint8_t)(value & 127) | 128;
+    to[at++] = (uint8_t)value;
+    return at;
+}
+
+static size_t put_crc(uint8_t *to, size_t from, size_t at)
+{
+    uint32_t crc = lrq_crc(0, to + from, at - from);
+    int i;
+    for (i = 0; i < 4; i++)
+        to[at + (size_t)i] = (uint8_t)(crc >> 8 * i);
+    return at + 4;
+}
+
+/* A file of a header of six bytes and chunks, each of a tag and a length. `to` has room for three times the content. */
+static size_t build(uint8_t *to, const uint8_t *content, size_t size, const uint8_t *model)
+{
+    static const uint8_t start[5] = {0x8C, 'L', 'R', 'Q', 1};
+    static const uint8_t tags[8] = {'I', 'I', 'I', 'A', 'c', 'q', 'e', 'Z'};
+    size_t at = 5, from, i, length;
+    memcpy(to, start, 5);
+    at += put_varint(to + at, content[0] + 256u * (content[1] % 4));
+    at += put_varint(to + at, content[2] + 256u * (content[3] % 4));
+    to[at++] = content[4];
+    to[at++] = content[5] & 63;
+    memcpy(to + at, model, 8);
+    at = put_crc(to, 0, at + 8);
+    for (i = 6; i + 2 <= size; i += length) {
+        from = at - 4;
+        to[at++] = tags[content[i] % 8];
+        length = content[i + 1];
+        i += 2;
+        length = length < size - i ? length : size - i;
+        at += put_varint(to + at, length);
+        memcpy(to + at, content + i, length);
+        at = put_crc(to, from, at + length);
+    }
+    return content[4] % 16 == 3 && at > 5 ? at - content[5] % 5 : at; /* some are cut */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static uint8_t pixels[4 * MAX_PIXELS];
+    static const int shrinks[8] = {1, 1, 1, 1, 2, 4, 8, 16};
+    lrq_options options;
+    uint8_t *file;
+    lrq_header header;
+    size_t length;
+    int number;
+    if (size < 8)
+        return 0;
+    start_arena();
+    number = data[0] >> 5;
+    if (number >= model_count) {
+        lrq_model *model;
+        file = (uint8_t *)malloc(size + 31);
+        memcpy(file, data + 1, size - 1);
+        lrq_sha256(file + size - 1, file, size - 1);
+        if (lrq_model_open(&model, file, size + 31, &allocator) == LRQ_OK)
+            lrq_model_close(model);
+        free(file);
+        return 0;
+    }
+    options.shrink = shrinks[data[0] >> 2 & 7];
+    options.partial = data[0] >> 1 & 1;
+    options.max_pixels = MAX_PIXELS;
+    file = (uint8_t *)malloc(3 * size + 64);
+    if (data[0] & 1) {
+        length = size - 1;
+        memcpy(file, data + 1, length);
+    } else {
+        length = build(file, data + 1, size - 1, lrq_model_fingerprint(models[number]));
+    }
+    file = (uint8_t *)realloc(file, length); /* so that what lies behind it is out of bounds */
+    if (lrq_read_header(&header, file, length) == LRQ_OK) {
+        const uint64_t wanted = (uint64_t)header.width * header.height <= MAX_PIXELS ? lrq_size(&header, options.shrink) : 0;
+        lrq_decode(pixels, (size_t)wanted, models[number], file, length, &options, &allocator);
+    } else {
+        lrq_decode(pixels, 0, models[number], file, length, &options, &allocator);
+    }
+    free(file);
+    return 0;
+}
