@@ -379,7 +379,7 @@ def test_incomplete_files_are_drawn_with_a_notice(tab: Browser, tmp_path: Path):
     visit(tab, write(tmp_path / "page.html", "rgb"), "rgb")
     drop(tab, cut_lrq=vector("rgb")[:-20])
     shows(tab, "cut")
-    assert "cut.lrq is incomplete" in of(tab, "notice", "textContent") and of(tab, "message", "hidden")
+    assert "cut.lrq is cut short or damaged" in of(tab, "notice", "textContent") and of(tab, "message", "hidden")
 
 
 def test_decoding_at_a_lower_resolution(tab: Browser, tmp_path: Path):

@@ -116,7 +116,7 @@ function show(file) {
   document.title = `${name} – lrq`;
   at("picture").hidden = at("zoom").hidden = false;
   at("hint").hidden = true;
-  say("notice", image.incomplete ? `${name} is incomplete: what is missing is drawn coarsely, or grey.` : "");
+  say("notice", image.incomplete ? `${name} is cut short or damaged: what is missing is drawn coarsely, or grey.` : "");
   file.time = milliseconds(first);
   describe(file);
   at("picture").style.width = `${header.width}px`;
