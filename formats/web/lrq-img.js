@@ -1,10 +1,10 @@
 /**
- * <lrq-img src="photo.lrq" model="photo.lrqm" alt="..." shrink="8" loading="lazy" width="..." height="...">
+ * <lrq-img src="photo.lrq" model="photo.lrqm" alt="..." shrink="8" loading="lazy" width="96" height="64">
  *
- * Like <img>: `naturalWidth`, `naturalHeight`, `complete`, the events `load` and `error`, and `decode()`. After `error`
- * the property `error` says what went wrong; `incomplete` tells that the file was cut short, and drawn as far as it goes
- * because of the attribute `partial`. A model is fetched once a page. Without `model` it is one that the page has for
- * another element, or has given to `shareModel`.
+ * Like <img>: `naturalWidth`, `naturalHeight`, `complete`, the events `load` and `error`, and `decode()`. After
+ * `error` the property `error` says what went wrong; `incomplete` tells that the file was cut short, and drawn as far
+ * as it goes because of the attribute `partial`. A model is fetched once a page. Without `model` it is one that the page
+ * has for another element, or has given to `shareModel`.
  */
 
 import { LrqError, decode, fetchBytes, openModel, readHeader } from "./lrq.js";
@@ -132,10 +132,11 @@ export class LrqImage extends HTMLElement {
   async #draw(signal) {
     if (this.getAttribute("loading") === "lazy") await nearby(this, signal);
     const url = this.getAttribute("model");
-    const [bytes, model] = await Promise.all([fetchBytes(this.src, { signal }), url ? fetchModel(absolute(url)) : null]);
-    const found = model ?? (await sharedModel((await readHeader(bytes)).model));
+    const fetching = fetchBytes(this.src, { signal });
+    const [bytes, named] = await Promise.all([fetching, url && fetchModel(absolute(url))]);
+    const model = named || (await sharedModel((await readHeader(bytes)).model));
     signal.throwIfAborted();
-    const image = decode(bytes, found, { shrink: this.shrink, partial: this.hasAttribute("partial") });
+    const image = decode(bytes, model, { shrink: this.shrink, partial: this.hasAttribute("partial") });
     [this.#canvas.width, this.#canvas.height] = [image.width, image.height];
     this.#canvas.getContext("2d").putImageData(image, 0, 0);
     this.#canvas.hidden = false;
@@ -151,7 +152,7 @@ export class LrqImage extends HTMLElement {
     this.#text.textContent = this.error ? this.alt : "";
   }
 
-  /** The attributes `width` and `height` give way to the page's style sheets, and keep the room until the picture comes. */
+  /** `width` and `height` give way to the page's style sheets, and keep the room until the picture comes. */
   #resize() {
     const [width, height] = ["width", "height"].map((name) => parseInt(this.getAttribute(name), 10));
     const rules = [];

@@ -26,8 +26,8 @@ const MESSAGES = {
 const FIELDS = ["width", "height", "colour", "smoothing", "rank", "iterations", "band", "alpha"];
 
 /**
- * Whatever goes wrong. `code` is the exit code of SPEC.md, "Errors": 1 a file cannot be read or memory is short, 2 wrong
- * usage, 3 not a valid .lrq file, 4 a newer version or another model, 5 larger than the limit.
+ * Whatever goes wrong. `code` is the exit code of SPEC.md, "Errors": 1 a file cannot be read or memory is short, 2
+ * wrong usage, 3 not a valid .lrq file, 4 a newer version or another model, 5 larger than the limit.
  */
 export class LrqError extends Error {
   /**

@@ -1,4 +1,4 @@
-/** The page: files that are dropped, opened, or inside it; one of them on the stage, and what there is to tell of it. */
+/** The page: files that are dropped, opened or inside it; one of them on the stage, and what there is to tell of it. */
 
 import { LrqError, decode, loadDecoder, openModel, readHeader } from "./lrq.js";
 import { Zoom } from "./zoom.js";
@@ -66,12 +66,13 @@ function line(name, error) {
 }
 
 function firstShrink({ width, height }) {
-  const fits = (shrink) => width * height <= CANVAS_PIXELS * shrink ** 2 && Math.max(width, height) <= CANVAS_SIDE * shrink;
+  const side = Math.max(width, height);
+  const fits = (shrink) => width * height <= CANVAS_PIXELS * shrink ** 2 && side <= CANVAS_SIDE * shrink;
   return [1, 2, 4, 8].find(fits) ?? 16;
 }
 
 async function takeOriginal(name, bytes) {
-  const url = URL.createObjectURL(new Blob([bytes], { type: name.toLowerCase().endsWith(".svg") ? "image/svg+xml" : "" }));
+  const url = URL.createObjectURL(new Blob([bytes]));
   const image = at("original");
   image.src = url;
   try {
@@ -173,11 +174,13 @@ function describe({ bytes, header, shrink, time }) {
     model: header.model,
   };
   if (original) {
-    rows.original = `${original.name}, ${original.width} × ${original.height} pixels, ${original.bytes.toLocaleString("en")} bytes`;
-    if (original.width !== width || original.height !== height) rows.original += " (stretched to the size of the picture)";
+    const { name, bytes, width: columns, height: lines } = original;
+    rows.original = `${name}, ${columns} × ${lines} pixels, ${bytes.toLocaleString("en")} bytes`;
+    if (columns !== width || lines !== height) rows.original += " (stretched to the size of the picture)";
   }
   const cell = (tag, text) => Object.assign(document.createElement(tag), { textContent: text });
-  at("details").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [cell("dt", name), cell("dd", value)]));
+  const pairs = Object.entries(rows).flatMap(([name, value]) => [cell("dt", name), cell("dd", value)]);
+  at("details").replaceChildren(...pairs);
   at("sizes").hidden = false;
   at("shrink").value = shrink;
   at("original").alt = original ? `The original, ${original.name}` : "";
@@ -209,7 +212,8 @@ function say(id, text) {
 /** Names and contents; null for what has none, such as a folder. */
 async function read(list) {
   const content = async (file) => new Uint8Array(await file.arrayBuffer());
-  return Promise.all([...list].map(async (file) => ({ name: file.name, bytes: await content(file).catch(() => null) })));
+  const entry = async (file) => ({ name: file.name, bytes: await content(file).catch(() => null) });
+  return Promise.all([...list].map(entry));
 }
 
 at("open").addEventListener("change", async ({ target }) => {
@@ -265,4 +269,6 @@ if (decoder) loadDecoder(fromBase64(decoder.textContent));
 const inside = [...document.querySelectorAll("script[data-name]")];
 const entries = inside.map((element) => ({ name: element.dataset.name, bytes: fromBase64(element.textContent) }));
 for (const element of inside) element.remove();
+at("hint").hidden = entries.length > 0; // of a slow device
 await take(entries);
+at("hint").hidden = shown !== null;
