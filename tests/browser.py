@@ -4,6 +4,7 @@ import base64
 import functools
 import json
 import os
+import select
 import shutil
 import subprocess
 import threading
@@ -16,6 +17,9 @@ from typing import Any
 import pytest
 
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+
+SILENCE = 120
+"""Seconds: what a command of the protocol may take."""
 
 
 def find() -> str:
@@ -30,7 +34,7 @@ class Browser:
     """One tab. `errors` are the lines that its pages have logged as errors or warnings, exceptions included."""
 
     def __init__(self, to: int, back: int):
-        self._to, self._back = os.fdopen(to, "wb", 0), os.fdopen(back, "rb")
+        self._to, self._back = os.fdopen(to, "wb", 0), back
         self._count, self._rest = 0, b""
         self._session: str | None = None
         self.errors: list[str] = []
@@ -104,7 +108,8 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            piece = self._back.read1(1 << 20)
+            assert select.select([self._back], [], [], SILENCE)[0], "the browser says nothing any more"
+            piece = os.read(self._back, 1 << 20)
             assert piece, "the browser has ended"
             self._rest += piece
         message, _, self._rest = self._rest.partition(b"\0")

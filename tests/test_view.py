@@ -119,7 +119,7 @@ def test_no_input_is_replaced(folder: Path):
         (1, ["missing.lrq"]),
         (1, ["photo.lrq", "--original", "missing.png"]),
         (1, ["photo.lrq", "-o", "missing/page.html"]),
-        (2, ["photo.lrq", "--original", "mnist.lrq"]),
+        (2, ["photo.lrq", "--original", "text.png"]),
         (3, ["photo.lrq", DAMAGED, "--no-open"]),
         (3, ["photo.png"]),
         (4, ["other.lrq"]),
@@ -129,6 +129,7 @@ def test_no_input_is_replaced(folder: Path):
 def test_what_is_refused(code: int, arguments: list[object], folder: Path, opened: list[str]):
     header, chunks = container.unpack(Path("photo.lrq").read_bytes())
     Path("other.lrq").write_bytes(container.pack(lrcodec.Header(**{**vars(header), "model": bytes(8)}), chunks))
+    Path("text.png").write_text("no image")
     before = sorted(folder.iterdir())
     fails(code, "view", *arguments)
     assert sorted(folder.iterdir()) == before and opened == []
