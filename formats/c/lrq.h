@@ -297,8 +297,8 @@ static void lrq_sha256(uint8_t *digest, const uint8_t *data, size_t size)
 
 /* ---- Models */
 
-/* Two convolutions, of a prediction or of smoothing. Their weights lie in pairs of inputs for each output, place of the
-   row and place in the row; an odd number of inputs is filled up with zeros. */
+/* Two convolutions, of a prediction or of smoothing. Weights lie in taps: a tap is a row of three, two inputs, and a
+   place of three in the row, and has a pair of weights for each output. An odd number of inputs is filled up with zeros. */
 typedef struct {
     int inputs, hidden, outputs;
     int16_t *first, *second;
@@ -431,7 +431,7 @@ static int lrq_most(const uint8_t *data, size_t count)
     return most;
 }
 
-/* Weights [outputs][inputs][3][3] in pairs of inputs: [outputs][3][(inputs + 1) / 2][3][2]. Sums must stay below
+/* Weights [outputs][inputs][3][3] in taps: [3][(inputs + 1) / 2][3][outputs][2]. Sums must stay below
    LRQ_EXACT: of |weight| * 2047, and (|bias| + others) * 2^9. */
 static lrq_result lrq_weights(lrq_pool *pool, int16_t **out, int32_t **biases, const uint8_t *weights,
                               const uint8_t *bias, int outputs, int inputs, int64_t others)
@@ -450,7 +450,7 @@ static lrq_result lrq_weights(lrq_pool *pool, int16_t **out, int32_t **biases, c
                     sum += (w < 0 ? -w : w) * LRQ_PLANE_LIMIT;
                     if (sum >= LRQ_EXACT)
                         return LRQ_NOT_SUPPORTED;
-                    (*out)[((((size_t)o * 3 + j) * pairs + i / 2) * 3 + k) * 2 + i % 2] = (int16_t)w;
+                    (*out)[((((size_t)j * pairs + i / 2) * 3 + k) * outputs + o) * 2 + i % 2] = (int16_t)w;
                 }
         if (sum >= LRQ_EXACT)
             return LRQ_NOT_SUPPORTED;
@@ -1587,30 +1587,29 @@ static lrq_vector lrq_pairs(const int16_t *pair)
 
 #ifdef LRQ_AVX2
 /* lrq_convolve for four outputs, eight sums at a time. */
-__attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size_t stride, const int16_t *const *rows, int n,
-                                                              const int16_t *weights, const int32_t *start, uint32_t width)
+__attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size_t stride, const int16_t *const *taps, int n,
+                                                              const int16_t *weights, size_t all, const int32_t *start, uint32_t width)
 {
-    const size_t output = (size_t)n * 6; /* weights of one */
     uint32_t x;
-    int r, k, i;
+    int t, i;
     for (x = 0; x < width; x += 16) {
+        const int16_t *pair = weights;
         __m256i sums[8];
         for (i = 0; i < 4; i++)
             sums[2 * i] = sums[2 * i + 1] = _mm256_set1_epi32(start[i]);
-        for (r = 0; r < n; r++)
-            for (k = 0; k < 3; k++) {
-                const int16_t *from = rows[r] + 2 * ((size_t)x + (size_t)k), *pair = weights + 6 * r + 2 * k;
-                const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)from);
-                const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(from + 16));
-                for (i = 0; i < 4; i++) {
-                    int32_t both;
-                    __m256i w;
-                    memcpy(&both, pair + (size_t)i * output, sizeof both);
-                    w = _mm256_set1_epi32(both);
-                    sums[2 * i] = _mm256_add_epi32(sums[2 * i], _mm256_madd_epi16(a, w));
-                    sums[2 * i + 1] = _mm256_add_epi32(sums[2 * i + 1], _mm256_madd_epi16(b, w));
-                }
+        for (t = 0; t < n; t++, pair += 2 * all) {
+            const int16_t *from = taps[t] + 2 * (size_t)x;
+            const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)from);
+            const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(from + 16));
+            for (i = 0; i < 4; i++) {
+                int32_t both;
+                __m256i w;
+                memcpy(&both, pair + 2 * i, sizeof both);
+                w = _mm256_set1_epi32(both);
+                sums[2 * i] = _mm256_add_epi32(sums[2 * i], _mm256_madd_epi16(a, w));
+                sums[2 * i + 1] = _mm256_add_epi32(sums[2 * i + 1], _mm256_madd_epi16(b, w));
             }
+        }
         for (i = 0; i < 4; i++) {
             _mm256_storeu_si256((__m256i *)(void *)(out + (size_t)i * stride + x), sums[2 * i]);
             _mm256_storeu_si256((__m256i *)(void *)(out + (size_t)i * stride + x + 8), sums[2 * i + 1]);
@@ -1619,36 +1618,34 @@ __attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size
 }
 #endif
 
-/* out[o][x] = start[o] + the sum over r < n, k < 3 and both of a pair of weights[o][r][k] * rows[r][x + k]. */
-static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *rows, int n, const int16_t *weights,
+/* out[o][x] = start[o] + the sum over t < n and both of a pair of weights[t][o] * taps[t][x]. all: the outputs that there
+   are weights for. */
+static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *taps, int n, const int16_t *weights, size_t all,
                          const int32_t *start, int outputs, uint32_t width)
 {
-    const size_t output = (size_t)n * 6;
-    int o = 0, r, k;
+    int o = 0, t;
     uint32_t x;
 #ifdef LRQ_AVX2
     if (__builtin_cpu_supports("avx2"))
         for (; o + 4 <= outputs; o += 4)
-            lrq_convolve_avx2(out + (size_t)o * stride, stride, rows, n, weights + (size_t)o * output, start + o, width);
+            lrq_convolve_avx2(out + (size_t)o * stride, stride, taps, n, weights + 2 * o, all, start + o, width);
 #endif
 #ifdef LRQ_VECTORS
     for (; o + 4 <= outputs; o += 4)
         for (x = 0; x < width; x += 8) {
-            lrq_vector sums[8], a, b, w;
+            const int16_t *pair = weights + 2 * o;
+            lrq_vector sums[8];
             int i;
             for (i = 0; i < 4; i++)
                 sums[2 * i] = sums[2 * i + 1] = LRQ_ALL32(start[o + i]);
-            for (r = 0; r < n; r++)
-                for (k = 0; k < 3; k++) {
-                    const int16_t *from = rows[r] + 2 * ((size_t)x + (size_t)k), *pair = weights + (size_t)o * output + 6 * r + 2 * k;
-                    a = LRQ_LOAD(from);
-                    b = LRQ_LOAD(from + 8);
-                    for (i = 0; i < 4; i++) {
-                        w = lrq_pairs(pair + (size_t)i * output);
-                        sums[2 * i] = LRQ_ADD32(sums[2 * i], LRQ_DOT(a, w));
-                        sums[2 * i + 1] = LRQ_ADD32(sums[2 * i + 1], LRQ_DOT(b, w));
-                    }
+            for (t = 0; t < n; t++, pair += 2 * all) {
+                const lrq_vector a = LRQ_LOAD(taps[t] + 2 * (size_t)x), b = LRQ_LOAD(taps[t] + 2 * (size_t)x + 8);
+                for (i = 0; i < 4; i++) {
+                    const lrq_vector w = lrq_pairs(pair + 2 * i);
+                    sums[2 * i] = LRQ_ADD32(sums[2 * i], LRQ_DOT(a, w));
+                    sums[2 * i + 1] = LRQ_ADD32(sums[2 * i + 1], LRQ_DOT(b, w));
                 }
+            }
             for (i = 0; i < 4; i++) {
                 LRQ_STORE(out + (size_t)(o + i) * stride + x, sums[2 * i]);
                 LRQ_STORE(out + (size_t)(o + i) * stride + x + 4, sums[2 * i + 1]);
@@ -1659,13 +1656,11 @@ static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *rows
         int32_t *sums = out + (size_t)o * stride;
         for (x = 0; x < width; x++)
             sums[x] = start[o];
-        for (r = 0; r < n; r++)
-            for (k = 0; k < 3; k++) {
-                const int16_t *pair = weights + (size_t)o * output + 6 * r + 2 * k, *row = rows[r] + 2 * k;
-                const int32_t w0 = pair[0], w1 = pair[1];
-                for (x = 0; x < width; x++)
-                    sums[x] += w0 * row[2 * x] + w1 * row[2 * x + 1];
-            }
+        for (t = 0; t < n; t++) {
+            const int32_t w0 = weights[2 * ((size_t)t * all + (size_t)o)], w1 = weights[2 * ((size_t)t * all + (size_t)o) + 1];
+            for (x = 0; x < width; x++)
+                sums[x] += w0 * taps[t][2 * x] + w1 * taps[t][2 * x + 1];
+        }
     }
 }
 
@@ -1893,18 +1888,19 @@ static void lrq_give(const lrq_filter *filter, int pair, const int16_t *first, c
     memset(to + 2 * filter->columns, 0, 2 * sizeof *to);
 }
 
-/* One convolution of the rows around y. The rows hold so many pairs. */
-static void lrq_filter_row(const lrq_filter *filter, const int16_t *rows, int pairs, const int16_t *weights,
+/* One convolution of the rows around y. The rows hold so many pairs; there are weights for `all` outputs. */
+static void lrq_filter_row(const lrq_filter *filter, const int16_t *rows, int pairs, const int16_t *weights, int all,
                            int outputs, uint32_t y, uint32_t columns)
 {
-    const int16_t *around[3 * (LRQ_MAX_HIDDEN + 1) / 2];
-    int j, i;
+    const int16_t *taps[9 * (LRQ_MAX_HIDDEN + 1) / 2];
+    int j, i, k, n = 0;
     for (j = 0; j < 3; j++)
         for (i = 0; i < pairs; i++)
-            around[j * pairs + i] = (y == 0 && j == 0) || y + (uint32_t)j > filter->rows
-                                      ? filter->zeros
-                                      : rows + ((size_t)((y + (uint32_t)j + 2) % 3) * (size_t)pairs + (size_t)i) * filter->row_size;
-    lrq_convolve(filter->sums, filter->stride, around, 3 * pairs, weights, filter->start, outputs, columns);
+            for (k = 0; k < 3; k++)
+                taps[n++] = 2 * k + ((y == 0 && j == 0) || y + (uint32_t)j > filter->rows
+                                         ? filter->zeros
+                                         : rows + ((size_t)((y + (uint32_t)j + 2) % 3) * (size_t)pairs + (size_t)i) * filter->row_size);
+    lrq_convolve(filter->sums, filter->stride, taps, n, weights, (size_t)all, filter->start, outputs, columns);
 }
 
 /* The next hidden row, from the inputs of the rows around it. */
@@ -1916,7 +1912,8 @@ static void lrq_hidden(lrq_filter *filter)
     int o;
     for (o = 0; o < weights->hidden; o++)
         filter->start[o] = weights->first_bias[o] * (1 << LRQ_WEIGHT_BITS) + (1 << (LRQ_WEIGHT_BITS - 1));
-    lrq_filter_row(filter, filter->given_rows, (weights->inputs + 1) / 2, weights->first, weights->hidden, filter->done, columns);
+    lrq_filter_row(filter, filter->given_rows, (weights->inputs + 1) / 2, weights->first,
+                   weights->hidden, weights->hidden, filter->done, columns);
     for (o = 0; o < weights->hidden; o += 2) {
         const int32_t *sums = filter->sums + (size_t)o * filter->stride;
         int16_t *to = filter->hidden_rows + ((size_t)(filter->done % 3) * (size_t)pairs + (size_t)(o / 2)) * filter->row_size + 2;
@@ -1933,7 +1930,8 @@ static void lrq_filter_sums(lrq_filter *filter, uint32_t y, int32_t more, uint32
     int o;
     for (o = 0; o < filter->outputs; o++)
         filter->start[o] = weights->second_bias[o] * (1 << LRQ_WEIGHT_BITS) + more;
-    lrq_filter_row(filter, filter->hidden_rows, (weights->hidden + 1) / 2, weights->second, filter->outputs, y, columns);
+    lrq_filter_row(filter, filter->hidden_rows, (weights->hidden + 1) / 2, weights->second,
+                   weights->outputs, filter->outputs, y, columns);
 }
 
 /* Have the processor fetch what is needed soon. */
