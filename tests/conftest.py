@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -30,6 +32,13 @@ def user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     path = tmp_path_factory.mktemp("installed")
     monkeypatch.setenv("LRCODEC_MODELS", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    """A headless browser; skips where there is none."""
+    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 import base64
 import io
-import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from browser import find
 from PIL import Image
 
 from lrcodec.measure import html
@@ -23,7 +22,6 @@ from lrcodec.measure.html import Gallery, page
 NAMES = ['a & "b" <script>alert(1)</script>.png', "grey.png", "tiny.png"]
 QUALITIES, ANCHORS = (10, 40, 60, 80), ("jpeg", "webp")
 OURS = [Curve(LRQ, rank, "eye") for rank in (1, 2)]
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
 VOID = {"meta", "link", "br", "input", "img"}
 
 
@@ -245,16 +243,13 @@ addEventListener("load", () => {
 
 
 def browse(file: Path, width: int) -> subprocess.CompletedProcess[str]:
-    browser = next(filter(None, map(shutil.which, [os.environ.get("CHROME", ""), *BROWSERS])), None)
-    if browser is None:
-        pytest.skip("no Chromium here: " + ", ".join(BROWSERS))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     options += [
         f"--user-data-dir={file.parent / 'profile'}",
         f"--window-size={width},800",
         "--virtual-time-budget=20000",
     ]
-    command = [browser, *options, "--dump-dom", file.as_uri()]
+    command = [find(), *options, "--dump-dom", file.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 

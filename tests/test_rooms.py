@@ -18,7 +18,7 @@ FLOORS = (
     ("packs", "image_io"),
     ("strips",),
     ("format",),
-    ("runtime", "files", "targets"),
+    ("runtime", "files", "targets", "viewer"),
     ("errors",),
 )
 """Rooms, folders and single modules, from the top: each imports from lower floors alone, and from itself."""

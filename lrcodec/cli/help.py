@@ -3,12 +3,13 @@
 import click
 
 COMMANDS = {
-    "Images": ("encode", "decode", "info", "compare"),
+    "Images": ("encode", "decode", "info", "compare", "view"),
     "Models": ("models", "train"),
     "Measuring": ("bench", "speed", "paper"),
 }
 OPTIONS = {
     "Input": (
+        "--original",
         "--frame",
         "--to-8bit",
         "--strip",
@@ -25,7 +26,7 @@ OPTIONS = {
     ),
     "Output": (
         *("--output", "--out-dir", "--format", "--output-quality", "--force", "--skip-existing", "--preview"),
-        *("--amplify", "--json", "--plot", "--html", "--pictures"),
+        *("--amplify", "--no-open", "--json", "--plot", "--html", "--pictures"),
     ),
     "Quality and size": (
         *("--quality", "--target-size", "--target-psnr", "--target-ssim", "--effort", "--tune"),

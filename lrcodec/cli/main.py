@@ -22,6 +22,7 @@ from .inspect import compare, info
 from .models import models
 from .paper import paper
 from .train import train
+from .view import view
 
 
 class Lrq(Group):
@@ -98,5 +99,5 @@ def main() -> None:
     """
 
 
-for command in (encode, decode, info, compare, models, train, bench, speed, paper):
+for command in (encode, decode, info, compare, view, models, train, bench, speed, paper):
     main.add_command(command)
