@@ -17,6 +17,7 @@ from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.format import container, grid, metadata
 from lrcodec.format.alpha import AXES, AlphaReader
 from lrcodec.format.container import Chunk, Header
+from lrcodec.format.numbers import Reader, varint
 from lrcodec.packs import tablefile
 
 ROOT = Path(__file__).parent.parent
@@ -90,12 +91,12 @@ def test_varints():
     examples = SPEC.table("Varint")
     assert len(examples) == 3
     for row in examples:
-        assert container._varint(int(row["number"])) == hexadecimal(row["varint"])
-        assert container._Reader(hexadecimal(row["varint"])).varint("it") == int(row["number"])
+        assert varint(int(row["number"])) == hexadecimal(row["varint"])
+        assert Reader(hexadecimal(row["varint"])).varint("it") == int(row["number"])
     longest, largest = limits()["MAX_VARINT"], limits()["MAX_PAYLOAD"]
-    assert container._Reader(b"\xff" * (longest - 1) + b"\x7f").varint("it") == 2 ** (7 * longest) - 1 == largest
+    assert Reader(b"\xff" * (longest - 1) + b"\x7f").varint("it") == 2 ** (7 * longest) - 1 == largest
     with pytest.raises(FormatError, match="too large"):
-        container._Reader(b"\xff" * longest + b"\x01").varint("it")
+        Reader(b"\xff" * longest + b"\x01").varint("it")
 
 
 def test_crc():

@@ -276,4 +276,4 @@ def _with_alpha(colours: np.ndarray, alpha: AlphaReader | OpaqueReader | None, s
         return colours
     rows, width = colours.shape[:2]
     opacity = alpha.read(min(rows * shrink, alpha.rows_left))
-    return np.dstack([colours, means(opacity, shrink, rows, width).astype(np.uint8)])
+    return np.dstack([colours, means(opacity, shrink, rows, width)])
