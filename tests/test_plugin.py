@@ -144,8 +144,8 @@ def test_thumbnails(images, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("lrcodec.decoder.shared", Spy)
     fast, exact = opened(content), Image.fromarray(decoder.decode(content))
-    fast.thumbnail((11, 11))  # it asks for twice as much, which it then makes smaller
-    exact.thumbnail((11, 11))
+    fast.thumbnail((11, 7))  # it asks for twice as much, which it then makes smaller
+    exact.thumbnail((11, 7))
     assert (shrinks, fast.size, exact.size) == ([4], (11, 7), (11, 7))
     assert np.abs(np.asarray(fast).astype(int) - np.asarray(exact)).mean() < 5
 

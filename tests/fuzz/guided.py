@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing with atheris: `python tests/fuzz/guided.py TARGET CORPUS [options of libFuzzer]`.
 
 TARGET is container, entropy, file or preview. Options that matter: -max_total_time=SECONDS, -artifact_prefix=FOLDER/.
-A crash is a file in that folder; given in place of CORPUS it is tried again. In an environment of its own, without torch:
+A crash is a file in that folder; given in place of CORPUS it is tried again. In an environment of its own without
+torch:
 
     python -m venv guided && guided/bin/pip install atheris .
     python tests/fuzz/seeds.py corpus                # with an environment that has the encoder
