@@ -83,7 +83,7 @@ class Decoder:
     def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
         """`decode` of a file that may be cut short or damaged after its header: what is left of it.
 
-        What is missing of the strips is drawn as far as their coarse scales go, or mid-grey; missing alpha is 255.
+        A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey; missing alpha is 255.
         Raises as `decode` does for a file that is not valid although none of it is missing or damaged.
         """
         file = self._read(data, partial=True)
