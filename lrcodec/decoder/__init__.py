@@ -83,7 +83,8 @@ class Decoder:
     def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
         """`decode` of a file that may be cut short or damaged after its header: what is left of it.
 
-        A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey; missing alpha is 255.
+        A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey. Missing alpha is
+        255 everywhere.
         Raises as `decode` does for a file that is not valid although none of it is missing or damaged.
         """
         file = self._read(data, partial=True)
