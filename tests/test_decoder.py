@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrcodec import decoder, entropy
+from lrcodec.decoder import low_rank
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, UsageError
-from lrcodec.format import container, grid
+from lrcodec.format import container, grid, symmetry
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
 from lrcodec.packs import store
@@ -86,13 +87,40 @@ def test_planes_of_a_coarser_scale(random_pack, random_planes, scales: int, colo
     np.testing.assert_array_equal(part, got[:, :, firsts[-1] * pack.scales[scales - 1].patch :])
 
 
+@pytest.mark.parametrize("largest", [2**28, 0], ids=["kept", "not kept"])
+def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: pytest.MonkeyPatch):
+    """All of them, with all symmetries; too many of them are multiplied whenever they are drawn."""
+    pack, _ = random_pack
+    monkeypatch.setattr(low_rank, "MAX_BYTES", largest)
+    multiplied: list[int] = []
+    multiply = low_rank.Products._multiply
+
+    def watched(self, rows: np.ndarray) -> np.ndarray:
+        multiplied.append(len(rows))
+        return multiply(self, rows)
+
+    monkeypatch.setattr(low_rank.Products, "_multiply", watched)
+    for scale in pack.scales:
+        p, channels = scale.patch, scale.channels(3)
+        u, v = (pack.tables[f"{name}{scale.scale}"][:, :3] for name in "uv")
+        u, v = (factor.astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
+        want = np.einsum("nra,nrb->nab", u, v).reshape(-1, 2, p // 2, channels, 2, p // 2)
+        want = want.transpose(0, 3, 1, 4, 2, 5).reshape(len(u), -1) / 2**9
+        codewords = low_rank.Products(pack, scale, 3, 3)
+        rows = np.array([1, len(u) - 1, 1, 0])
+        for asked in (rows, rows[:2], np.arange(len(u)), rows):
+            np.testing.assert_array_equal(codewords.take(asked), want[asked])
+        assert multiplied == ([3, len(u) - 3] if largest else [4, 2, len(u), 4])
+        multiplied.clear()
+
+
 def test_planes_of_the_only_scale(random_pack):
     pack = copy.copy(random_pack[0])
     finest = replace(pack.scales[-1], luma_only=False)
+    pack.products = {}
     pack.scales, pack.graphs = (finest,), {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
     graph = decoder.Graph(pack, RGB, smoothing=False)
-    graph._factors[1] = {"u1": np.full((finest.rows * finest.symmetries, 1, 8), 2**-9, np.float32)}
-    graph._factors[1]["v1"] = np.full((finest.rows * finest.symmetries, 1, 24), 512, np.float32)
+    pack.tables = pack.tables | {"u1": np.ones((finest.rows, 1, 8)), "v1": np.full((finest.rows, 1, 24), 512)}
     planes = [np.zeros((1, 2, 2, 3), np.int64)]
     planes[0][0, 0, 1, :2] = 1
     got = graph.plane(planes, 1)
