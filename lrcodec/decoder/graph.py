@@ -34,27 +34,30 @@ class Macs:
         return self.low_rank + self.prediction + self.smoothing + self.colour
 
 
+def session_options(threads: int) -> ort.SessionOptions:
+    """What sessions of ONNX Runtime are told. threads: 0 for as many as the processors that this process may use."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = thread_count(threads)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
+    # Not ALL: it would pad the few channels of the convolutions to 8 or 16.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.log_severity_level = 4  # what goes wrong is raised, and takes one line
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
 class Graph:
-    """One ONNX graph of a pack, for one colour kind, with or without smoothing."""
+    """One ONNX graph of a pack, for one colour kind, with or without smoothing.
+
+    options: of its session, by default those of `session_options`.
+    """
 
     def __init__(
-        self,
-        pack: Pack,
-        colour: int,
-        smoothing: bool,
-        threads: int = 0,
-        # Not ALL: it would pad the few channels of the convolutions to 16.
-        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        self, pack: Pack, colour: int, smoothing: bool, threads: int = 0, options: ort.SessionOptions | None = None
     ):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = thread_count(threads)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
-        options.graph_optimization_level = optimization
-        options.log_severity_level = 4  # what goes wrong is raised, and takes one line
-        options.add_session_config_entry("session.load_model_format", "ONNX")
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
-        graph = pack.graph(colour, smoothing)
+        graph, options = pack.graph(colour, smoothing), options or session_options(threads)
         try:
             self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds, and documents none
@@ -73,7 +76,7 @@ class Graph:
         above, finest = firsts[-1] * self.pack.scales[-1].patch, self.pack.scales[-1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
         shape = count, 4 * self.channels, h, w
-        polyphase = self._fetch("pixels", self._fed(planes, rank, firsts), np.uint8, shape)
+        polyphase = self._fetch("pixels", self.inputs(planes, rank, firsts), np.uint8, shape)
         phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
         pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
         for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
@@ -88,14 +91,17 @@ class Graph:
         firsts: for each of them the first row of patches that is given; None: all rows that the image has are given.
         Returns the planes of that scale, int16 (count, channels, rows, columns), within the limits of planes.
         """
-        inputs = self._fed(planes, rank, firsts or [0] * len(planes))
+        inputs = self.inputs(planes, rank, firsts)
         scale = self.pack.scales[len(planes) - 1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, scale.patch, scale.patch)).tolist()
         return self._fetch(f"plane{scale.scale}", inputs, np.float32, (count, self.channels, h, w)).astype(np.int16)
 
-    def _fed(self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int]) -> dict[str, np.ndarray]:
-        """The graph's inputs for index planes of which `firsts` are the first rows; scales without planes get none."""
+    def inputs(
+        self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The graph's inputs for index planes, `firsts` as for `plane`; scales without planes get none."""
         inputs, above = {"finest": np.array([self.pack.scales[len(planes) - 1].scale])}, 0
+        firsts = firsts or [0] * len(planes)
         for i, (scale, plane, first) in enumerate(zip(self.pack.scales, planes, firsts, strict=False)):
             codewords = low_rank.products(self.pack, scale, rank, self.channels)
             inputs[f"drawn{scale.scale}"] = low_rank.draw(plane, scale, codewords)

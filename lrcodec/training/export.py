@@ -35,10 +35,12 @@ class _Graph:
     """Collects nodes, constants and outputs; every method returns the name of what it made.
 
     suffix: of all these names. A graph within another must not use its names again.
+    part: what nodes are added to from now on, a field of `decoder.graph.Macs`: their own names begin with it.
     """
 
     def __init__(self, suffix: str = "") -> None:
         self.suffix = suffix
+        self.part = "prediction"
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.outputs: list[onnx.ValueInfoProto] = []
@@ -56,7 +58,7 @@ class _Graph:
 
     def op(self, kind: str, *inputs: str, name: str = "", **attributes) -> str:
         name = (name or f"{kind.lower()}{len(self.nodes)}") + self.suffix
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{self.part}/{name}", **attributes))
         return name
 
     def output(self, name: str, data_type: int, channels: int) -> None:
@@ -148,10 +150,13 @@ def _pixels(g: _Graph, scale: Scale, channels: int, planes: str, coarser: str, s
         chroma = g.op("Slice", coarser, g.ints(coded), g.ints(channels), g.ints(1))
         planes = g.op("Concat", planes, _crop(g, chroma, planes, f"crop{scale.scale}"), axis=1)
     if smoothing is not None:
+        g.part = "smoothing"
         planes = _smooth(g, planes, smoothing)
     if coded < channels:
+        g.part = "prediction"
         luma, coarse = (g.op("Slice", planes, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
         planes = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
+    g.part = "colour"
     return _colour(g, planes, channels)
 
 
