@@ -21,8 +21,7 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import entropy
-from lrcodec.cli.batch import INCOMPLETE
-from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
+from lrcodec.errors import INCOMPLETE, FormatError, LimitError, LrqError, UnsupportedError
 from lrcodec.format import container, grid, symmetry
 from lrcodec.format.alpha import AXES, pack_alpha
 from lrcodec.format.container import Chunk, Header

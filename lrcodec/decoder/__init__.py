@@ -83,7 +83,7 @@ class Decoder:
     def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
         """`decode` of a file that may be cut short or damaged after its header: what is left of it.
 
-        What is missing of the strips is drawn as far as their coarse scales go, or mid-grey; missing alpha is 255.
+        A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey; missing alpha is 255.
         Raises as `decode` does for a file that is not valid although none of it is missing or damaged.
         """
         file = self._read(data, partial=True)
@@ -276,4 +276,4 @@ def _with_alpha(colours: np.ndarray, alpha: AlphaReader | OpaqueReader | None, s
         return colours
     rows, width = colours.shape[:2]
     opacity = alpha.read(min(rows * shrink, alpha.rows_left))
-    return np.dstack([colours, means(opacity, shrink, rows, width).astype(np.uint8)])
+    return np.dstack([colours, means(opacity, shrink, rows, width)])

@@ -156,8 +156,7 @@ def measure(
     the baseline."""
     files = {LRQ: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
     for codec in classic:
-        size = len(files[LRQ][1])
-        files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, size)
+        files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, len(files[LRQ][1]))
     calls: dict[Call, Callable[[], object]] = {}
     parts: dict[Call, Parts] = {}
     rivals: dict[Call, Rival] = {}
