@@ -1,5 +1,6 @@
 """SPEC.md and the code say the same of the numbers that become pixels."""
 
+import copy
 import re
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ import reference
 from markdown import Document, evaluate, number, numbers
 
 from lrcodec import decoder
+from lrcodec.decoder import low_rank
 from lrcodec.encoder.convolutions import Integers
 from lrcodec.errors import LrqError
-from lrcodec.format import container, fixed, grid, shrink
+from lrcodec.format import container, fixed, grid, shrink, symmetry
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
 from lrcodec.training import export
@@ -59,7 +61,8 @@ def test_order_of_rows_and_columns(random_pack):
     planes[-1][0, 0, 0, 0] = 5
 
     def drawn(scale: Scale, row: int) -> np.ndarray:
-        u, v = (pack.factors(2, 3)[f"{name}{scale.scale}"][row].astype(np.int64) for name in "uv")
+        u, v = (pack.tables[f"{name}{scale.scale}"][:, :2] for name in "uv")
+        u, v = (factor[row].astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
         patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
         out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
         for a in range(p):
@@ -79,7 +82,11 @@ def test_order_of_rows_and_columns(random_pack):
     if c < 3:
         # Chroma comes from the scale before, interpolated. Luma must not: so its part of V is zero here.
         planes[-1][:], planes[-2][0, 0, 0, 0] = 0, 7
-        graph._inputs(2)["v2"][..., :8] = 0
+        graph.pack = copy.copy(pack)
+        codewords = low_rank.Products(pack, coarse, 2, 3)
+        codewords.take(np.array([6]))
+        codewords.kept[0][6, :64] = 0
+        graph.pack.products = {(coarse.scale, 2, 3): codewords}
         got = graph.run(planes, 2, p, p)[0]
         value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
         value[0] = 0

@@ -1,8 +1,8 @@
-"""Index planes -> pixels: look-ups, thin matrix products and optional smoothing, in ONNX Runtime on the CPU.
+"""Index planes -> pixels: sums of low-rank codewords, and small convolutions in ONNX Runtime on the CPU.
 
-The graph (built by training/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
-hold integers over a power of two, small enough that every addition is exact. So the pixels are the same
-on every machine, and whether an image is drawn whole or strip by strip.
+The sums (low_rank.py) and the graph (built by training/export.py) do what SPEC.md, "Reconstruction", defines, on
+float32 tensors that hold integers over a power of two, small enough that every addition is exact. So the pixels are the
+same on every machine, and whether an image is drawn whole or strip by strip.
 """
 
 from collections import deque
