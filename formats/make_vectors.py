@@ -21,9 +21,8 @@ from PIL import Image
 
 import lrcodec
 from lrcodec import entropy
-from lrcodec.cli.batch import INCOMPLETE
-from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
-from lrcodec.format import container, grid
+from lrcodec.errors import INCOMPLETE, FormatError, LimitError, LrqError, UnsupportedError
+from lrcodec.format import container, grid, symmetry
 from lrcodec.format.alpha import AXES, pack_alpha
 from lrcodec.format.container import Chunk, Header
 from lrcodec.format.metadata import MAX_METADATA, Metadata, unpack_metadata
@@ -297,7 +296,8 @@ def _extreme(header: Header) -> list[np.ndarray]:
     """In the left half of an image the codewords that brighten it most, in the right half those that darken it most."""
     planes = []
     for scale in pack().scales:
-        u, v = (pack().factors(pack().rank, 3)[f"{factor}{scale.scale}"].astype(np.int64) for factor in "uv")
+        u, v = (pack().tables[f"{factor}{scale.scale}"] for factor in "uv")
+        u, v = (factor.astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
         light = (u.sum(2) * v[:, :, : scale.patch].sum(2)).sum(1)
         rows, columns = scale.grid(header.height, header.width)
         plane = np.empty((1, rows, columns, len(scale.codewords)), np.int64)

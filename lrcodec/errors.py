@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+INCOMPLETE = 7
+"""Exit code for what is no error: a file was cut short or damaged, and what is left of it was decoded."""
+
 
 class LrqError(Exception):
     """Base of all errors that lrcodec raises on purpose. Its message is one line for the user."""

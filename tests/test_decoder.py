@@ -18,8 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrcodec import decoder, entropy
+from lrcodec.decoder import low_rank
+from lrcodec.decoder.graph import session_options
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, UsageError
-from lrcodec.format import container, grid
+from lrcodec.format import container, grid, symmetry
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
 from lrcodec.packs import store
@@ -58,7 +60,9 @@ def test_graph_equals_integer_reference(random_pack, random_planes, rank, level,
     ):
         head = header(width, height, rank=rank, colour=colour, smoothing=smooth)
         planes = random_planes(pack, head, rank + width, count)
-        graph = decoder.Graph(pack, colour, bool(smooth), threads, level)
+        options = session_options(threads)
+        options.graph_optimization_level = level
+        graph = decoder.Graph(pack, colour, bool(smooth), options=options)
         got = graph.run(planes, rank, height, width)
         assert got.dtype == np.uint8
         np.testing.assert_array_equal(got, expected(pack, planes, head))
@@ -86,13 +90,40 @@ def test_planes_of_a_coarser_scale(random_pack, random_planes, scales: int, colo
     np.testing.assert_array_equal(part, got[:, :, firsts[-1] * pack.scales[scales - 1].patch :])
 
 
+@pytest.mark.parametrize("largest", [2**28, 0], ids=["kept", "not kept"])
+def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: pytest.MonkeyPatch):
+    """All of them, with all symmetries; too many of them are multiplied whenever they are drawn."""
+    pack, _ = random_pack
+    monkeypatch.setattr(low_rank, "MAX_BYTES", largest)
+    multiplied: list[int] = []
+    multiply = low_rank.Products._multiply
+
+    def watched(self, rows: np.ndarray) -> np.ndarray:
+        multiplied.append(len(rows))
+        return multiply(self, rows)
+
+    monkeypatch.setattr(low_rank.Products, "_multiply", watched)
+    for scale in pack.scales:
+        p, channels = scale.patch, scale.channels(3)
+        u, v = (pack.tables[f"{name}{scale.scale}"][:, :3] for name in "uv")
+        u, v = (factor.astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
+        want = np.einsum("nra,nrb->nab", u, v).reshape(-1, 2, p // 2, channels, 2, p // 2)
+        want = want.transpose(0, 3, 1, 4, 2, 5).reshape(len(u), -1) / 2**9
+        codewords = low_rank.Products(pack, scale, 3, 3)
+        rows = np.array([1, len(u) - 1, 1, 0])
+        for asked in (rows, rows[:2], np.arange(len(u)), rows):
+            np.testing.assert_array_equal(codewords.take(asked), want[asked])
+        assert multiplied == ([3, len(u) - 3] if largest else [4, 2, len(u), 4])
+        multiplied.clear()
+
+
 def test_planes_of_the_only_scale(random_pack):
     pack = copy.copy(random_pack[0])
     finest = replace(pack.scales[-1], luma_only=False)
+    pack.products = {}
     pack.scales, pack.graphs = (finest,), {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
     graph = decoder.Graph(pack, RGB, smoothing=False)
-    graph._factors[1] = {"u1": np.full((finest.rows * finest.symmetries, 1, 8), 2**-9, np.float32)}
-    graph._factors[1]["v1"] = np.full((finest.rows * finest.symmetries, 1, 24), 512, np.float32)
+    pack.tables = pack.tables | {"u1": np.ones((finest.rows, 1, 8)), "v1": np.full((finest.rows, 1, 24), 512)}
     planes = [np.zeros((1, 2, 2, 3), np.int64)]
     planes[0][0, 0, 1, :2] = 1
     got = graph.plane(planes, 1)
@@ -100,23 +131,21 @@ def test_planes_of_the_only_scale(random_pack):
     assert (got[:, :, :8, 8:] == 2).all() and np.count_nonzero(got) == 3 * 64
 
 
-def profiled(graph: decoder.Graph, folder: Path, run: Callable[[], object]) -> list[dict]:
-    """ONNX Runtime's own account of what it ran: an event for each node, none of them fused."""
-    options = ort.SessionOptions()
+def profiled(pack: Pack, folder: Path, run: Callable[[decoder.Graph], object]) -> list[dict]:
+    """ONNX Runtime's own account of what a graph in RGB with smoothing ran: an event a node, none of them fused."""
+    options = session_options(1)
     options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    data = graph.pack.graph(RGB if graph.channels == 3 else GREY, graph.smoothing)
-    graph.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    run()
+    graph = decoder.Graph(pack, RGB, smoothing=True, options=options)
+    run(graph)
     events = json.loads(Path(graph.session.end_profiling()).read_text())
     return [event for event in events if event["cat"] == "Node"]
 
 
 def test_no_finer_scale_is_computed(random_pack, random_planes, tmp_path: Path):
     pack, _ = random_pack
-    graph = decoder.Graph(pack, RGB, smoothing=True)
     planes = random_planes(pack, header(97, 61), 4)
-    names = [event["name"] for event in profiled(graph, tmp_path, lambda: graph.plane(planes[:2], 2))]
+    names = [event["name"] for event in profiled(pack, tmp_path, lambda graph: graph.plane(planes[:2], 2))]
     assert any("_scale2" in name for name in names)
     assert not any("_scale1" in name for name in names)
 
@@ -172,17 +201,15 @@ def test_macs_of_convolutions_are_those_of_the_graph(random_pack, random_planes,
     """Against the shapes that ONNX Runtime really computes: outputs of every convolution times its weights."""
     pack, _ = random_pack
     planes = random_planes(pack, header(97, 61), 2, count=2)
-    graph = decoder.Graph(pack, RGB, smoothing=True)
     counted = {"prediction": 0.0, "smoothing": 0.0, "colour": 0.0}
-    for event in profiled(graph, tmp_path, lambda: graph.run(planes, 2, 61, 97)):
+    for event in profiled(pack, tmp_path, lambda graph: graph.run(planes, 2, 61, 97)):
         if event["args"].get("op_name") != "Conv":
             continue
-        part = {"enlarge": "prediction", "predict": "prediction", "smooth": "smoothing", "colour": "colour"}
-        name = part[event["name"].split("_")[0].rstrip("12")]
+        name = event["name"].split("/")[0]
         (weights,) = event["args"]["input_type_shape"][1].values()
         (output,) = event["args"]["output_type_shape"][0].values()
         counted[name] += np.prod(output) * np.prod(weights[1:]) / (2 * 97 * 61)
-    macs = graph.macs(planes, 2, 61, 97)
+    macs = decoder.Graph(pack, RGB, smoothing=True).macs(planes, 2, 61, 97)
     assert min(counted.values()) > 0
     assert counted == {name: pytest.approx(getattr(macs, name)) for name in counted}
 

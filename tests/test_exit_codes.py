@@ -29,11 +29,11 @@ COMMANDS: dict[int, tuple[list[str], list[str], str]] = {
     5: (["cli.py"], ["decode", "PHOTO", "-o", "OUT", "--max-pixels", "5916"], "97 x 61 is more than 5916 pixels"),
     6: (["-c", WITHOUT_TORCH], ["encode", "PNG", "-o", "NEW"], 'pip install "lrcodec[encode]"'),
 }
-INTERRUPTED = 130
+INCOMPLETE, INTERRUPTED = 7, 130
 
 
 def test_every_code_is_tested():
-    assert {*COMMANDS, INTERRUPTED} == CODES
+    assert {*COMMANDS, INCOMPLETE, INTERRUPTED} == CODES
 
 
 @pytest.mark.parametrize("code", COMMANDS)
@@ -57,6 +57,15 @@ def test_exit_code(code: int, photo_file: Path, photo: np.ndarray, tmp_path: Pat
         assert (result.stdout, result.stderr.count("\n")) == ("", 1)
         assert result.stderr.startswith("lrq: error: ") and message in result.stderr
     assert sorted(tmp_path.iterdir()) == [other, picture]
+
+
+def test_incomplete(photo_file: Path, tmp_path: Path):
+    cut, out = tmp_path / "cut.lrq", tmp_path / "out.png"
+    cut.write_bytes(photo_file.read_bytes()[:-30])
+    command = [sys.executable, "cli.py", "decode", str(cut), "-o", str(out), "--partial"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (INCOMPLETE, "", 1)
+    assert result.stderr.startswith(f"lrq: incomplete: {cut}: ") and Image.open(out).size == (97, 61)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

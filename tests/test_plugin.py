@@ -100,6 +100,56 @@ def test_opening_reads_little(data: bytes, monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(np.asarray(image), want)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize(
+    ("size", "shrink"),
+    [((97, 61), 1), ((49, 30), 1), ((48, 30), 2), ((24, 16), 2), ((24, 15), 4), ((12, 7), 8), ((1, 1), 16)],
+)
+def test_draft(size: tuple[int, int], shrink: int, mode: str, images):
+    """The smallest that is as large as asked for in both directions; as JPEG's, which ends at 1/8."""
+    content = saved(images[mode])
+    image, jpeg = opened(content), io.BytesIO()
+    images["RGB"].save(jpeg, "JPEG")
+    other = opened(jpeg.getvalue())
+    drafted = image.draft(None, size)
+    assert drafted == (mode, (0, 0, 97 / shrink, 61 / shrink))
+    if shrink < 16:
+        assert other.draft("RGB", size) == ("RGB", drafted[1]) and other.size == image.size
+    want = lrcodec.decode(content, shrink=shrink)
+    assert image.size == (want.shape[1], want.shape[0]) == (-(-97 // shrink), -(-61 // shrink))
+    np.testing.assert_array_equal(np.asarray(image), want)
+
+
+def test_drafts_that_change_nothing(images):
+    content = saved(images["RGB"])
+    image = opened(content)
+    assert image.draft("L", None) is None and image.size == (97, 61)
+    assert image.draft("L", (20, 10)) is not None and image.mode == "RGB"
+    assert image.draft(None, (2, 1)) is None  # only once
+    assert image.size == (25, 16)
+    image = opened(content)
+    image.load()
+    assert image.draft(None, (20, 10)) is None and image.size == (97, 61)
+
+
+def test_thumbnails(images, monkeypatch: pytest.MonkeyPatch):
+    """They are those of the whole image, nearly, and decoded at a part of the size."""
+    content, shrinks = saved(images["RGB"]), []
+    decoder = lrcodec.Decoder()
+
+    class Spy:
+        def decode(self, data: bytes, shrink: int) -> np.ndarray:
+            shrinks.append(shrink)
+            return decoder.decode(data, shrink)
+
+    monkeypatch.setattr("lrcodec.decoder.shared", Spy)
+    fast, exact = opened(content), Image.fromarray(decoder.decode(content))
+    fast.thumbnail((11, 7))  # it asks for twice as much, which it then makes smaller
+    exact.thumbnail((11, 7))
+    assert (shrinks, fast.size, exact.size) == ([4], (11, 7), (11, 7))
+    assert np.abs(np.asarray(fast).astype(int) - np.asarray(exact)).mean() < 5
+
+
 def test_importing_it_imports_neither_torch_nor_onnxruntime():
     code = "import sys, lrcodec.plugin; assert not {'torch', 'onnxruntime'} & {*sys.modules}"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

@@ -1,5 +1,6 @@
 """SPEC.md and the code say the same of a file: container, limits, errors."""
 
+import json
 import re
 import zlib
 from dataclasses import replace
@@ -17,6 +18,7 @@ from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.format import container, grid, metadata
 from lrcodec.format.alpha import AXES, AlphaReader
 from lrcodec.format.container import Chunk, Header
+from lrcodec.format.numbers import Reader, varint
 from lrcodec.packs import tablefile
 
 ROOT = Path(__file__).parent.parent
@@ -90,12 +92,12 @@ def test_varints():
     examples = SPEC.table("Varint")
     assert len(examples) == 3
     for row in examples:
-        assert container._varint(int(row["number"])) == hexadecimal(row["varint"])
-        assert container._Reader(hexadecimal(row["varint"])).varint("it") == int(row["number"])
+        assert varint(int(row["number"])) == hexadecimal(row["varint"])
+        assert Reader(hexadecimal(row["varint"])).varint("it") == int(row["number"])
     longest, largest = limits()["MAX_VARINT"], limits()["MAX_PAYLOAD"]
-    assert container._Reader(b"\xff" * (longest - 1) + b"\x7f").varint("it") == 2 ** (7 * longest) - 1 == largest
+    assert Reader(b"\xff" * (longest - 1) + b"\x7f").varint("it") == 2 ** (7 * longest) - 1 == largest
     with pytest.raises(FormatError, match="too large"):
-        container._Reader(b"\xff" * longest + b"\x01").varint("it")
+        Reader(b"\xff" * longest + b"\x01").varint("it")
 
 
 def test_crc():
@@ -198,6 +200,20 @@ def test_exit_codes():
     rows = SPEC.table("Errors", "code")
     kinds = {kind.__name__: kind.exit_code for kind in (errors.LrqError, *errors.LrqError.__subclasses__())}
     assert {row["error"]: int(row["code"]) for row in rows if row["error"] != "none"} == kinds
+    (incomplete,) = (row for row in rows if "incomplete file" in row["condition"])
+    assert int(incomplete["code"]) == errors.INCOMPLETE
     assert isinstance(main, click.Group) and main.help
     documented = re.findall(r"^ *(\d+)  +\w", main.help.split("Exit codes:")[1], flags=re.M)
     assert [row["code"] for row in rows] == documented
+
+
+def test_checks_of_incomplete_files():
+    """They are checks of other files too, and each fails somewhere in formats/corrupt, also of previews."""
+    corrupt = json.loads((ROOT / "formats" / "corrupt" / "cases.json").read_text(encoding="utf-8"))
+    changed = [int(row["check"]) for row in SPEC.table("Incomplete files")]
+    assert changed == sorted({*changed}) and {*changed} < {int(row["check"]) for row in SPEC.table("Errors", "check")}
+    drawn = {case["check"] for case in corrupt.values() if case["partial"] == errors.INCOMPLETE}
+    assert drawn <= {*changed}
+    for check in {case["check"] for case in corrupt.values()}:
+        cases = [case for case in corrupt.values() if case["check"] == check]
+        assert any(case["partial"] == case["exit"] for case in cases), check

@@ -1,6 +1,7 @@
 """SPEC.md and the code say the same of entropy coding."""
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -305,3 +306,23 @@ def test_range_coder_reads_what_the_spec_says():
                 refused += 1
             assert got == by_reference(data, freq, len(symbols))
     assert refused
+
+
+def test_absent_bytes():
+    """The fillings, and how many bytes of them suffice: the last that a known symbol depends on is the eighth."""
+    text = SPEC.sections["Cut payloads"]
+    fillings = [hexadecimal(byte) for byte in re.findall(r"`([0-9A-F]{2})`", text)[:2]]
+    assert (fillings, entropy.FILLED) == ([b"\x00", b"\xff"], 16) and f"As many as {entropy.FILLED} of them" in text
+    random = np.random.default_rng(0)
+    freq = cost_tables.frequencies(random.integers(0, 60, 9)).tolist()
+    for size in range(24):
+        payload = random.bytes(size)
+        counts = set()
+        for absent in (8, 9, 16, 40):
+            coders = [reference.RangeDecoder(payload + filling * absent) for filling in fillings]
+            known = []
+            with suppress(reference.NotValid):
+                while (symbol := coders[0].symbol(freq)) == coders[1].symbol(freq):
+                    known.append(symbol)
+            counts.add(tuple(known))
+        assert len(counts) == 1

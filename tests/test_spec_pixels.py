@@ -1,5 +1,6 @@
 """SPEC.md and the code say the same of the numbers that become pixels."""
 
+import copy
 import re
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ import reference
 from markdown import Document, evaluate, number, numbers
 
 from lrcodec import decoder
+from lrcodec.decoder import low_rank
 from lrcodec.encoder.convolutions import Integers
 from lrcodec.errors import LrqError
-from lrcodec.format import container, fixed
+from lrcodec.format import container, fixed, grid, shrink, symmetry
+from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
 from lrcodec.training import export
 
@@ -58,7 +61,8 @@ def test_order_of_rows_and_columns(random_pack):
     planes[-1][0, 0, 0, 0] = 5
 
     def drawn(scale: Scale, row: int) -> np.ndarray:
-        u, v = (pack.factors(2, 3)[f"{name}{scale.scale}"][row].astype(np.int64) for name in "uv")
+        u, v = (pack.tables[f"{name}{scale.scale}"][:, :2] for name in "uv")
+        u, v = (factor[row].astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
         patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
         out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
         for a in range(p):
@@ -78,7 +82,11 @@ def test_order_of_rows_and_columns(random_pack):
     if c < 3:
         # Chroma comes from the scale before, interpolated. Luma must not: so its part of V is zero here.
         planes[-1][:], planes[-2][0, 0, 0, 0] = 0, 7
-        graph._inputs(2)["v2"][..., :8] = 0
+        graph.pack = copy.copy(pack)
+        codewords = low_rank.Products(pack, coarse, 2, 3)
+        codewords.take(np.array([6]))
+        codewords.kept[0][6, :64] = 0
+        graph.pack.products = {(coarse.scale, 2, 3): codewords}
         got = graph.run(planes, 2, p, p)[0]
         value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
         value[0] = 0
@@ -139,6 +147,53 @@ def test_colour_matrix():
     matrix = [numbers(line) for line in SPEC.blocks("Pixels")[0].splitlines()]
     assert matrix == fixed.colour_matrix(3).tolist() == reference.MATRIX.tolist()
     assert matrix[0][:1] == fixed.colour_matrix(1).ravel().tolist()
+
+
+def test_sizes_of_reduced_images():
+    formulas = SPEC.formulas("Reduced pixels")
+    for row in SPEC.table("Reduced pixels"):
+        example = {name: int(cell) for name, cell in row.items()}
+        names = {name: example[name] for name in ("width", "height", "S", "coarsest")} | {"min": min}
+        for name in ("reduced_width", "reduced_height", "t", "n"):
+            names[name] = evaluate(formulas[name], **names)
+            assert names[name] == example[name]
+        head = Header(example["width"], example["height"], 1, 0, 1, 1, 0, bytes(8)).shrunk(example["S"])
+        assert (head.width, head.height) == (example["reduced_width"], example["reduced_height"])
+        sides = [example["coarsest"] >> k for k in range(example["coarsest"].bit_length())]
+        drawn = grid.drawn([Scale(s, 2, (1,)) for s in sides], example["S"])
+        assert drawn[-1].scale == example["t"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 8, 16])
+def test_means_of_reduced_images(n: int):
+    """The formulas, number by number, against the reference decoder and the code; the last mean covers an edge."""
+    formulas = SPEC.formulas("Reduced pixels")
+    terms = re.compile(r"sum of (\w+\([^)]*\))")
+    values = np.random.default_rng(n).integers(-2047, 2048, (2, 2 * n + 1, 3 * n - n // 2))
+
+    def at(c: int, y: int, x: int) -> int:
+        return int(values[c, min(y, values.shape[1] - 1), min(x, values.shape[2] - 1)])
+
+    got = reference.means(values, n, 3, 3)
+    np.testing.assert_array_equal(shrink.means(values.astype(np.int16), n, 3, 3), got)
+    for name, side in (("small(c, y, x)", "n"), ("reduced_alpha(y, x)", "S")):
+        formula = terms.sub(rf"sum(\1 for j in range({side}) for k in range({side}))", formulas[name])
+        for c, y, x in np.ndindex(got.shape):
+            names = {side: n, "c": c, "y": y, "x": x, "plane_t": at, "alpha": lambda y, x, c=c: at(c, y, x), "sum": sum}
+            assert evaluate(formula, **names) == got[c, y, x]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_of_reduced_images(channels: int):
+    """As of others: the formulas are the same, but for a name."""
+    formulas, whole = SPEC.formulas("Reduced pixels"), SPEC.formulas("Pixels")
+    level = formulas["level(i, y, x)"].replace("small", "value").replace("[i]", "[j]")
+    assert level == whole["level(j, y, x)"]
+    assert formulas["pixel(y, x, i)"].replace("(i,", "(j,") == whole["pixel(y, x, j)"]
+    limit = fixed.PLANE_LIMIT
+    planes = np.random.default_rng(0).integers(-limit, limit + 1, (channels, 40, 50))
+    planes[:, 0, :9] = np.array([limit, -limit, 0]).repeat(3)
+    np.testing.assert_array_equal(shrink.colours(planes.astype(np.int16)), reference.coloured(planes), strict=True)
 
 
 def test_bounds_of_exactness():

@@ -2,10 +2,13 @@ import json
 import os
 from dataclasses import astuple
 from pathlib import Path
+from time import perf_counter
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -14,9 +17,11 @@ from lrcodec.errors import LrqError
 from lrcodec.format.container import INDICES, RGB, Chunk, Header, pack
 from lrcodec.measure import process, speed, timing
 from lrcodec.measure.process import CHILD, STEPS, Process
-from lrcodec.measure.speed import PLAIN, Large, Speed, Time, measure, medians, mirrored, nearest
+from lrcodec.measure.speed import BASELINE, PLAIN, Large, Speed, Time, measure, medians, mirrored, nearest
 from lrcodec.measure.speed_report import table, to_json
 from lrcodec.measure.timing import Call
+from lrcodec.paper.baseline import Vqvae
+from lrcodec.paper.baseline_graph import BaselineDecoder, baseline_graph
 
 IMAGE = np.zeros((50, 100, 3), np.uint8)
 FILE = pack(Header(64, 48, RGB, 0, 1, 1, 0, bytes(8)), [Chunk(INDICES, b"x")])
@@ -39,28 +44,41 @@ class Clock:
 
 
 class FakeDecoder:
-    """Decodes in 8 ms: 5 in its session, where each thread takes its part, and 1 around; of entropy decoding are 2.
+    """Decodes in 8 ms: 2 of entropy decoding, 1 for sums, 4 in its graph, where threads share the work, and 1 around.
 
     Its first decode takes much longer, and so does every seventh. A file's first byte says of how many strips it is.
     """
 
     def __init__(self, clock, threads):
         self.clock, self.threads, self.decodes = clock, threads, 0
-        self._graphs = {}
 
     def decode(self, data):
-        if not self._graphs:
-            self._graphs["g"] = SimpleNamespace(session=SimpleNamespace(run=self.clock.spend))
-        self.clock.spend(3 + 100 * (self.decodes % 7 == 0))
-        self._graphs["g"].session.run(5 / self.threads)
+        self.clock.spend(4 + 4 / self.threads + 100 * (self.decodes % 7 == 0))
         self.decodes += 1
         return IMAGE
 
-    def indices(self, data):
-        self.clock.spend(2)
+    def macs(self, data):
+        return SimpleNamespace(total=7 * data[0])
 
     def _read(self, data):
         return None, [b""] * data[0]
+
+
+class FakeParts:
+    def __init__(self, decoder, data):
+        self.clock, self.threads = decoder.clock, decoder.threads
+
+    def entropy(self):
+        self.clock.spend(2)
+
+    def low_rank(self):
+        self.clock.spend(1)
+
+    def graph(self):
+        self.clock.spend(4 / self.threads)
+
+    def of_graph(self, count):
+        return {"prediction": 0.002 / self.threads, "smoothing": 0.001 / self.threads, "colour": 0.001 / self.threads}
 
 
 @pytest.fixture
@@ -68,6 +86,7 @@ def clock(monkeypatch):
     """Time passes in the fakes alone, among them the classic codecs: WebP takes 2 ms, AVIF 4, the others 1."""
     clock = Clock()
     monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(speed, "Parts", FakeParts)
     monkeypatch.setattr(speed, "classic_encode", lambda image, codec, quality: codec.encode() + bytes(3 * abs(quality)))
     monkeypatch.setattr(
         speed, "classic_decode", lambda data, grey: clock.spend({b"w": 2, b"a": 4}.get(data[:1], 1)) or IMAGE
@@ -80,23 +99,39 @@ def encode(strips):
     return lambda image, quality, smoothing: bytes([strips]) + bytes(98 + smoothing)
 
 
+PARTS = [name for name in Time.__dataclass_fields__ if name.endswith("_ms")]
+
+
+def parts_of(time):
+    return [getattr(time, name) for name in PARTS]
+
+
 def test_times_of_an_image(clock):
     decoders = {1: FakeDecoder(clock, 1), 2: FakeDecoder(clock, 2)}
-    times = {
-        (t.codec, t.threads): t for t in measure("a.png", IMAGE, 50, encode(1), decoders, ("webp", "avif", "jpeg"))
-    }
-    own = [("lrq", 1), (PLAIN, 1), ("lrq", 2), (PLAIN, 2)]
-    assert list(times) == [*own, ("webp", 1), ("avif", 1), ("jpeg", 1)]
-    for key, total, graph in zip(own, (8, 8, 5.5, 5.5), (5, 5, 2.5, 2.5), strict=True):
+    asked = []
+
+    def baseline(size, channels, threads):
+        asked.append((size, channels, threads))
+        return SimpleNamespace(bytes=33, macs=18_000, decode=lambda: clock.spend(200 / threads))
+
+    found = measure("a.png", IMAGE, 50, encode(1), decoders, ("webp", "avif", "jpeg"), baseline)
+    times = {(t.codec, t.threads): t for t in found}
+    own, rivals = [("lrq", 1), (PLAIN, 1), ("lrq", 2), (PLAIN, 2)], [(BASELINE, 1), (BASELINE, 2)]
+    assert list(times) == [*own[:2], rivals[0], *own[2:], rivals[1], ("webp", 1), ("avif", 1), ("jpeg", 1)]
+    assert PARTS == [f"{part}_ms" for part in ("entropy", "low_rank", *timing.GRAPH_PARTS, "rest")]
+    for key, total, graph in zip(own, (8, 8, 6, 6), (4, 4, 2, 2), strict=True):
         t = times[key]
         assert (t.image, t.quality, t.setting, t.bytes) == ("a.png", 50, 50, 100 - (key[0] == PLAIN))
-        assert (t.ms, t.speed) == pytest.approx((total, 5 / total))
+        assert (t.ms, t.speed, t.macs) == pytest.approx((total, 5 / total, 7))
         assert (t.to_webp, t.to_avif) == pytest.approx((total / 2, total / 4))
-        assert (t.entropy_ms, t.graph_ms, t.array_ms) == pytest.approx((2, graph, 1))
+        assert parts_of(t) == pytest.approx([2, 1, graph / 2, graph / 4, graph / 4, 1])
     webp, jpeg = times["webp", 1], times["jpeg", 1]
     assert (webp.setting, webp.bytes, webp.ms, webp.to_webp) == (32, 100, pytest.approx(2), 1)
     assert (jpeg.to_webp, jpeg.to_avif) == pytest.approx((0.5, 0.25))
-    assert webp.entropy_ms is webp.graph_ms is webp.array_ms is None
+    assert asked == [(IMAGE.shape[:2], 3, 1), (IMAGE.shape[:2], 3, 2)]
+    rival = times[BASELINE, 2]
+    assert (rival.bytes, rival.macs, rival.ms, rival.to_avif) == (33, 18_000, pytest.approx(100), pytest.approx(25))
+    assert {*parts_of(webp), *parts_of(rival), webp.macs} == {None}
     assert decoders[1].decodes == 2 * (speed.ROUNDS + 1) and speed.ROUNDS >= 15
 
 
@@ -105,8 +140,47 @@ def test_times_without_webp_and_of_strips(clock):
     one, _, two, _, jpeg = measure("a.png", IMAGE, 50, encode(3), decoders, ("jpeg",))
     assert {time.to_webp for time in (one, two, jpeg)} == {time.to_avif for time in (one, two, jpeg)} == {None}
     # Two threads work on strips side by side, so the parts would not add up to the whole.
-    assert one.graph_ms == pytest.approx(5)
-    assert two.ms == pytest.approx(5.5) and two.entropy_ms is two.graph_ms is two.array_ms is None
+    assert one.low_rank_ms == pytest.approx(1)
+    assert two.ms == pytest.approx(6) and {*parts_of(two)} == {None}
+
+
+@pytest.mark.parametrize("smoothing", [True, False])
+def test_parts_are_those_of_the_decoder(random_pack, random_planes, smoothing):
+    model, _ = random_pack
+    header = Header(97, 61, RGB, int(smoothing), 2, 3, 0, model.fingerprint)
+    planes = random_planes(model, header, 1)
+    decoder = SimpleNamespace(threads=1, indices=lambda data: (header, planes), pack=lambda header: model)
+    parts = timing.Parts(decoder, b"")
+    assert parts.entropy() == (header, planes)
+    whole = parts._graph.run(planes, 2, 61, 97)
+    start = perf_counter()
+    for _ in range(3):
+        (pixels,) = parts.graph()
+    seconds = perf_counter() - start
+    np.testing.assert_array_equal(pixels[0, ::4, :31, :49], whole[0, ::2, ::2].transpose(2, 0, 1))
+    assert parts.low_rank().keys() == {given.name for given in parts._graph.session.get_inputs()}
+    found = parts.of_graph(3)
+    assert list(found) == [*timing.GRAPH_PARTS]
+    assert (found["smoothing"] > 0) == smoothing and found["prediction"] > 0 and found["colour"] > 0
+    assert sum(found.values()) < seconds
+    assert not Path(parts._folder.name).exists()
+
+
+def test_the_baseline_decodes_as_it_does_in_torch():
+    torch.manual_seed(1)
+    for channels, stride in ((3, 4), (1, 8)):
+        model = Vqvae(channels, stride, 16).eval()
+        session = ort.InferenceSession(baseline_graph(model), providers=["CPUExecutionProvider"])
+        indices = np.random.default_rng(1).integers(0, 16, (2, 3, 5))
+        (got,) = session.run(["pixels"], {"indices": indices})
+        with torch.no_grad():
+            want = model.decoder(model.embeddings[indices].movedim(-1, 1))
+        want = ((want + 0.5) * 255).clamp(0, 255).permute(0, 2, 3, 1).numpy()
+        assert got.shape == (2, 3 * stride, 5 * stride, channels) and got.std() > 0
+        assert np.abs(got - want).max() < 0.51
+    decoder = BaselineDecoder((30, 45), 3, threads=1)
+    assert decoder.decode().shape == (1, 28, 44, 3)
+    assert decoder.bytes == 7 * 11 * 9 / 8 and decoder.macs == 18_688
 
 
 def made(image, codec="lrq", quality=50, **figures):
@@ -115,12 +189,12 @@ def made(image, codec="lrq", quality=50, **figures):
 
 def test_medians_over_images():
     times = [made(f"{ms}.png", ms=ms, to_webp=ratio) for ms, ratio in ((4, 2.0), (9, None), (5, 4.0))]
-    times += [made("4.png", quality=20, ms=70), made("4.png", codec="jpeg", graph_ms=None)]
+    times += [made("4.png", quality=20, ms=70), made("4.png", codec="jpeg", low_rank_ms=None)]
     mean, other, jpeg = medians(times)
     assert (mean.image, mean.codec, mean.threads, mean.quality) == ("median", "lrq", 1, 50)
     assert (mean.ms, mean.to_webp, mean.bytes) == (5, 3, 1)
     assert (other.quality, other.ms) == (20, 70)
-    assert (jpeg.codec, jpeg.graph_ms) == ("jpeg", None)
+    assert (jpeg.codec, jpeg.low_rank_ms) == ("jpeg", None)
     assert medians([]) == []
 
 
@@ -224,7 +298,7 @@ def test_steps_are_those_of_the_decoder(photo_file):
 
 @pytest.fixture
 def measured():
-    times = [made("a.png", ms=2.5), made("a.png", codec="webp", quality=50, ms=1.25, graph_ms=None)]
+    times = [made("a.png", ms=2.5), made("a.png", codec="webp", quality=50, ms=1.25, low_rank_ms=None)]
     large = Large(24.0, 0.5, 12345, {1: 30.0, 2: 15.0}, {1: 20.0, 2: 16.0})
     return Speed(times, ("jxl",), large, Process(64, 64, 250.5, 100.5, {"import numpy, PIL": 90.0, "decode": 5.0}))
 
@@ -240,7 +314,7 @@ def test_speed_table(measured):
     ):
         assert line in text.splitlines()
     cells = next(line.split() for line in text.splitlines() if line.startswith("webp"))
-    assert cells == ["webp", "1", "50", "1", "1", "1.25", "1.0", "1.00", "1.00", "1.00", "-", "1.00"]
+    assert cells == ["webp", "1", "50", "1", "1", "1", "1.25", "1.00", "1.00", "1.00", "-", *["1.00"] * 4]
     assert [line.split()[-1] for line in text.splitlines() if line.startswith(("lrq decode", "python -c"))] == [
         "250.5",
         "100.5",
@@ -309,6 +383,10 @@ def test_command(picture, clock, monkeypatch):
     monkeypatch.setattr("lrcodec.encoder.Encoder", FakeEncoder)
     monkeypatch.setattr("lrcodec.decoder.Decoder", lambda models, threads=0: FakeDecoder(clock, threads))
     monkeypatch.setattr(speed, "measure_process", fake_process)
+    monkeypatch.setattr(
+        "lrcodec.paper.baseline_graph.BaselineDecoder",
+        lambda size, channels, threads: SimpleNamespace(bytes=1, macs=1, decode=lambda: clock.spend(100)),
+    )
     model, document = picture.parent / "pack", picture.parent / "speed.json"
     model.mkdir()
     options = ["--large", "1", "--rank", "2", "--effort", "0", "--anchor", "webp", "--anchor", "jpeg"]
@@ -323,7 +401,7 @@ def test_command(picture, clock, monkeypatch):
     assert {one[1:4] for one in encoded} == {(50, 2, 0)}
     times = json.loads(document.read_text())["times"]
     assert [(time["codec"], time["threads"]) for time in times] == [
-        *[(codec, threads) for threads in (1, 2) for codec in ("lrq", PLAIN)],
+        *[(codec, threads) for threads in (1, 2) for codec in ("lrq", PLAIN, BASELINE)],
         ("webp", 1),
         ("jpeg", 1),
     ]

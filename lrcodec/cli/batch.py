@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ..errors import UsageError
+from ..errors import INCOMPLETE, UsageError
 from ..files import (
     FAILURES,
     STANDARD,
@@ -32,8 +32,6 @@ from .names import Source, find, name_outputs
 
 GROUP_FILES = 256
 """Small files are converted in groups of at most so many, which bounds the memory for what they carry beside pixels."""
-INCOMPLETE = 7
-"""Exit code where sources were incomplete, and their outputs hold what there was."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,8 +40,7 @@ Result = TypeVar("Result")
 class Written(NamedTuple):
     """A file that was written: its bytes, and a line about it.
 
-    always: print the line without --verbose too. remark: a note to print at the end, or "".
-    missing: what the file lacks since its source is incomplete, or None.
+    always: print the line without --verbose too. remark: a note to print at the end. missing: what the source lacks.
     """
 
     size: int
@@ -165,8 +162,7 @@ class Batch:
         self.show()
 
     def end(self) -> None:
-        """Say what became of many files. Ends the program with the first failure's exit code if there was one, else
-        with `INCOMPLETE` if a source was incomplete."""
+        """Say what became of many files. Ends the program with the first failure's exit code or `INCOMPLETE`."""
         written, total, seconds = len(self.sizes), sum(self.sizes), time.perf_counter() - self.start
         if self.skipped:
             self.say(f"{self.skipped:,} of {self.count:,} files skipped: their outputs exist")

@@ -189,6 +189,7 @@ def speed(
     require("tabulate")
     with extra("encode"):
         from ..encoder import Encoder
+        from ..paper.baseline_graph import BaselineDecoder
     from ..decoder import Decoder
 
     encoder = Encoder(model, device)
@@ -201,6 +202,7 @@ def speed(
             anchors,
             [pack] if store.find(model).sha256 is None else [],
             large,
+            BaselineDecoder,
             progress=lambda: bar and bar.update(1),
         )
     click.echo(speed_report.table(timed, per_image))

@@ -94,7 +94,7 @@ def main() -> None:
       4    unsupported version of the format, or unknown model
       5    the image or its metadata exceeds a limit
       6    the encoder, or what bench needs, is not installed: pip install "lrcodec[encode,bench]"
-      7    --partial decoded a file that is cut short or damaged as far as it goes
+      7    a file is cut short or damaged, and what is left of it was decoded (--partial)
       130  interrupted, by SIGINT or SIGTERM
     """
 

@@ -1,8 +1,8 @@
-"""Index planes -> pixels: look-ups, thin matrix products and optional smoothing, in ONNX Runtime on the CPU.
+"""Index planes -> pixels: sums of low-rank codewords, and small convolutions in ONNX Runtime on the CPU.
 
-The graph (built by training/export.py, defined by SPEC.md, "Reconstruction") works on float32 tensors that
-hold integers over a power of two, small enough that every addition is exact. So the pixels are the same
-on every machine, and whether an image is drawn whole or strip by strip.
+The sums (low_rank.py) and the graph (built by training/export.py) do what SPEC.md, "Reconstruction", defines, on
+float32 tensors that hold integers over a power of two, small enough that every addition is exact. So the pixels are the
+same on every machine, and whether an image is drawn whole or strip by strip.
 """
 
 from collections import deque
@@ -83,7 +83,8 @@ class Decoder:
     def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
         """`decode` of a file that may be cut short or damaged after its header: what is left of it.
 
-        What is missing of the strips is drawn as far as their coarse scales go, or mid-grey; missing alpha is 255.
+        A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey. Missing alpha is
+        255 everywhere.
         Raises as `decode` does for a file that is not valid although none of it is missing or damaged.
         """
         file = self._read(data, partial=True)
@@ -276,4 +277,4 @@ def _with_alpha(colours: np.ndarray, alpha: AlphaReader | OpaqueReader | None, s
         return colours
     rows, width = colours.shape[:2]
     opacity = alpha.read(min(rows * shrink, alpha.rows_left))
-    return np.dstack([colours, means(opacity, shrink, rows, width).astype(np.uint8)])
+    return np.dstack([colours, means(opacity, shrink, rows, width)])

@@ -1,4 +1,4 @@
-"""The decoder's graph: one model, in ONNX Runtime."""
+"""The decoder's graph: one model, in ONNX Runtime, which draws all but the low-rank sums."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import onnxruntime as ort
 
 from ..errors import UnsupportedError
 from ..format import container, grid
-from ..format.fixed import FACTOR_BITS, PLANE_BITS
-from ..format.grid import Scale
 from ..packs.pack import Pack
 from ..runtime import thread_count
+from . import low_rank
 
 ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Executed multiply-accumulates per image pixel, by part of the decoder.
+    """Multiply-accumulates per image pixel, by part of the decoder.
 
+    low_rank: the thin products of all codewords that are drawn, although each is multiplied once and kept.
     prediction: enlargement and the convolutions beside it, and the interpolation of chroma.
     """
 
@@ -34,28 +34,30 @@ class Macs:
         return self.low_rank + self.prediction + self.smoothing + self.colour
 
 
+def session_options(threads: int) -> ort.SessionOptions:
+    """What sessions of ONNX Runtime are told. threads: 0 for as many as the processors that this process may use."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = thread_count(threads)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
+    # Not ALL: it would pad the few channels of the convolutions to 8 or 16.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.log_severity_level = 4  # what goes wrong is raised, and takes one line
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
 class Graph:
-    """One ONNX graph of a pack, for one colour kind, with or without smoothing."""
+    """One ONNX graph of a pack, for one colour kind, with or without smoothing.
+
+    options: of its session, by default those of `session_options`.
+    """
 
     def __init__(
-        self,
-        pack: Pack,
-        colour: int,
-        smoothing: bool,
-        threads: int = 0,
-        # Not ALL: it would pad the few channels of the convolutions to 16.
-        optimization: ort.GraphOptimizationLevel = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        self, pack: Pack, colour: int, smoothing: bool, threads: int = 0, options: ort.SessionOptions | None = None
     ):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = thread_count(threads)
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
-        options.graph_optimization_level = optimization
-        options.log_severity_level = 4  # what goes wrong is raised, and takes one line
-        options.add_session_config_entry("session.load_model_format", "ONNX")
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
-        self._factors: dict[int, dict[str, np.ndarray]] = {}
-        graph = pack.graph(colour, smoothing)
+        graph, options = pack.graph(colour, smoothing), options or session_options(threads)
         try:
             self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many kinds, and documents none
@@ -74,7 +76,7 @@ class Graph:
         above, finest = firsts[-1] * self.pack.scales[-1].patch, self.pack.scales[-1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
         shape = count, 4 * self.channels, h, w
-        polyphase = self._fetch("pixels", self._fed(planes, rank, firsts), np.uint8, shape)
+        polyphase = self._fetch("pixels", self.inputs(planes, rank, firsts), np.uint8, shape)
         phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
         pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
         for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
@@ -89,22 +91,27 @@ class Graph:
         firsts: for each of them the first row of patches that is given; None: all rows that the image has are given.
         Returns the planes of that scale, int16 (count, channels, rows, columns), within the limits of planes.
         """
-        inputs = self._fed(planes, rank, firsts or [0] * len(planes))
+        inputs = self.inputs(planes, rank, firsts)
         scale = self.pack.scales[len(planes) - 1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, scale.patch, scale.patch)).tolist()
         return self._fetch(f"plane{scale.scale}", inputs, np.float32, (count, self.channels, h, w)).astype(np.int16)
 
-    def _fed(self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int]) -> dict[str, np.ndarray]:
-        """The graph's inputs for index planes of which `firsts` are the first rows; scales without planes get none."""
-        inputs, above = dict(self._inputs(rank)), 0
-        inputs["finest"] = np.array([self.pack.scales[len(planes) - 1].scale])
-        for i, scale in enumerate(self.pack.scales):
-            given = i < len(planes)
-            inputs |= _by_depth(scale, planes[i] if given else np.zeros((0, 0, 0, len(scale.shapes)), np.int64))
-            start = firsts[i] * scale.patch if given else 0
+    def inputs(
+        self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The graph's inputs for index planes, `firsts` as for `plane`; scales without planes get none."""
+        inputs, above = {"finest": np.array([self.pack.scales[len(planes) - 1].scale])}, 0
+        firsts = firsts or [0] * len(planes)
+        for i, (scale, plane, first) in enumerate(zip(self.pack.scales, planes, firsts, strict=False)):
+            codewords = low_rank.products(self.pack, scale, rank, self.channels)
+            inputs[f"drawn{scale.scale}"] = low_rank.draw(plane, scale, codewords)
+            start = first * scale.patch
             if i:
-                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above if given else 0])
+                inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])
             above = start
+        for scale in self.pack.scales[len(planes) :]:
+            inputs[f"drawn{scale.scale}"] = np.zeros((0, 4 * scale.channels(self.channels), 0, 0), np.float32)
+            inputs[f"crop{scale.scale}"] = np.zeros(1, np.int64)
         return inputs
 
     def _fetch(
@@ -123,16 +130,6 @@ class Graph:
             raise UnsupportedError(f"model {self.pack.name} has a broken graph: its {name} are of another size or type")
         return output
 
-    def _inputs(self, rank: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} and v{s}, as float32, built once."""
-        if rank not in self._factors:
-            unit = {"u": 2.0 ** (PLANE_BITS - FACTOR_BITS), "v": 1.0}
-            self._factors[rank] = {
-                name: factor.astype(np.float32) * np.float32(unit[name[0]])
-                for name, factor in self.pack.factors(rank, self.channels).items()
-            }
-        return self._factors[rank]
-
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
         """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""
         low_rank, prediction, rows, columns = 0.0, 0, 0, 0
@@ -150,19 +147,3 @@ class Graph:
         prediction += blocks * 36 * (self.channels - finest.channels(self.channels))
         colour = blocks * (4 * self.channels) ** 2
         return Macs(low_rank / pixels, prediction / pixels, smoothing / pixels, colour / pixels)
-
-
-def _by_depth(scale: Scale, plane: np.ndarray) -> dict[str, np.ndarray]:
-    """The graph's inputs d{scale}_1.. and place{scale}: patches grouped by the number of their iterations."""
-    s, depths = scale.scale, len(scale.shapes)
-    flat = plane.reshape(-1, depths)
-    depth = np.count_nonzero(flat, axis=1)
-    order = np.argsort(depth, kind="stable")
-    ends = np.searchsorted(depth[order], np.arange(depths + 1), side="right")
-    place = np.zeros(len(flat), np.int64)
-    place[order[ends[0] :]] = np.arange(1, len(flat) - ends[0] + 1)
-    inputs = {f"place{s}": place.reshape(plane.shape[:3])}
-    starts = np.array(scale.starts) * scale.symmetries - 1  # index 1 is the first row of its iteration
-    for d in range(1, depths + 1):
-        inputs[f"d{s}_{d}"] = flat[order[ends[d - 1] : ends[d]], :d] + starts[:d]
-    return inputs

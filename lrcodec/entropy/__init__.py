@@ -9,7 +9,7 @@ already coded.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise, repeat
 from typing import NamedTuple
 
 import constriction
@@ -41,22 +41,25 @@ def _runs(group: Group, classes: np.ndarray, patches: int) -> tuple[np.ndarray, 
 
     patches: in the grid of an image.
     """
-    # Of one image the classes alone, as bytes, are sorted several times faster.
-    keys = classes if group.at[-1] < patches else group.at // patches * 256 + classes
-    order = np.argsort(keys, kind="stable")
+    if group.at[-1] < patches:
+        # Of one image the classes alone, as bytes, are sorted several times faster.
+        order = classes.argsort(kind="stable")
+        ends = np.bincount(classes).cumsum().tolist()
+        runs = zip(repeat(0), count(), [0, *ends], ends, strict=False)
+        return order, [_Run(*run) for run in runs if run[2] < run[3]]
+    keys = group.at // patches * 256 + classes
+    order = keys.argsort(kind="stable")
     ordered = keys.take(order)
     starts = [0, *(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist()]
-    labels = ordered[starts].tolist()
-    ends = [*starts[1:], len(order)]
-    return order, [
-        _Run(key // 256, key % 256, start, end) for key, start, end in zip(labels, starts, ends, strict=True)
-    ]
+    images, labels = np.divmod(ordered[starts], 256)
+    runs = zip(images.tolist(), labels.tolist(), starts, [*starts[1:], len(order)], strict=True)
+    return order, [_Run(*run) for run in runs]
 
 
-def _images(group: Group, count: int, patches: int) -> list[tuple[int, int]]:
+def _images(group: Group, number: int, patches: int) -> list[tuple[int, int]]:
     """Where the symbols of every image of a batch start and end in a group."""
-    ends = np.searchsorted(group.at, np.arange(count + 1) * patches).tolist()
-    return list(pairwise(ends))
+    ends = np.searchsorted(group.at, np.arange(1, number) * patches).tolist() if number > 1 else []
+    return list(pairwise([0, *ends, len(group.at)]))
 
 
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:

@@ -58,27 +58,28 @@ class Surroundings:
 
     shape: count of the images, rows and columns of their grids. coarser: the scale above, decoded; None if this is the
     coarsest.
-    depths: int64 (count, rows, columns), zeros at first. plane: indices, int64 (count, rows, columns, iterations), too.
+    depths: int64 (count, rows, columns), zeros at first. indices: of each iteration, int64 (iterations, count, rows,
+    columns), too.
     Features are arrays (n,) of 0..MAX_FEATURE, of the patches at the places `at`, int64 (n,), in the flat grids.
     """
 
     def __init__(self, scale: Scale, traits: Traits, shape: tuple[int, int, int], coarser: "Surroundings | None"):
         self.scale, self.traits, self.coarser = scale, traits, coarser
         self.depths = np.zeros(shape, np.int64)
-        self.plane = np.zeros((*shape, len(scale.shapes)), np.int64)
+        self.indices = np.zeros((len(scale.shapes), *shape), np.int64)
         self._latest = np.zeros(self.depths.size, np.int64)
         self._beside_first: dict[str, np.ndarray] = {}
 
     def put_indices(self, iteration: int, at: np.ndarray, indices: np.ndarray) -> None:
         """Add the indices (n,) of an iteration."""
-        self.plane.reshape(self.depths.size, -1)[at, iteration] = indices
-        self._latest[at] = indices + self.traits.starts[iteration]
+        self.indices[iteration].put(at, indices)
+        self._latest.put(at, indices + self.traits.starts[iteration])
         if iteration == 0:
             self._beside_first.clear()
 
-    def depth_features(self, at: np.ndarray) -> tuple[np.ndarray, ...]:
+    def depth_features(self, phase: int, at: np.ndarray) -> tuple[np.ndarray, ...]:
         """Of depths. In phase 0 the neighbours have none yet."""
-        beside = neighbours(self.depths).reshape(-1)
+        beside = neighbours(self.depths) if phase else self.depths
         return tuple(grid.take(at) for grid in (beside, self.parent_total, self.parent_totals_beside))
 
     def index_features(self, iteration: int, phase: int, at: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -101,7 +102,8 @@ class Surroundings:
     @cached_property
     def totals(self) -> np.ndarray:
         """The total of energy of every patch, once all indices are known: int64 (count, rows, columns)."""
-        return self.traits.energy.take(self.plane + self.traits.starts).sum(3, dtype=np.int64)
+        starts = self.traits.starts[:, None, None, None]
+        return self.traits.energy.take(self.indices + starts).sum(0, dtype=np.int64)
 
     @cached_property
     def parent_total(self) -> np.ndarray:
@@ -118,20 +120,20 @@ class Surroundings:
         """The orientation of the parent's first index."""
         if self.coarser is None:
             return np.full(self.depths.size, NO_ORIENTATION)
-        return self._of_parents(self.coarser.traits.orientation.take(self.coarser.plane[..., 0]))
+        return self._of_parents(self.coarser.traits.orientation.take(self.coarser.indices[0]))
 
     @cached_property
     def parent_frequency(self) -> np.ndarray:
         """The frequency of the parent's first index."""
         if self.coarser is None:
             return np.zeros(self.depths.size, np.int64)
-        return self._of_parents(self.coarser.traits.frequency.take(self.coarser.plane[..., 0]))
+        return self._of_parents(self.coarser.traits.frequency.take(self.coarser.indices[0]))
 
     @property
     def orientations_beside(self) -> np.ndarray:
         """16 + the sum of the orientations of the neighbours' first indices, as far as they are known, each less 4."""
         if "orientation" not in self._beside_first:
-            orientation = self.traits.orientation.take(self.plane[..., 0]).astype(np.int64)
+            orientation = self.traits.orientation.take(self.indices[0]).astype(np.int64)
             beside = neighbours(orientation - NO_ORIENTATION) + 4 * NO_ORIENTATION
             self._beside_first["orientation"] = beside.reshape(-1)
         return self._beside_first["orientation"]
@@ -140,7 +142,7 @@ class Surroundings:
     def frequencies_beside(self) -> np.ndarray:
         """The sum of the frequencies of the neighbours' first indices, as far as they are known."""
         if "frequency" not in self._beside_first:
-            frequency = self.traits.frequency.take(self.plane[..., 0]).astype(np.int64)
+            frequency = self.traits.frequency.take(self.indices[0]).astype(np.int64)
             self._beside_first["frequency"] = neighbours(frequency).reshape(-1)
         return self._beside_first["frequency"]
 
@@ -179,8 +181,9 @@ def row_of(iteration: int, phase: int) -> int:
 
 def neighbours(values: np.ndarray) -> np.ndarray:
     """Sums over the four neighbours in grids (count, rows, columns), nothing outside them."""
-    out = np.zeros_like(values)
-    out[:, 1:] += values[:, :-1]
+    out = np.empty_like(values)
+    out[:, :1] = 0
+    out[:, 1:] = values[:, :-1]
     out[:, :-1] += values[:, 1:]
     out[:, :, 1:] += values[:, :, :-1]
     out[:, :, :-1] += values[:, :, 1:]

@@ -1,6 +1,7 @@
 """The order of symbols in a file: groups of depths and of indices, each with the features of its contexts."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,20 +59,27 @@ def walk(
     coarser = None
     for position, (scale, of_scale, grid) in enumerate(zip(scales, traits, grids, strict=True)):
         surroundings = Surroundings(scale, of_scale, (count, *grid), coarser)
-        checkerboard = np.tile(np.indices(grid).sum(0) % 2, (count, 1, 1)).reshape(-1)
-        phases = [np.flatnonzero(checkerboard == phase) for phase in (0, 1)]
+        phases = _phases(count, *grid)
         _visit_depths(position, surroundings, phases, coder)
         _visit_indices(position, surroundings, phases, coder, everywhere)
-        planes.append(surroundings.plane)
+        planes.append(np.moveaxis(surroundings.indices, 0, 3))
         coarser = surroundings
     return planes
+
+
+@lru_cache(64)
+def _phases(count: int, rows: int, columns: int) -> list[np.ndarray]:
+    """The places of the two colours of the checkerboards of `count` grids."""
+    checkerboard = np.tile(np.indices((rows, columns)).sum(0) % 2, (count, 1, 1))
+    return [np.flatnonzero(checkerboard == phase) for phase in (0, 1)]
 
 
 def _visit_depths(position: int, surroundings: Surroundings, phases: list[np.ndarray], coder: Coder) -> None:
     """Visit the two groups of depths of a scale. phases: the places of each."""
     for phase, at in enumerate(phases):
         if len(at):
-            surroundings.depths.put(at, coder(Group(position, None, phase, at, surroundings.depth_features(at))))
+            features = surroundings.depth_features(phase, at)
+            surroundings.depths.put(at, coder(Group(position, None, phase, at, features)))
 
 
 def _visit_indices(
@@ -82,11 +90,13 @@ def _visit_indices(
     for i in range(len(surroundings.scale.shapes)):
         for phase, places in enumerate([at] if i else phases):
             if not everywhere:
-                places = places.take(np.flatnonzero(surroundings.depths.take(places) > i))
+                places = places[surroundings.depths.take(places) > i]
             if len(places):
                 indices = coder(Group(position, i, phase, places, surroundings.index_features(i, phase, places)))
-                taken = np.flatnonzero(indices) if everywhere else slice(None)
-                surroundings.put_indices(i, places[taken], indices[taken])
+                if everywhere:
+                    surroundings.put_indices(i, places[indices > 0], indices[indices > 0])
+                else:
+                    surroundings.put_indices(i, places, indices)
             if i:
                 at = places  # of which the next iterations have some
 

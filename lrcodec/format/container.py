@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, Literal, NamedTuple
 
 from ..errors import FormatError, LimitError, UnsupportedError, UsageError
+from .numbers import CRC_BYTES, BytesLike, Reader, varint
 
 SIGNATURE = b"\x8cLRQ"
 VERSION = 1
@@ -32,10 +33,6 @@ MAX_SIDE = 65535
 MAX_PIXELS = 2**28
 """Larger images are refused by default: a limit of this program, not of the format."""
 ANCILLARY_BIT = 0x20
-CRC_BYTES = 4
-
-BytesLike = bytes | bytearray | memoryview
-"""What files are read from; in fact any object with the buffer protocol. TypeError for anything else."""
 
 
 class Field(NamedTuple):
@@ -115,43 +112,6 @@ class Chunk(NamedTuple):
     payload: bytes
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes(out) + bytes([value])
-
-
-class _Reader:
-    """Reads forward through `data`; everything past the end is a FormatError."""
-
-    def __init__(self, data: BytesLike):
-        self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
-
-    def take(self, count: int, what: str) -> bytes:
-        if count > len(self.data) - self.at:
-            raise FormatError(f"file ends inside {what}")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def varint(self, what: str) -> int:
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.take(1, what)[0]
-            value |= (byte & 127) << shift
-            if byte < 128:
-                if byte == 0 and shift:
-                    raise FormatError(f"{what} is not in its shortest form")
-                return value
-        raise FormatError(f"{what} is too large")
-
-    def crc(self, start: int, what: str) -> None:
-        expected = zlib.crc32(self.data[start : self.at])
-        if struct.unpack("<I", self.take(CRC_BYTES, what))[0] != expected:
-            raise FormatError(f"{what} is damaged (CRC-32 does not match)")
-
-
 def pack(header: Header, chunks: list[Chunk]) -> bytes:
     """The bytes of a file. Raises FormatError if a field is outside its bounds."""
     values = {field.name: getattr(header, field.name) for field in FIELDS}
@@ -162,11 +122,11 @@ def pack(header: Header, chunks: list[Chunk]) -> bytes:
         options |= values[field.name] - field.low << shift
         shift += field.bits
     out = bytearray(SIGNATURE + bytes([VERSION]))
-    out += _varint(header.width) + _varint(header.height) + struct.pack("<H", options) + header.model
+    out += varint(header.width) + varint(header.height) + struct.pack("<H", options) + header.model
     out += struct.pack("<I", zlib.crc32(out))
     for tag, payload in chunks:
         start = len(out)
-        out += tag + _varint(len(payload)) + payload
+        out += tag + varint(len(payload)) + payload
         out += struct.pack("<I", zlib.crc32(out[start - CRC_BYTES :]))
     return bytes(out)
 
@@ -178,7 +138,7 @@ def unpack(data: BytesLike) -> tuple[Header, list[Chunk]]:
     a whole, undamaged file, UnsupportedError for a newer version or an unknown critical chunk. What the payloads hold
     is not looked at.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     header = _unpack_header(reader)
     chunks: list[Chunk] = []
     while reader.at < len(reader.data):
@@ -209,7 +169,7 @@ def unpack_rest(data: BytesLike) -> Rest:
 
     Raises as `unpack` does, but not where chunks are damaged, cut short or missing.
     """
-    reader = _Reader(data)
+    reader = Reader(data)
     header = _unpack_header(reader)
     chunks: list[Chunk] = []
     absent, damage = 0, None
@@ -227,7 +187,7 @@ def unpack_rest(data: BytesLike) -> Rest:
     return Rest(header, chunks, absent, damage)
 
 
-def _cut_indices(reader: _Reader) -> tuple[list[Chunk], int]:
+def _cut_indices(reader: Reader) -> tuple[list[Chunk], int]:
     """The chunk of indices that the end of the file cuts short, if it is one, and how many bytes its payload lacks."""
     with suppress(FormatError):
         tag, length = reader.take(1, "a chunk tag"), reader.varint("a chunk length")
@@ -258,7 +218,7 @@ def _counts(header: Header, chunks: list[Chunk]) -> Counter[bytes]:
 
 def unpack_header(data: BytesLike) -> Header:
     """The header alone, from the first bytes of a file (64 are always enough)."""
-    return _unpack_header(_Reader(data))
+    return _unpack_header(Reader(data))
 
 
 def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]:
@@ -269,25 +229,25 @@ def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]
     file.seek(0, os.SEEK_END)
     size = file.tell()
     file.seek(0)
-    reader = _Reader(file.read(64))
+    reader = Reader(file.read(64))
     header, at = _unpack_header(reader), reader.at
     chunks: list[Chunk] = []
     with suppress(FormatError):
         while at < size:
             file.seek(at)
-            reader = _Reader(file.read(6))
+            reader = Reader(file.read(6))
             tag = reader.take(1, "a chunk tag")
             end = reader.varint("a chunk length") + reader.at + CRC_BYTES + at
             if tag in tags and end <= size:
                 file.seek(at - CRC_BYTES)
-                reader = _Reader(file.read(CRC_BYTES + end - at))
+                reader = Reader(file.read(CRC_BYTES + end - at))
                 reader.take(CRC_BYTES, "the CRC-32 before it")
                 chunks.append(_chunk(reader))
             at = end
     return header, chunks
 
 
-def _chunk(reader: _Reader) -> Chunk:
+def _chunk(reader: Reader) -> Chunk:
     start = reader.at - CRC_BYTES  # the CRC-32 before it binds a chunk to its place
     tag = reader.take(1, "a chunk tag")
     if not tag.isalpha():
@@ -297,7 +257,7 @@ def _chunk(reader: _Reader) -> Chunk:
     return Chunk(tag, payload)
 
 
-def _unpack_header(reader: _Reader) -> Header:
+def _unpack_header(reader: Reader) -> Header:
     if not reader.data.startswith(SIGNATURE):
         raise FormatError("empty file" if not reader.data else "not an .lrq file")
     reader.take(len(SIGNATURE), "the signature")

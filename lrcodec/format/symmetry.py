@@ -32,3 +32,12 @@ def expand(u: np.ndarray, v: np.ndarray, symmetries: int) -> tuple[np.ndarray, n
     shape_by_shape = (np.stack(parts, 1).reshape(-1, *parts[0].shape[1:]) for parts in (lefts, rights))
     u_all, v_all = shape_by_shape
     return u_all, v_all
+
+
+def change(patches: np.ndarray, symmetry: int) -> np.ndarray:
+    """Patches (n, p, F, p) in polyphase order, rows before channels and columns, as a symmetry changes them."""
+    sign, mirror, flip, transpose = (symmetry >> bit & 1 for bit in range(4))
+    patches = patches.swapaxes(1, 3) if transpose else patches
+    patches = patches[:, ::-1] if flip else patches
+    patches = patches[..., ::-1] if mirror else patches
+    return -patches if sign else patches

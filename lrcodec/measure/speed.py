@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from ..decoder import Decoder
 from .bench import LRQ
 from .classic import CLASSIC, Pixels, classic_decode, classic_encode, split_available
 from .process import Process, measure_process
-from .timing import Call, rounds, watched_decode
+from .timing import Call, Parts, rounds
 
 MEDIAN = "median"
 PLAIN = "lrq no smoothing"
+BASELINE = "vq-vae"
+"""The decoder of the paper's baseline, on an image of the same size."""
 ROUNDS = 15
 SMALL = 64
 """Side of the image that a whole process decodes."""
@@ -31,18 +33,33 @@ Decoders = Mapping[int, Decoder]
 """Decoders by the number of their threads. One of them has one thread."""
 
 
+class Rival(Protocol):
+    """A decoder of one image, for its time alone. bytes: of what it decodes. macs: per pixel."""
+
+    bytes: float
+    macs: float
+
+    def decode(self) -> object: ...
+
+
+Baseline = Callable[[tuple[int, int], int, int], Rival]
+"""baseline((height, width), channels, threads)"""
+
+
 @dataclass(frozen=True)
 class Time:
     """Warm decodes of a file to a uint8 array; with `image` = `MEDIAN` every figure is a median over several images.
 
     image: file name without folders.
-    codec: "lrq", "lrq no smoothing" or a key of `CLASSIC`. threads: how many it may have.
+    codec: "lrq", "lrq no smoothing", `BASELINE` or a key of `CLASSIC`. threads: how many it may have.
     quality: of the lrq file. setting: on the codec's own scale, where its file comes nearest to the lrq file in size.
-    bytes: of the file. ms: milliseconds. speed: megapixels (10^6) a second.
+    bytes: of the file. macs: multiply-accumulates per pixel; None for classic codecs.
+    ms: milliseconds. speed: megapixels (10^6) a second.
     to_webp, to_avif: ms as a multiple of that codec's for the same image and quality; None where it was not measured.
-    entropy_ms, graph_ms, array_ms: the parts of ms: container and entropy decoding, ONNX Runtime, and all else, mostly
-    the pixels' way into an array. Each is a median by itself, so they add up to ms roughly. None for classic codecs,
-    and where threads work on several strips side by side.
+    entropy_ms .. rest_ms: the parts of ms: container and entropy decoding; sums of codewords; what ONNX Runtime spends
+    on prediction with the interpolation of chroma, on smoothing, and on colours; and all else, mostly the pixels' way
+    into an array. Each is a median by itself, so they add up to ms roughly. None for other codecs, and where threads
+    work on several strips side by side.
     """
 
     image: str
@@ -51,13 +68,17 @@ class Time:
     quality: float
     setting: float
     bytes: float
+    macs: float | None
     ms: float
     speed: float
     to_webp: float | None
     to_avif: float | None
-    entropy_ms: float | None
-    graph_ms: float | None
-    array_ms: float | None
+    entropy_ms: float | None = None
+    low_rank_ms: float | None = None
+    prediction_ms: float | None = None
+    smoothing_ms: float | None = None
+    colour_ms: float | None = None
+    rest_ms: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(Time))[4:]
@@ -96,12 +117,14 @@ def run(
     classic: Sequence[str] = tuple(CLASSIC),
     models: Sequence[Path] = (),
     megapixels: float | None = None,
+    baseline: Baseline | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> Speed:
     """Time every image at every quality; then, at the first quality, the first image enlarged, and whole processes.
 
     images: name and uint8 (H, W) or (H, W, 3). models: folders of packs that `lrq decode` must be told of.
-    megapixels: size of the enlarged image; None for none. progress: called after each image and quality.
+    megapixels: size of the enlarged image; None for none. baseline: that of the paper, to be timed too.
+    progress: called after each image and quality.
     Raises UsageError for an unknown classic codec, LrqError if a process fails.
     """
     available, skipped = split_available(classic)
@@ -110,7 +133,7 @@ def run(
     for name, image in images:
         first = image if first is None else first
         for quality in qualities:
-            times += measure(name, image, quality, encode, decoders, available)
+            times += measure(name, image, quality, encode, decoders, available, baseline)
             progress()
     if first is None:
         return Speed(times, skipped)
@@ -121,39 +144,68 @@ def run(
 
 
 def measure(
-    name: str, image: Pixels, quality: float, encode: Encode, decoders: Decoders, classic: Sequence[str]
+    name: str,
+    image: Pixels,
+    quality: float,
+    encode: Encode,
+    decoders: Decoders,
+    classic: Sequence[str],
+    baseline: Baseline | None = None,
 ) -> list[Time]:
-    """The times of an image with smoothing and without, and of classic codecs on one thread, at equal file sizes."""
+    """The times of an image with smoothing and without, of classic codecs on one thread, at equal file sizes, and of
+    the baseline."""
     files = {LRQ: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
     for codec in classic:
-        size = len(files[LRQ][1])
-        files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, size)
+        files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, len(files[LRQ][1]))
     calls: dict[Call, Callable[[], object]] = {}
-    graphs: dict[Call, list[float]] = {}
+    parts: dict[Call, Parts] = {}
+    rivals: dict[Call, Rival] = {}
     for threads, decoder in decoders.items():
         for codec in (LRQ, PLAIN):
             call, data = Call(codec, threads), files[codec][1]
-            calls[call] = partial(watched_decode, decoder, data, graphs.setdefault(call, []))
+            calls[call] = partial(decoder.decode, data)
             if threads == 1 or len(decoder._read(data)[1]) == 1:
-                calls[call._replace(entropy=True)] = partial(decoder.indices, data)
+                parts[call] = Parts(decoder, data)
+                for part in ("entropy", "low_rank", "graph"):
+                    calls[call._replace(part=part)] = getattr(parts[call], part)
+        if baseline is not None:
+            call = Call(BASELINE, threads)
+            rivals[call] = baseline(image.shape[:2], 1 if image.ndim == 2 else 3, threads)
+            calls[call] = rivals[call].decode
     calls |= {Call(codec, 1): partial(classic_decode, files[codec][1], image.ndim == 2) for codec in classic}
     seconds = rounds(calls, ROUNDS)
     ms = {call: 1000 * median(values) for call, values in seconds.items()}
     result = []
-    for call in (call for call in calls if not call.entropy):
-        (setting, data), decode_ms = files[call.what], ms[call]
-        ratios = [decode_ms / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
-        parts: list[float | None] = [None] * 3
-        if (entropy := ms.get(call._replace(entropy=True))) is not None:
-            graph = graphs[call][-ROUNDS:]
-            # Round by round: on a busy machine the difference of two medians would be mostly chance.
-            outside = 1000 * median(total - part for total, part in zip(seconds[call], graph, strict=True))
-            parts = [entropy, 1000 * median(graph), outside - entropy]
-        speed = image.shape[0] * image.shape[1] / decode_ms / 1000
+    for call in (call for call in calls if not call.part):
+        setting, size, macs = _decoded(call, files, rivals, decoders)
+        ratios = [ms[call] / ms[Call(to, 1)] if to in classic else None for to in ("webp", "avif")]
+        speed = image.shape[0] * image.shape[1] / ms[call] / 1000
+        figures = _figures(seconds, call, parts[call]) if call in parts else []
         result.append(
-            Time(name, call.what, call.threads, quality, setting, len(data), decode_ms, speed, *ratios, *parts)
+            Time(name, call.what, call.threads, quality, setting, size, macs, ms[call], speed, *ratios, *figures)
         )
     return result
+
+
+def _decoded(
+    call: Call, files: Mapping[str, tuple[float, bytes]], rivals: Mapping[Call, Rival], decoders: Decoders
+) -> tuple[float, float, float | None]:
+    """Setting, bytes and multiply-accumulates per pixel of what a call decodes."""
+    if call in rivals:
+        return 0, rivals[call].bytes, rivals[call].macs
+    setting, data = files[call.what]
+    own = call.what in (LRQ, PLAIN)
+    return setting, len(data), decoders[call.threads].macs(data).total if own else None
+
+
+def _figures(seconds: Mapping[Call, Sequence[float]], call: Call, parts: Parts) -> list[float]:
+    """The parts of a decode in milliseconds, and the rest."""
+    entropy, low_rank = (seconds[call._replace(part=part)] for part in ("entropy", "low_rank"))
+    graph = parts.of_graph(ROUNDS)
+    # Round by round: on a busy machine the difference of medians would be mostly chance.
+    others = [whole - sum(some) for whole, *some in zip(seconds[call], entropy, low_rank, strict=True)]
+    figures = [median(entropy), median(low_rank), *graph.values(), median(others) - sum(graph.values())]
+    return [1000 * figure for figure in figures]
 
 
 def medians(times: Iterable[Time]) -> list[Time]:

@@ -15,18 +15,23 @@ COLUMNS = (
     Column("quality", "quality", "g"),
     Column("setting", "setting", "g"),
     Column("bytes", "bytes", ".0f"),
+    Column("MAC/px", "macs", ".0f"),
     Column("ms", "ms", ".2f"),
-    Column("MP/s", "speed", ".1f"),
     Column("x webp", "to_webp", ".2f"),
     Column("x avif", "to_avif", ".2f"),
-    Column("entropy ms", "entropy_ms", ".2f"),
-    Column("graph ms", "graph_ms", ".2f"),
-    Column("array ms", "array_ms", ".2f"),
+    Column("entropy", "entropy_ms", ".2f"),
+    Column("low-rank", "low_rank_ms", ".2f"),
+    Column("predict", "prediction_ms", ".2f"),
+    Column("smooth", "smoothing_ms", ".2f"),
+    Column("colour", "colour_ms", ".2f"),
+    Column("rest", "rest_ms", ".2f"),
 )
 NOTES = """\
 Warm decodes of whole files to uint8 arrays, in one process. quality: of the lrq file; a classic codec has the setting
 whose file comes nearest to that in size. x webp, x avif: a multiple of that codec's time, median over the images.
-entropy: container and entropy decoding. graph: ONNX Runtime. array: all else, mostly the pixels' way into an array."""
+Parts, in ms: container and entropy decoding; sums of low-rank codewords; what ONNX Runtime spends on prediction with
+chroma, smoothing and colours; all else, mostly the pixels' way into an array. vq-vae: the decoder of the paper's
+baseline on as many pixels, in the same ONNX Runtime, with random weights; bytes: its indices, 9 bits each."""
 
 
 def table(speed: Speed, per_image: bool = False) -> str:

@@ -1,21 +1,27 @@
-"""Calls timed in turns, on a bounded number of cores, and the share of ONNX Runtime in a decode."""
+"""Calls timed in turns, on a bounded number of cores, and the parts of a decode."""
 
+import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 from ..decoder import Decoder
-from .classic import Pixels
+from ..decoder.graph import Graph, session_options
+
+GRAPH_PARTS = ("prediction", "smoothing", "colour")
 
 
 class Call(NamedTuple):
-    """What is timed: a codec or image, how many threads it may have (0: any), and whether only entropy decoding."""
+    """What is timed: a codec or image, how many threads it may have (0: any), and which part of it; "" for all."""
 
     what: str
     threads: int
-    entropy: bool = False
+    part: str = ""
 
 
 def rounds(calls: Mapping[Call, Callable[[], object]], count: int) -> dict[Call, list[float]]:
@@ -52,28 +58,42 @@ def _cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-class Watch:
-    """Stands in for a graph's session of ONNX Runtime, and adds up the seconds of its runs."""
+class Parts:
+    """A file, decoded in parts, the whole image at once: `entropy`, then `low_rank`, then `graph`."""
 
-    def __init__(self, session: Any):
-        self.session, self.seconds = session, 0.0
+    def __init__(self, decoder: Decoder, data: bytes):
+        self._decoder, self._data = decoder, data
+        self._header, self._planes = decoder.indices(data)
+        self._folder = tempfile.TemporaryDirectory(prefix="lrq-")
+        options = session_options(decoder.threads)
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(self._folder.name, "profile"))
+        pack = decoder.pack(self._header)
+        self._graph = Graph(pack, self._header.colour, bool(self._header.smoothing), options=options)
+        self._inputs = self._graph.inputs(self._planes, self._header.rank)
 
-    def run(self, *arguments: Any) -> Any:
-        start = time.perf_counter()
-        value = self.session.run(*arguments)
-        self.seconds += time.perf_counter() - start
-        return value
+    def entropy(self) -> object:
+        """The container, and entropy decoding."""
+        return self._decoder.indices(self._data)
 
+    def low_rank(self) -> object:
+        """The sums of the codewords."""
+        return self._graph.inputs(self._planes, self._header.rank)
 
-def watched_decode(decoder: Decoder, data: bytes, seconds: list[float]) -> Pixels:
-    """Decode, and append the seconds that the graph took; a graph that had to be loaded is watched from now on."""
-    before = _graph_seconds(decoder)
-    pixels = decoder.decode(data)
-    seconds.append(_graph_seconds(decoder) - before)
-    return pixels
+    def graph(self) -> object:
+        """All that ONNX Runtime does."""
+        return self._graph.session.run(["pixels"], self._inputs)
 
+    def of_graph(self, count: int) -> dict[str, float]:
+        """The seconds that each of `GRAPH_PARTS` took, by ONNX Runtime's own account: medians of the last `count` runs.
 
-def _graph_seconds(decoder: Decoder) -> float:
-    for graph in decoder._graphs.values():
-        graph.session = graph.session if isinstance(graph.session, Watch) else Watch(graph.session)
-    return sum(graph.session.seconds for graph in decoder._graphs.values())
+        To be called once, after these runs.
+        """
+        runs: list[dict[str, float]] = [dict.fromkeys(GRAPH_PARTS, 0.0)]
+        for event in json.loads(Path(self._graph.session.end_profiling()).read_text(encoding="utf-8")):
+            part, _, node = event["name"].partition("/")
+            if event["name"] == "model_run":
+                runs.append(dict.fromkeys(GRAPH_PARTS, 0.0))
+            elif part in GRAPH_PARTS and node.endswith("_kernel_time"):
+                runs[-1][part] += event["dur"] / 1e6
+        self._folder.cleanup()
+        return {part: median(run[part] for run in runs[-1 - count : -1]) for part in GRAPH_PARTS}

@@ -9,15 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ..errors import FormatError, LrqError, UnsupportedError
 from ..format import container
 from ..format.container import Header
 from ..format.grid import Scale
-from ..format.symmetry import expand
 from . import tablefile
 
 ENCODER, CARD, ATTRIBUTION = "encoder.safetensors", "card.md", "ATTRIBUTION.tsv"
@@ -52,7 +49,8 @@ class Pack:
         self.rank = self.tables["u1"].shape[1]
         self.entropy_tables: dict[int, list] = {}
         """For each rate band the tables that `entropy.cost_tables` has built."""
-        self._factors: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+        self.products: dict[tuple[int, int, int], Any] = {}
+        """For each scale, rank and number of channels the codewords that `decoder.low_rank` has multiplied."""
 
     def check(self, header: Header) -> None:
         """Raise FormatError if the header asks for what this model does not have."""
@@ -76,19 +74,6 @@ class Pack:
     def prediction_weights(self, scale: Scale, channels: int) -> int:
         """Weights of a scale's prediction pair: multiply-accumulates for each pixel of the next coarser scale."""
         return 45 * len(self.tables[f"first{scale.scale}"]) * scale.channels(channels)
-
-    def factors(self, rank: int, channels: int) -> dict[str, np.ndarray]:
-        """The graph's inputs u{s} (codewords, rank, p) and v{s} (codewords, rank, channels * p), both int16."""
-        key = rank, channels
-        if key not in self._factors:
-            factors = {}
-            for s in self.scales:
-                u, v = (self.tables[f"{factor}{s.scale}"][:, :rank] for factor in "uv")
-                factors[f"u{s.scale}"], factors[f"v{s.scale}"] = expand(
-                    u, v[:, :, : s.channels(channels) * s.patch], s.symmetries
-                )
-            self._factors[key] = factors
-        return self._factors[key]
 
 
 @dataclass(frozen=True)

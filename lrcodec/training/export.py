@@ -35,10 +35,12 @@ class _Graph:
     """Collects nodes, constants and outputs; every method returns the name of what it made.
 
     suffix: of all these names. A graph within another must not use its names again.
+    part: what nodes are added to from now on, a field of `decoder.graph.Macs`: their own names begin with it.
     """
 
     def __init__(self, suffix: str = "") -> None:
         self.suffix = suffix
+        self.part = "prediction"
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.outputs: list[onnx.ValueInfoProto] = []
@@ -56,7 +58,7 @@ class _Graph:
 
     def op(self, kind: str, *inputs: str, name: str = "", **attributes) -> str:
         name = (name or f"{kind.lower()}{len(self.nodes)}") + self.suffix
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=f"{self.part}/{name}", **attributes))
         return name
 
     def output(self, name: str, data_type: int, channels: int) -> None:
@@ -76,12 +78,8 @@ def build_graph(
 
     smoothing: None, or convolutions of as many inputs and outputs as `Scale.smoothed` counts.
 
-    Inputs, for each scale s with sizes p (patch side), C channels and depth limit D:
-        u{s} float32 (rows, R, p), v{s} float32 (rows, R, C * p): the factors of all iterations, U times
-        2^(PLANE_BITS - FACTOR_BITS);
-        d{s}_{d} int64 (n, d): rows of the patches that have exactly d iterations, d = 1..D;
-        place{s} int64 (images, grid rows, grid columns): for each patch, 0 (stopped at once) or 1 + its position
-        in the concatenation of d{s}_1, d{s}_2, ...;
+    Inputs, for each scale s of F channels:
+        drawn{s} float32 (images, 4 * F, rows / 2, columns / 2): sums of codewords, in the unit of planes, polyphase;
         crop{s} int64 (1,), but for the coarsest: rows of the scale before it that lie above its own first row;
     and finest int64 (1,): the number of the finest scale that is drawn; outputs of finer ones are empty.
     Outputs: pixels uint8 (images, 4 * channels, rows / 2, columns / 2), polyphase: channel 4 * c + phase, where phase
@@ -100,7 +98,11 @@ def build_graph(
             inner.output(plane, TensorProto.FLOAT, channels)
         if s == 1:
             inner.output(_pixels(inner, scale, channels, phases, coarser, smoothing), TensorProto.UINT8, 4 * channels)
-        inputs += _inputs(scale, channels)
+        inputs.append(
+            helper.make_tensor_value_info(
+                f"drawn{s}", TensorProto.FLOAT, [f"images{s}", 4 * scale.channels(channels), f"rows{s}", f"columns{s}"]
+            )
+        )
         if coarser:
             inputs.append(helper.make_tensor_value_info(f"crop{s}", TensorProto.INT64, [1]))
             _draw_if_asked_for(g, s, inner)
@@ -110,20 +112,6 @@ def build_graph(
     )
     onnx.checker.check_model(model)
     return model.SerializeToString()
-
-
-def _inputs(scale: Scale, channels: int) -> list[onnx.ValueInfoProto]:
-    """Those of a scale, but for crop{s}."""
-    s, p, c = scale.scale, scale.patch, scale.channels(channels)
-    return [
-        helper.make_tensor_value_info(f"u{s}", TensorProto.FLOAT, [f"rows{s}", "rank", p]),
-        helper.make_tensor_value_info(f"v{s}", TensorProto.FLOAT, [f"rows{s}", "rank", c * p]),
-        *(
-            helper.make_tensor_value_info(f"d{s}_{depth}", TensorProto.INT64, [f"n{s}_{depth}", depth])
-            for depth in range(1, len(scale.shapes) + 1)
-        ),
-        helper.make_tensor_value_info(f"place{s}", TensorProto.INT64, [f"images{s}", f"gh{s}", f"gw{s}"]),
-    ]
 
 
 def _draw_if_asked_for(g: _Graph, scale: int, inner: _Graph) -> None:
@@ -147,7 +135,7 @@ def _draw_if_asked_for(g: _Graph, scale: int, inner: _Graph) -> None:
 def _draw(g: _Graph, scale: Scale, channels: int, coarser: str, prediction: Integers | None) -> str:
     """The planes of a scale, polyphase (images, 4 * C, h, w). coarser: those of the scale before it, or ""."""
     coded = scale.channels(channels)
-    sums = _patches(g, scale, coded)
+    sums = f"drawn{scale.scale}"
     if not coarser:
         return _to_plane(g, g.op("Add", sums, g.f(0.5)), "phases")
     cut = coarser if coded == channels else g.op("Slice", coarser, g.ints(0), g.ints(coded), g.ints(1))
@@ -162,33 +150,14 @@ def _pixels(g: _Graph, scale: Scale, channels: int, planes: str, coarser: str, s
         chroma = g.op("Slice", coarser, g.ints(coded), g.ints(channels), g.ints(1))
         planes = g.op("Concat", planes, _crop(g, chroma, planes, f"crop{scale.scale}"), axis=1)
     if smoothing is not None:
+        g.part = "smoothing"
         planes = _smooth(g, planes, smoothing)
     if coded < channels:
+        g.part = "prediction"
         luma, coarse = (g.op("Slice", planes, g.ints(a), g.ints(b), g.ints(1)) for a, b in ((0, 4), (4, 6)))
         planes = g.op("Concat", luma, _interpolate(g, coarse), axis=1)
+    g.part = "colour"
     return _colour(g, planes, channels)
-
-
-def _patches(g: _Graph, scale: Scale, channels: int) -> str:
-    """Sums of low-rank products of one scale, polyphase (images, 4 * C, h, w), over 2^PLANE_BITS."""
-    s, p, c = scale.scale, scale.patch, channels
-    u, v, place = f"u{s}", f"v{s}", f"place{s}"
-    ranks = g.op("Concat", g.ints(1), g.op("Shape", u, start=1, end=2), g.ints(1), axis=0)
-    parts = [g.const("stopped", np.zeros((1, p, c * p)), np.float32)]
-    for depth in range(1, len(scale.codewords) + 1):
-        rows = f"d{s}_{depth}"
-        # All iterations of a patch in one product: their factors are concatenated along the rank.
-        left, right = (
-            g.op("Reshape", g.op("Gather", factors, rows, axis=0), g.op("Mul", g.ints(0, depth, width), ranks))
-            for factors, width in ((u, p), (v, c * p))
-        )
-        parts.append(g.op("MatMul", g.op("Transpose", left, perm=[0, 2, 1]), right, name=f"lowrank{depth}"))
-    tiles = g.op("Gather", g.op("Concat", *parts, axis=0), place, axis=0)
-    size, count, grid = g.op("Shape", place), g.op("Shape", place, end=1), g.op("Shape", place, start=1)
-    tiles = g.op("Reshape", tiles, g.op("Concat", size, g.ints(2, p // 2, c, 2, p // 2), axis=0))
-    tiles = g.op("Transpose", tiles, perm=[0, 5, 3, 6, 1, 4, 2, 7])
-    shape = g.op("Concat", count, g.ints(4 * c), g.op("Mul", grid, g.ints(p // 2)), axis=0)
-    return g.op("Reshape", tiles, shape)
 
 
 def _predict(g: _Graph, coarser: str, channels: int, prediction: Integers | None) -> str:

@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing with atheris: `python tests/fuzz/guided.py TARGET CORPUS [options of libFuzzer]`.
 
-TARGET is container, entropy or file. Options that matter: -max_total_time=SECONDS, -artifact_prefix=FOLDER/. A crash
-is a file in that folder; given in place of CORPUS it is tried again. In an environment of its own, without torch:
+TARGET is container, entropy, file or preview. Options that matter: -max_total_time=SECONDS, -artifact_prefix=FOLDER/.
+A crash is a file in that folder; given in place of CORPUS it is tried again. In an environment of its own without
+torch:
 
     python -m venv guided && guided/bin/pip install atheris .
     python tests/fuzz/seeds.py corpus                # with an environment that has the encoder
@@ -9,6 +10,7 @@ is a file in that folder; given in place of CORPUS it is tried again. In an envi
 """
 
 import sys
+from contextlib import suppress
 
 import atheris
 
@@ -65,7 +67,15 @@ def try_file(data: bytes) -> None:
         assert image.shape[:2] == (header.height, header.width)
 
 
-TARGETS = {"container": try_container, "entropy": try_entropy, "file": try_file}
+def try_preview(data: bytes) -> None:
+    """What is left of the bytes, with checksums as they are and matching."""
+    for form in {data, repair(data)}:
+        with suppress(LrqError):
+            image = DECODER.preview(form, 2).pixels
+            assert image.shape == container.unpack_header(form).shrunk(2).shape
+
+
+TARGETS = {"container": try_container, "entropy": try_entropy, "file": try_file, "preview": try_preview}
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from lrcodec.errors import LrqError
 from lrcodec.format import container
 from lrcodec.format.container import ANCILLARY_BIT, Chunk, Header
 from lrcodec.format.metadata import unpack_metadata
+from lrcodec.format.shrink import SHRINKS
 
 SECONDS, MEBIBYTES = 2.0, 512
 REPORT = 500
@@ -92,6 +93,28 @@ def decoder_target(originals: list[Seed], decoder: Decoder | None = None) -> Cal
     return check
 
 
+def preview_target(originals: list[Seed], decoder: Decoder | None = None) -> Callable[[Mutant], str]:
+    """Decoder.preview, at any size: it draws all that is decoded, and tells where something is missing."""
+    decoder = decoder or Decoder(threads=1)
+
+    def check(mutant: Mutant) -> str:
+        shrink = SHRINKS[len(mutant.data) % len(SHRINKS)]
+        image, missing = decoder.preview(mutant.data, shrink)
+        if image.shape != container.unpack_header(mutant.data).shrunk(shrink).shape:
+            raise Wrong(f"{image.shape} pixels at 1/{shrink} of the size")
+        try:
+            whole = decoder.decode(mutant.data, shrink)
+        except LrqError as error:
+            if missing is None:
+                raise Wrong(f"nothing is missing of what is refused: {error}") from None
+            return "drawn in part"
+        if missing or not np.array_equal(image, whole):
+            raise Wrong("a complete file is not drawn as it is decoded")
+        return "drawn"
+
+    return check
+
+
 def critical(header: Header, chunks: Iterable[Chunk]) -> tuple[Header, tuple[Chunk, ...]]:
     """All of a file that decides about its pixels."""
     return header, tuple(chunk for chunk in chunks if not chunk.tag[0] & ANCILLARY_BIT)
@@ -100,6 +123,7 @@ def critical(header: Header, chunks: Iterable[Chunk]) -> tuple[Header, tuple[Chu
 TARGETS: dict[str, Callable[[list[Seed]], Callable[[Mutant], str]]] = {
     "parser": parser_target,
     "decoder": decoder_target,
+    "preview": preview_target,
 }
 
 
@@ -192,6 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parser", type=int, default=100_000, help="files through the parser")
     parser.add_argument("--decoder", type=int, default=5_000, help="files through the whole decoder")
+    parser.add_argument("--preview", type=int, default=5_000, help="files through the preview of what is left of them")
     parser.add_argument("--first", type=int, default=0, help="number of the first file")
     arguments = parser.parse_args()
     files = seeds.make()

@@ -46,6 +46,11 @@ def check(random_pack, originals):
     return mutate.decoder_target(originals, reader_of(random_pack[0]))
 
 
+@pytest.fixture(scope="module")
+def previewed(random_pack, originals):
+    return mutate.preview_target(originals, reader_of(random_pack[0]))
+
+
 @settings(deadline=None, max_examples=100)
 @given(NUMBERS)
 def test_damage_before_the_decoder(check, originals, number):
@@ -62,8 +67,19 @@ def test_damage_is_of_all_kinds(check, originals):
     }
 
 
+@settings(deadline=None, max_examples=100)
+@given(NUMBERS)
+def test_damage_before_the_preview(previewed, originals, number):
+    outcome(previewed, number, originals)
+
+
+def test_previews_are_of_all_kinds(previewed, originals):
+    outcomes = {outcome(previewed, number, originals) for number in range(200)}
+    assert outcomes >= {"FormatError", "UnsupportedError", "drawn", "drawn in part"}
+
+
 def test_a_decoder_that_ignores_checksums_is_found_out(check, originals, monkeypatch):
-    monkeypatch.setattr(container._Reader, "crc", lambda reader, start, what: reader.take(4, what))
+    monkeypatch.setattr(container.Reader, "crc", lambda reader, start, what: reader.take(4, what))
     with pytest.raises(mutate.Wrong, match="a wrong picture"):
         for number in range(300):
             outcome(check, number, originals)

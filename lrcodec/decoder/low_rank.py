@@ -1,0 +1,85 @@
+"""Low-rank sums: index planes -> what the codewords draw. SPEC.md, "Low-rank sums", is the normative text.
+
+A codeword is the product of two thin matrices. It is multiplied when it is first drawn, and kept: what is left of a
+patch are look-ups and additions.
+"""
+
+import numpy as np
+
+from ..format.fixed import FACTOR_BITS, PLANE_BITS
+from ..format.grid import Scale
+from ..format.symmetry import change
+from ..packs.pack import Pack
+from ..packs.tablefile import MAX_BYTES
+
+
+class Products:
+    """The codewords of a scale, multiplied: float32 (codewords, F * p * p), over 2^(FACTOR_BITS - PLANE_BITS).
+
+    Each is a patch in polyphase order: channel, phase in y, phase in x, place in y, place in x.
+    Any number of threads may use one.
+    """
+
+    def __init__(self, pack: Pack, scale: Scale, rank: int, channels: int):
+        self.symmetries, self.patch, self.channels = scale.symmetries, scale.patch, scale.channels(channels)
+        width = self.channels * scale.patch
+        self.u = pack.tables[f"u{scale.scale}"][:, :rank]
+        self.v = pack.tables[f"v{scale.scale}"][:, :rank, :width]
+        shape = scale.rows * scale.symmetries, width * scale.patch
+        self.kept = None
+        if 4 * shape[0] * shape[1] <= MAX_BYTES:
+            self.kept = np.empty(shape, np.float32), np.zeros(shape[0], bool)  # takes no memory until it is written to
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The codewords in these rows, int64 (n,), with all symmetries of a shape before the next shape."""
+        if self.kept is None:
+            return self._multiply(rows)
+        products, known = self.kept
+        if not known.take(rows).all():
+            missing = np.unique(rows[~known[rows]])
+            products[missing] = self._multiply(missing)
+            known[missing] = True
+        return products.take(rows, 0)
+
+    def _multiply(self, rows: np.ndarray) -> np.ndarray:
+        shapes, symmetries = np.divmod(rows, self.symmetries)
+        p, half = self.patch, self.patch // 2
+        out = np.empty((len(rows), self.channels, 2, 2, half, half), np.float32)
+        for symmetry in range(self.symmetries):
+            chosen = np.flatnonzero(symmetries == symmetry)
+            u, v = (factor[shapes[chosen]].astype(np.float32) for factor in (self.u, self.v))
+            patches = u.transpose(0, 2, 1) * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)) @ v
+            patches = change(patches.reshape(len(chosen), p, self.channels, p), symmetry)
+            patches = patches.reshape(len(chosen), 2, half, self.channels, 2, half)
+            out[chosen] = patches.transpose(0, 3, 1, 4, 2, 5)
+        return out.reshape(len(rows), self.channels * p * p)
+
+
+def products(pack: Pack, scale: Scale, rank: int, channels: int) -> Products:
+    """Those of a pack, of which there is one."""
+    return pack.products.setdefault((scale.scale, rank, channels), Products(pack, scale, rank, channels))
+
+
+def draw(plane: np.ndarray, scale: Scale, codewords: Products) -> np.ndarray:
+    """The sums of the codewords of all patches, over 2^(FACTOR_BITS - PLANE_BITS), polyphase.
+
+    plane: int64 (count, rows, columns, iterations); zeros follow the indices of a patch.
+    Returns float32 (count, 4 * F, rows * p / 2, columns * p / 2): channel 4 * c + 2 * phase in y + phase in x.
+    """
+    *grids, depths = plane.shape
+    by_iteration = np.moveaxis(plane, 3, 0).reshape(depths, -1)
+    taken = by_iteration > 0
+    # The deepest patches first: then those that take an iteration are the first ones.
+    order = np.argsort(depths - taken.view(np.uint8).sum(0, dtype=np.uint8), kind="stable")
+    half, phases = scale.patch // 2, 4 * codewords.channels
+    sums = np.zeros((len(order), phases * half * half), np.float32)
+    for indices, start, some in zip(by_iteration, scale.starts, taken, strict=True):
+        count = np.count_nonzero(some)
+        # Index 1 is the first row of its iteration.
+        sums[:count] += codewords.take(indices.take(order[:count]) + (start * scale.symmetries - 1))
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    run = np.dtype((np.void, half * sums.itemsize))  # copied whole, several times faster than number by number
+    patches = sums.view(run).take(place, 0).reshape(*grids, phases, half)
+    out = np.ascontiguousarray(patches.transpose(0, 3, 1, 4, 2)).view(np.float32)
+    return out.reshape(grids[0], phases, grids[1] * half, grids[2] * half)
