@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from lrcodec.packs import tablefile
-from lrcodec.packs.pack import fingerprint
+from lrcodec.packs.pack import CODEWORDS, fingerprint
 from lrcodec.packs.tablefile import PREDICTION
 from lrcodec.training import export
 
@@ -38,7 +38,8 @@ def export_graphs(folder: Path) -> None:
         w1, b1, w2, b2 = (tables[field.name.format(s=scale.scale)] for field in PREDICTION)
         all_predictions.append((w1, b1, w2, b2))
     w1, b1, w2, b2 = (tables[name] for name in SMOOTHING)
-    for path in folder.glob("decoder-*.onnx"):
+    (folder / CODEWORDS).write_bytes(export.build_codewords_graph())
+    for path in {*folder.glob("decoder-*.onnx")} - {folder / CODEWORDS}:
         channels = 3 if "rgb" in path.name else 1
         predictions, smoothing = all_predictions, (w1, b1, w2, b2)
         if channels < tables["channels"]:

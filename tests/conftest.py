@@ -67,8 +67,14 @@ def random_pack(request: pytest.FixtureRequest):
     """
     from lrcodec.format.grid import Scale
     from lrcodec.packs import tablefile
-    from lrcodec.packs.pack import Pack
-    from lrcodec.training.export import build_graph, check_exact, grey_predictions, grey_smoothing
+    from lrcodec.packs.pack import CODEWORDS, Pack
+    from lrcodec.training.exactness import check_exact
+    from lrcodec.training.export import (
+        build_codewords_graph,
+        build_graph,
+        grey_predictions,
+        grey_smoothing,
+    )
 
     random = np.random.default_rng(7)
     luma_only, shared = request.param == "luma", request.param == "shared"
@@ -129,7 +135,7 @@ def random_pack(request: pytest.FixtureRequest):
         predictions.append(prediction)
         arrays |= {f"{name}{s.scale}": weights for name, weights in zip(names, prediction, strict=True)}
     check_exact(scales, 3, arrays, predictions, smoothing)
-    blobs = {"tables.npz": tablefile.save(arrays)}
+    blobs = {"tables.npz": tablefile.save(arrays), CODEWORDS: build_codewords_graph()}
     grey, rgb = (grey_predictions(predictions), grey_smoothing(smoothing)), (predictions, smoothing)
     for channels, name, weights in ((1, "grey", grey), (3, "rgb", rgb)):
         blobs[f"decoder-{name}.onnx"] = build_graph(scales, channels, weights[0], None)

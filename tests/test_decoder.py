@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from lrcodec import decoder, entropy
 from lrcodec.decoder import low_rank
-from lrcodec.decoder.graph import session_options
+from lrcodec.decoder.session import session_options
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.format import container, grid, symmetry
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
 from lrcodec.packs import store
 from lrcodec.packs.pack import Pack
-from lrcodec.training import export
+from lrcodec.training import exactness, export
 
 LEVELS = [
     ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -121,7 +121,8 @@ def test_planes_of_the_only_scale(random_pack):
     pack = copy.copy(random_pack[0])
     finest = replace(pack.scales[-1], luma_only=False)
     pack.products = {}
-    pack.scales, pack.graphs = (finest,), {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
+    pack.scales = (finest,)
+    pack.graphs = pack.graphs | {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
     graph = decoder.Graph(pack, RGB, smoothing=False)
     pack.tables = pack.tables | {"u1": np.ones((finest.rows, 1, 8)), "v1": np.full((finest.rows, 1, 24), 512)}
     planes = [np.zeros((1, 2, 2, 3), np.int64)]
@@ -176,11 +177,11 @@ def test_export_refuses_inexact_tables():
     scale = Scale(1, 8, (2,))
     u, v = np.full((2, 4, 8), 127, np.int8), np.full((2, 4, 24), 32767, np.int16)
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((scale,), 3, {"u1": u, "v1": v}, [None], None)
-    export.check_exact((scale,), 3, {"u1": u, "v1": v // 4}, [None], None)
+        exactness.check_exact((scale,), 3, {"u1": u, "v1": v}, [None], None)
+    exactness.check_exact((scale,), 3, {"u1": u, "v1": v // 4}, [None], None)
     # Four iterations that share the codebook may all pick its largest codeword.
     with pytest.raises(LrqError, match="not exact"):
-        export.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {"u1": u, "v1": v // 4}, [None], None)
+        exactness.check_exact((Scale(1, 8, (2,) * 4, shared=True),), 3, {"u1": u, "v1": v // 4}, [None], None)
 
 
 def test_macs_count_executed_products_only(random_pack):

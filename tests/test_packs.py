@@ -25,7 +25,7 @@ from lrcodec.errors import FormatError, UnsupportedError
 from lrcodec.format import container, grid
 from lrcodec.format.container import Chunk, Header
 from lrcodec.packs import store, tablefile
-from lrcodec.packs.pack import CARD, ENCODER, TEXT_BYTES, Pack, PackFolder, fingerprint
+from lrcodec.packs.pack import CARD, CODEWORDS, ENCODER, TEXT_BYTES, Pack, PackFolder, fingerprint
 
 ROOT = Path(__file__).parent.parent
 SMALL = "mnist"
@@ -308,7 +308,9 @@ def graph_of(nodes, outputs, initializers=()) -> bytes:
 
 
 def with_graph(pack: Pack, graph: bytes) -> Pack:
-    return Pack("odd", {**dict.fromkeys(pack.graphs, graph), "tables.npz": npz(pack.tables)})
+    """Of which every graph is this one, but that of codewords."""
+    graphs = {**dict.fromkeys(pack.graphs, graph), CODEWORDS: pack.codewords_graph}
+    return Pack("odd", {**graphs, "tables.npz": npz(pack.tables)})
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import reference
 from markdown import Document, evaluate, hexadecimal, number, numbers
@@ -199,7 +200,9 @@ def test_graphs_and_weights_of_convolutions(random_pack):
     pack, smoothing = random_pack
     files = {row["file"]: (row["colour kind"], row["smoothing"]) for row in SPEC.table("Tables", "file")}
     assert files.keys() == pack.graphs.keys()
-    for name, (kind, smooth) in files.items():
+    (codewords,) = (name for name, kinds in files.items() if kinds == ("both", "both"))
+    assert pack.graphs[codewords] == pack.codewords_graph
+    for name, (kind, smooth) in files.items() - {(codewords, files[codewords])}:
         colour = {"grey": container.GREY, "RGB": container.RGB}[kind]
         assert pack.graph(colour, {"no": False, "yes": True}[smooth]) == pack.graphs[name]
     weights_of = {row["name"]: row["meaning"] for row in SPEC.table("Tables", "name") if "weights of" in row["meaning"]}
@@ -225,6 +228,20 @@ def test_graphs_and_weights_of_convolutions(random_pack):
                 name = f"predict_{name}_scale{s}"
                 assert (name in weights) == (len(w1) > 0)
                 np.testing.assert_array_equal(weights.get(name, array), array)
+
+
+def test_graph_of_codewords(random_pack):
+    pack, _ = random_pack
+    rows = {row["input or output"]: (row["dtype"], row["shape"]) for row in SPEC.table("Graphs", "input or output")}
+    session = ort.InferenceSession(pack.codewords_graph, providers=["CPUExecutionProvider"])
+    assert [value.name for value in (*session.get_inputs(), *session.get_outputs())] == [*rows]
+    random, sizes = np.random.default_rng(0), {"n": 5, "rank": 3, "p": 4, "F": 2}
+    arrays = {}
+    for name, (dtype, shape) in rows.items():
+        arrays[name] = random.integers(-9, 10, evaluate(shape, **sizes)).astype(dtype)
+    (codewords,) = session.run(None, {name: arrays[name] for name in ("left", "right")})
+    assert (codewords.dtype, codewords.shape) == (arrays["codewords"].dtype, arrays["codewords"].shape)
+    np.testing.assert_array_equal(codewords, np.einsum("nra,nrb->nab", arrays["left"], arrays["right"]))
 
 
 def test_inputs_of_graphs(random_pack):

@@ -18,7 +18,7 @@ from lrcodec.errors import LrqError
 from lrcodec.format import container, fixed, grid, shrink, symmetry
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
-from lrcodec.training import export
+from lrcodec.training import exactness, export
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
 
@@ -86,7 +86,7 @@ def test_order_of_rows_and_columns(random_pack):
         codewords = low_rank.Products(pack, coarse, 2, 3)
         codewords.take(np.array([6]))
         codewords.kept[0][6, :64] = 0
-        graph.pack.products = {(coarse.scale, 2, 3): codewords}
+        graph.pack.products = {(coarse.scale, 3): codewords}
         got = graph.run(planes, 2, p, p)[0]
         value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
         value[0] = 0
@@ -221,7 +221,7 @@ def test_bounds_of_exactness():
                 v[k, r, 0] = min(rest // int(u[k, r, 0]), 32767)
                 rest -= int(u[k, r, 0]) * int(v[k, r, 0])
         assert rest == 0
-        export.check_exact((scale,), 3, {"u1": -u, "v1": v}, [None], None)
+        exactness.check_exact((scale,), 3, {"u1": -u, "v1": v}, [None], None)
 
     def convolutions(inputs: int, name: str, weight: int, bias: int) -> Integers:
         """Two hidden channels; the sums of one of the convolutions."""
@@ -231,10 +231,10 @@ def test_bounds_of_exactness():
         return w1, b1, w2, b2
 
     def prediction(name: str, weight: int, bias: int) -> None:
-        export.check_exact((scale,), 3, zero, [convolutions(3, name, weight, bias)], None)
+        exactness.check_exact((scale,), 3, zero, [convolutions(3, name, weight, bias)], None)
 
     def smoothing(name: str, weight: int, bias: int) -> None:
-        export.check_exact((scale,), 3, zero, [None], convolutions(12, name, weight, bias))
+        exactness.check_exact((scale,), 3, zero, [None], convolutions(12, name, weight, bias))
 
     limit, room = fixed.PLANE_LIMIT, fixed.EXACT - int(enlarged)
     w1, w2, change = fixed.EXACT // limit - 1, fixed.EXACT // limit - 2**9 - 1, room // limit - 1

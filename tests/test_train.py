@@ -237,7 +237,7 @@ def test_shared_codebook(shared_pack, crops):
 
 def test_model_without_smoothing(shared_pack, crops):
     encoder = Encoder(shared_pack, device="cpu")
-    assert sorted(encoder.pack.graphs) == ["decoder-grey.onnx", "decoder-rgb.onnx"]
+    assert sorted(encoder.pack.graphs) == ["decoder-codewords.onnx", "decoder-grey.onnx", "decoder-rgb.onnx"]
     shapes = {name: encoder.pack.tables[f"smooth_{name}"].shape for name in ("w1", "b1", "w2", "b2")}
     assert shapes == {"w1": (0, 12, 3, 3), "b1": (0,), "w2": (12, 0, 3, 3), "b2": (12,)}
     data = encoder.encode(crops[0], smoothing=True)
@@ -248,7 +248,7 @@ def test_model_without_smoothing(shared_pack, crops):
 
 def test_grey_model(grey_pack, grey_images, photo):
     encoder = Encoder(grey_pack, device="cpu")
-    assert sorted(encoder.pack.graphs) == ["decoder-grey-smooth.onnx", "decoder-grey.onnx"]
+    assert sorted(encoder.pack.graphs) == ["decoder-codewords.onnx", "decoder-grey-smooth.onnx", "decoder-grey.onnx"]
     files = encoder.encode_batch(grey_images, quality=100)
     assert container.unpack_header(files[0]).colour == GREY
     decoded = Decoder([grey_pack]).decode_batch(files)

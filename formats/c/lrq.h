@@ -1510,12 +1510,15 @@ static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const 
         return LRQ_OK;
     for (phase = 0; phase < 2; phase++)
         lrq_decode_depths(from, scratch, scale, patches, near, header->band, phase);
+    if (lrq_most(patches->depths, places) > header->iterations)
+        from->bad = 1;
+    if (from->bad && !from->partial)
+        return LRQ_NOT_VALID;
+    from->unknown |= from->bad; /* nothing that a cut payload holds makes the file invalid */
     if (from->unknown) {
         memset(patches->depths, 0, places);
         return LRQ_OK;
     }
-    if (from->bad || lrq_most(patches->depths, places) > header->iterations)
-        return LRQ_NOT_VALID;
     for (phase = 0; phase < 2; phase++) {
         n = 0;
         for (y = 1; y <= near->rows; y++)

@@ -1,4 +1,4 @@
-"""The decoder's graph: one model, in ONNX Runtime, which draws all but the low-rank sums."""
+"""The decoder's graph: one model, in ONNX Runtime, which draws all but the low-rank sums (low_rank.py)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnxruntime as ort
 
-from ..errors import UnsupportedError
 from ..format import container, grid
 from ..packs.pack import Pack
-from ..runtime import thread_count
 from . import low_rank
-
-ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
+from .session import fetch, open_session, session_options
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,6 @@ class Macs:
         return self.low_rank + self.prediction + self.smoothing + self.colour
 
 
-def session_options(threads: int) -> ort.SessionOptions:
-    """What sessions of ONNX Runtime are told. threads: 0 for as many as the processors that this process may use."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = thread_count(threads)
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
-    # Not ALL: it would pad the few channels of the convolutions to 8 or 16.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.log_severity_level = 4  # what goes wrong is raised, and takes one line
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    return options
-
-
 class Graph:
     """One ONNX graph of a pack, for one colour kind, with or without smoothing.
 
@@ -57,11 +42,7 @@ class Graph:
     ):
         self.pack, self.smoothing = pack, smoothing
         self.channels = 3 if colour == container.RGB else 1
-        graph, options = pack.graph(colour, smoothing), options or session_options(threads)
-        try:
-            self.session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
-            raise UnsupportedError(f"model {pack.name} has a broken graph: {error}") from None
+        self.session = open_session(pack, pack.graph(colour, smoothing), options or session_options(threads))
 
     def run(
         self, planes: list[np.ndarray], rank: int, height: int, width: int, rows: tuple[int, int] | None = None
@@ -76,7 +57,7 @@ class Graph:
         above, finest = firsts[-1] * self.pack.scales[-1].patch, self.pack.scales[-1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, finest.patch, finest.patch) // (1, 2, 2)).tolist()
         shape = count, 4 * self.channels, h, w
-        polyphase = self._fetch("pixels", self.inputs(planes, rank, firsts), np.uint8, shape)
+        polyphase = fetch(self.session, self.pack, "pixels", self.inputs(planes, rank, firsts), np.uint8, shape)
         phases = polyphase.reshape(count, self.channels, 2, 2, h, w)
         pixels = np.empty((count, h, 2, w, 2, self.channels), np.uint8)
         for c, y, x in np.ndindex(self.channels, 2, 2):  # several times faster than one transposition
@@ -94,7 +75,9 @@ class Graph:
         inputs = self.inputs(planes, rank, firsts)
         scale = self.pack.scales[len(planes) - 1]
         count, h, w = (np.array(planes[-1].shape[:3]) * (1, scale.patch, scale.patch)).tolist()
-        return self._fetch(f"plane{scale.scale}", inputs, np.float32, (count, self.channels, h, w)).astype(np.int16)
+        return fetch(
+            self.session, self.pack, f"plane{scale.scale}", inputs, np.float32, (count, self.channels, h, w)
+        ).astype(np.int16)
 
     def inputs(
         self, planes: Sequence[np.ndarray], rank: int, firsts: Sequence[int] | None = None
@@ -113,22 +96,6 @@ class Graph:
             inputs[f"drawn{scale.scale}"] = np.zeros((0, 4 * scale.channels(self.channels), 0, 0), np.float32)
             inputs[f"crop{scale.scale}"] = np.zeros(1, np.int64)
         return inputs
-
-    def _fetch(
-        self, name: str, inputs: dict[str, np.ndarray], dtype: type[np.generic], shape: tuple[int, ...]
-    ) -> np.ndarray:
-        """An output of the graph, of this dtype and shape."""
-        try:
-            output = self.session.run([name], inputs)[0]
-        except MemoryError:
-            raise
-        except Exception as error:  # ONNX Runtime raises many kinds, and documents none
-            if "allocate memory" in str(error) or "bad_alloc" in str(error):
-                raise MemoryError from None
-            raise UnsupportedError(f"the graph of model {self.pack.name} failed: {error}") from None
-        if (output.dtype, output.shape) != (dtype, shape):
-            raise UnsupportedError(f"model {self.pack.name} has a broken graph: its {name} are of another size or type")
-        return output
 
     def macs(self, planes: list[np.ndarray], rank: int, height: int, width: int) -> Macs:
         """What `run` multiplies and accumulates for each pixel, from the shapes of its products and convolutions."""

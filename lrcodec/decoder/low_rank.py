@@ -1,16 +1,18 @@
 """Low-rank sums: index planes -> what the codewords draw. SPEC.md, "Low-rank sums", is the normative text.
 
-A codeword is the product of two thin matrices. It is multiplied when it is first drawn, and kept: what is left of a
-patch are look-ups and additions.
+A codeword is the product of two thin matrices. ONNX Runtime multiplies them when the codeword is first drawn, and it is
+kept: what is left of a patch are look-ups and additions.
 """
 
 import numpy as np
+import onnxruntime as ort
 
 from ..format.fixed import FACTOR_BITS, PLANE_BITS
 from ..format.grid import Scale
 from ..format.symmetry import change
 from ..packs.pack import Pack
 from ..packs.tablefile import MAX_BYTES
+from .session import fetch, open_session, session_options
 
 
 class Products:
@@ -21,6 +23,7 @@ class Products:
     """
 
     def __init__(self, pack: Pack, scale: Scale, rank: int, channels: int):
+        self.pack, self.rank = pack, rank
         self.symmetries, self.patch, self.channels = scale.symmetries, scale.patch, scale.channels(channels)
         width = self.channels * scale.patch
         self.u = pack.tables[f"u{scale.scale}"][:, :rank]
@@ -47,8 +50,10 @@ class Products:
         out = np.empty((len(rows), self.channels, 2, 2, half, half), np.float32)
         for symmetry in range(self.symmetries):
             chosen = np.flatnonzero(symmetries == symmetry)
-            u, v = (factor[shapes[chosen]].astype(np.float32) for factor in (self.u, self.v))
-            patches = u.transpose(0, 2, 1) * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)) @ v
+            left, right = (factor[shapes[chosen]].astype(np.float32) for factor in (self.u, self.v))
+            inputs = {"left": left * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)), "right": right}
+            shape = len(chosen), p, self.channels * p
+            patches = fetch(multiplier(self.pack), self.pack, "codewords", inputs, np.float32, shape)
             patches = change(patches.reshape(len(chosen), p, self.channels, p), symmetry)
             patches = patches.reshape(len(chosen), 2, half, self.channels, 2, half)
             out[chosen] = patches.transpose(0, 3, 1, 4, 2, 5)
@@ -56,8 +61,18 @@ class Products:
 
 
 def products(pack: Pack, scale: Scale, rank: int, channels: int) -> Products:
-    """Those of a pack, of which there is one."""
-    return pack.products.setdefault((scale.scale, rank, channels), Products(pack, scale, rank, channels))
+    """Those of a pack: of one rank at a time, so that memory is bounded."""
+    kept = pack.products.get((scale.scale, channels))
+    if kept is None or kept.rank != rank:
+        kept = pack.products[scale.scale, channels] = Products(pack, scale, rank, channels)
+    return kept
+
+
+def multiplier(pack: Pack) -> ort.InferenceSession:
+    """The session that multiplies codewords of a pack, opened once."""
+    if pack.multiplier is None:
+        pack.multiplier = open_session(pack, pack.codewords_graph, session_options(1))
+    return pack.multiplier
 
 
 def draw(plane: np.ndarray, scale: Scale, codewords: Products) -> np.ndarray:

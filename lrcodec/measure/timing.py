@@ -11,7 +11,8 @@ from statistics import median
 from typing import NamedTuple
 
 from ..decoder import Decoder
-from ..decoder.graph import Graph, session_options
+from ..decoder.graph import Graph
+from ..decoder.session import session_options
 
 GRAPH_PARTS = ("prediction", "smoothing", "colour")
 

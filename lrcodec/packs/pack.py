@@ -1,8 +1,8 @@
 """A model pack: a folder with decoder graphs, tables and encoder weights, named by the content of the first two.
 
-The folder holds `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads, and all that the
-fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. Files are read once, checked, and used from
-memory.
+The folder holds `decoder-codewords.onnx`, `decoder-{grey,rgb}[-smooth].onnx` and `tables.npz` (all that decoding reads,
+and all that the fingerprint covers), `encoder.safetensors` (encoding only) and `card.md`. Files are read once, checked,
+and used from memory.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from ..format.container import Header
 from ..format.grid import Scale
 from . import tablefile
 
+CODEWORDS = "decoder-codewords.onnx"
 ENCODER, CARD, ATTRIBUTION = "encoder.safetensors", "card.md", "ATTRIBUTION.tsv"
 TEXT_BYTES = 2**16
 """More of a card, or of who made the training images, is not read."""
@@ -49,8 +50,10 @@ class Pack:
         self.rank = self.tables["u1"].shape[1]
         self.entropy_tables: dict[int, list] = {}
         """For each rate band the tables that `entropy.cost_tables` has built."""
-        self.products: dict[tuple[int, int, int], Any] = {}
-        """For each scale, rank and number of channels the codewords that `decoder.low_rank` has multiplied."""
+        self.products: dict[tuple[int, int], Any] = {}
+        """For each scale and number of channels the codewords that `decoder.low_rank` has multiplied."""
+        self.multiplier: Any = None
+        """What `decoder.low_rank` multiplies them with."""
 
     def check(self, header: Header) -> None:
         """Raise FormatError if the header asks for what this model does not have."""
@@ -66,6 +69,13 @@ class Pack:
         if name not in self.graphs:
             raise FormatError(f"model {self.name} has no {name}")
         return self.graphs[name]
+
+    @property
+    def codewords_graph(self) -> bytes:
+        """The serialised ONNX graph that multiplies codewords. Raises UnsupportedError if there is none."""
+        if CODEWORDS not in self.graphs:
+            raise UnsupportedError(f"model {self.name} has no {CODEWORDS}")
+        return self.graphs[CODEWORDS]
 
     def smoothing_weights(self, channels: int) -> int:
         """Weights of the smoothing pair: multiply-accumulates for each 2 x 2 block of pixels of this many channels."""

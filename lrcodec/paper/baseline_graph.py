@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from ..decoder.graph import session_options
+from ..decoder.session import session_options
 from .baseline import Residuals, Vqvae
 
 

@@ -12,7 +12,7 @@ from ..encoder.convolutions import Integers
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
 from .descent import Descent
-from .export import check_exact
+from .exactness import check_exact
 from .images import Crops
 from .networks import Networks
 from .objective import Objective

@@ -1,7 +1,7 @@
-"""Builds the decoder's ONNX graphs (SPEC.md, "Reconstruction") and proves that float32 keeps them exact.
+"""Builds the decoder's ONNX graphs: SPEC.md, "Reconstruction".
 
-Every tensor holds integers over a power of two, and no partial sum of numerators reaches 2^24, so float
-addition is exact in any order; `check_exact` refuses tables that could pass the bound.
+Every tensor holds integers over a power of two, and no partial sum of numerators reaches 2^24, so float addition is
+exact in any order; exactness.py refuses tables that could pass the bound.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..encoder.convolutions import Integers
-from ..errors import LrqError
 from ..format.fixed import (
     CHROMA_TAPS,
     COLOUR_BITS,
     ENLARGE_BITS,
     ENLARGE_TAPS,
-    EXACT,
-    FACTOR_BITS,
     PLANE_BITS,
     PLANE_LIMIT,
     WEIGHT_BITS,
@@ -107,9 +104,28 @@ def build_graph(
             inputs.append(helper.make_tensor_value_info(f"crop{s}", TensorProto.INT64, [1]))
             _draw_if_asked_for(g, s, inner)
         coarser = f"plane{s}"
-    model = helper.make_model(
-        g.proto(inputs), opset_imports=[helper.make_opsetid("", 17)], producer_name="lrcodec", ir_version=8
+    return _serialised(g.proto(inputs))
+
+
+def build_codewords_graph() -> bytes:
+    """The serialised graph that multiplies codewords, of any model.
+
+    Inputs: left float32 (n, R, p) and right float32 (n, R, F * p), the factors of n codewords.
+    Output: codewords float32 (n, p, F * p), their products.
+    """
+    g = _Graph()
+    g.part = "low_rank"
+    g.op("MatMul", g.op("Transpose", "left", perm=[0, 2, 1]), "right", name="codewords")
+    g.outputs.append(helper.make_tensor_value_info("codewords", TensorProto.FLOAT, ["n", "p", "columns"]))
+    shapes = {"left": ["n", "rank", "p"], "right": ["n", "rank", "columns"]}
+    return _serialised(
+        g.proto([helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()])
     )
+
+
+def _serialised(graph: onnx.GraphProto) -> bytes:
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], producer_name="lrcodec", ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
@@ -246,50 +262,3 @@ def _colour(g: _Graph, planes: str, channels: int) -> str:
     levels = g.op("Conv", planes, weights, offset, name="colour_conv")
     # Nothing is negative here, so the cast rounds down.
     return g.op("Cast", g.op("Clip", levels, g.f(0.0), g.f(255.0)), to=TensorProto.UINT8, name="pixels")
-
-
-def check_exact(
-    scales: tuple[Scale, ...],
-    channels: int,
-    factors: dict[str, np.ndarray],
-    predictions: Predictions,
-    smoothing: Integers | None,
-) -> None:
-    """Raise LrqError unless every sum of numerators stays below 2^24 for whatever indices a file holds.
-
-    Those of chroma and pixels do for any model. factors: u{s} int8 (rows, R, p) and v{s} int16 (rows, R, C * p) of each
-    scale, by name. predictions, smoothing: as in `build_graph`, for all channels; smoothing is None while it is not
-    known yet.
-    """
-    sums = {}
-    for scale, prediction in zip(scales, predictions, strict=True):
-        u, v = (np.abs(factors[f"{name}{scale.scale}"].astype(np.float64)) for name in "uv")
-        product = np.einsum("krp,krq->kpq", u, v).max(axis=(1, 2))
-        gain = np.abs(ENLARGE_TAPS).sum(1).max() / 2**ENLARGE_BITS
-        enlarged = ((PLANE_LIMIT * gain + 1) * gain + 1) * 2.0 ** (FACTOR_BITS - PLANE_BITS)
-        largest = [product[start : start + n].max() for start, n in zip(scale.starts, scale.shapes, strict=True)]
-        change = 0.0
-        if prediction is not None and len(prediction[0]):
-            w1, b1, w2, b2 = prediction
-            sums[f"the weights of the first convolution of scale {scale.scale}"] = _largest_sum(w1, b1, 1)
-            change = _largest_sum(w2, b2, 0)
-        terms = "the prediction and the codewords" if change else "the codewords"
-        sums[f"{terms} of scale {scale.scale}"] = sum(largest) + enlarged + change
-    if smoothing is not None:
-        w1, b1, w2, b2 = smoothing
-        sums["the weights of the first convolution of smoothing"] = _largest_sum(w1, b1, 1)
-        sums["the weights of the second convolution of smoothing"] = _largest_sum(w2, b2, PLANE_LIMIT + 1)
-    name, largest_sum = max(sums.items(), key=lambda item: item[1])
-    if largest_sum >= EXACT:
-        way = "another --preset or other images" if "codewords" in name else "another --seed or fewer --steps"
-        raise LrqError(
-            f"{name} are not exact in the decoder's arithmetic: their sums could reach {largest_sum:,.0f}, "
-            f"{largest_sum / EXACT:.2f} times the limit of {EXACT:,}; train with {way}, and another --work"
-        )
-
-
-def _largest_sum(weights: np.ndarray, biases: np.ndarray, others: int) -> float:
-    """The largest that sums of a convolution could be, over 2^WEIGHT_BITS, with `others`, in the unit of planes."""
-    weights, biases = np.abs(weights.astype(np.float64)), np.abs(biases.astype(np.float64))
-    sums = weights.sum(axis=(1, 2, 3)) * PLANE_LIMIT + (biases + others) * 2**WEIGHT_BITS
-    return sums.max(initial=0)

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from ..encoder.config import Config
 from ..encoder.convolutions import tables_of
 from ..packs import tablefile
-from ..packs.pack import CARD, ENCODER
+from ..packs.pack import CARD, CODEWORDS, ENCODER
 from . import export
 from .end_to_end import Model
 from .tables import Tables
@@ -41,7 +41,8 @@ def _tables_file(config: Config, model: Model, tables: Tables) -> bytes:
 
 
 def _write_graphs(folder: Path, config: Config, model: Model) -> None:
-    """The decoder's graphs: grey and, if the model has it, in colour, each with and without smoothing."""
+    """The decoder's graphs: grey and, if the model has it, in colour, each with and without smoothing; codewords."""
+    (folder / CODEWORDS).write_bytes(export.build_codewords_graph())
     for channels, name in ((1, "grey"), (3, "rgb")):
         if channels > model.networks.transformer.channels:
             continue

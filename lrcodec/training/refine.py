@@ -20,7 +20,7 @@ from ..encoder.pyramid import block_means
 from ..encoder.quantizer import Quantizer, bits_spent, closed_loop, pack_bits, plain_search, unpack_bits
 from ..encoder.search import Bits, clusters
 from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
-from .export import check_exact
+from .exactness import check_exact
 from .images import View, round_views, stacks
 from .progress import Progress
 from .spectra import balanced_clusters, traits_of
