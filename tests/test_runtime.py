@@ -225,7 +225,7 @@ def test_memory_that_runs_out_in_onnxruntime(photo_file: Path, tmp_path: Path, m
         def __getattr__(self, name):
             return getattr(self.session, name)
 
-    monkeypatch.setattr("lrcodec.decoder.graph.ort", type("", (), vars(ort) | {"InferenceSession": Full}))
+    monkeypatch.setattr("lrcodec.decoder.session.ort", type("", (), vars(ort) | {"InferenceSession": Full}))
     assert "out of memory" in fails(1, "decode", photo_file, "-o", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
