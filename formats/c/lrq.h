@@ -24,8 +24,9 @@ Pixels are rows from top to bottom, without gaps, one byte a channel: grey, grey
 
 No dependency but libc, and of libc only memcpy, memset, memcmp, memchr, and malloc and free unless the caller brings an
 allocator. No global state: any number of threads may share a model. Every size is checked before it is used. Integers
-alone, so the pixels are the same on every machine. Beside the pixels and the model, a decoder needs the indices of two
-or three strips (about 0.6 bytes for each of their pixels) and a few rows of each scale, not the planes of the image.
+alone, so the pixels are the same on every machine; right shifts of negative numbers must be arithmetic, as they are on
+all of today's. Beside the pixels and the model, a decoder needs the indices of two or three strips (about 0.6 bytes for
+each of their pixels) and a few rows of each scale, not the planes of the image.
 
 */
 

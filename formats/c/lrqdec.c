@@ -112,7 +112,9 @@ static int write_image(const char *name, const uint8_t *pixels, const lrq_header
     ok = ok && fwrite(pixels, 1, size, file) == size;
     ok = fclose(file) == 0 && ok;
     if (ok) {
-        remove(name); /* where rename does not replace */
+#if defined(_WIN32)
+        remove(name); /* rename does not replace there */
+#endif
         ok = rename(temporary, name) == 0;
     }
     if (!ok)
