@@ -17,7 +17,7 @@ from lrcodec.errors import LrqError
 from lrcodec.format.container import INDICES, RGB, Chunk, Header, pack
 from lrcodec.measure import process, speed, timing
 from lrcodec.measure.process import CHILD, STEPS, Process
-from lrcodec.measure.speed import BASELINE, PLAIN, Large, Speed, Time, measure, medians, mirrored, nearest
+from lrcodec.measure.speed import BASELINE, PLAIN, REDUCED, Large, Speed, Time, measure, medians, mirrored, nearest
 from lrcodec.measure.speed_report import table, to_json
 from lrcodec.measure.timing import Call
 from lrcodec.paper.baseline import Vqvae
@@ -45,6 +45,7 @@ class Clock:
 
 class FakeDecoder:
     """Decodes in 8 ms: 2 of entropy decoding, 1 for sums, 4 in its graph, where threads share the work, and 1 around.
+    An eighth takes 1 ms.
 
     Its first decode takes much longer, and so does every seventh. A file's first byte says of how many strips it is.
     """
@@ -52,7 +53,10 @@ class FakeDecoder:
     def __init__(self, clock, threads):
         self.clock, self.threads, self.decodes = clock, threads, 0
 
-    def decode(self, data):
+    def decode(self, data, shrink=1):
+        if shrink > 1:
+            self.clock.spend(8 / shrink)
+            return IMAGE
         self.clock.spend(4 + 4 / self.threads + 100 * (self.decodes % 7 == 0))
         self.decodes += 1
         return IMAGE
@@ -116,8 +120,9 @@ def test_times_of_an_image(clock):
 
     found = measure("a.png", IMAGE, 50, encode(1), decoders, ("webp", "avif", "jpeg"), baseline)
     times = {(t.codec, t.threads): t for t in found}
-    own, rivals = [("lrq", 1), (PLAIN, 1), ("lrq", 2), (PLAIN, 2)], [(BASELINE, 1), (BASELINE, 2)]
-    assert list(times) == [*own[:2], rivals[0], *own[2:], rivals[1], ("webp", 1), ("avif", 1), ("jpeg", 1)]
+    own, others = [("lrq", 1), (PLAIN, 1), ("lrq", 2), (PLAIN, 2)], [[(REDUCED, n), (BASELINE, n)] for n in (1, 2)]
+    assert list(times) == [*own[:2], *others[0], *own[2:], *others[1], ("webp", 1), ("avif", 1), ("jpeg", 1)]
+    assert (times[REDUCED, 1].bytes, times[REDUCED, 1].ms) == (100, pytest.approx(1))
     assert PARTS == [f"{part}_ms" for part in ("entropy", "low_rank", *timing.GRAPH_PARTS, "rest")]
     for key, total, graph in zip(own, (8, 8, 6, 6), (4, 4, 2, 2), strict=True):
         t = times[key]
@@ -137,7 +142,7 @@ def test_times_of_an_image(clock):
 
 def test_times_without_webp_and_of_strips(clock):
     decoders = {1: FakeDecoder(clock, 1), 2: FakeDecoder(clock, 2)}
-    one, _, two, _, jpeg = measure("a.png", IMAGE, 50, encode(3), decoders, ("jpeg",))
+    one, _, _, two, _, _, jpeg = measure("a.png", IMAGE, 50, encode(3), decoders, ("jpeg",))
     assert {time.to_webp for time in (one, two, jpeg)} == {time.to_avif for time in (one, two, jpeg)} == {None}
     # Two threads work on strips side by side, so the parts would not add up to the whole.
     assert one.low_rank_ms == pytest.approx(1)
@@ -401,7 +406,7 @@ def test_command(picture, clock, monkeypatch):
     assert {one[1:4] for one in encoded} == {(50, 2, 0)}
     times = json.loads(document.read_text())["times"]
     assert [(time["codec"], time["threads"]) for time in times] == [
-        *[(codec, threads) for threads in (1, 2) for codec in ("lrq", PLAIN, BASELINE)],
+        *[(codec, threads) for threads in (1, 2) for codec in ("lrq", PLAIN, REDUCED, BASELINE)],
         ("webp", 1),
         ("jpeg", 1),
     ]

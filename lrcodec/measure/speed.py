@@ -22,6 +22,7 @@ from .timing import Call, Parts, rounds
 
 MEDIAN = "median"
 PLAIN = "lrq no smoothing"
+REDUCED, SHRINK = "lrq --shrink 8", 8
 BASELINE = "vq-vae"
 """The decoder of the paper's baseline, on an image of the same size."""
 ROUNDS = 15
@@ -51,7 +52,7 @@ class Time:
     """Warm decodes of a file to a uint8 array; with `image` = `MEDIAN` every figure is a median over several images.
 
     image: file name without folders.
-    codec: "lrq", "lrq no smoothing", `BASELINE` or a key of `CLASSIC`. threads: how many it may have.
+    codec: "lrq", `PLAIN`, `REDUCED`, `BASELINE` or a key of `CLASSIC`. threads: how many it may have.
     quality: of the lrq file. setting: on the codec's own scale, where its file comes nearest to the lrq file in size.
     bytes: of the file. macs: multiply-accumulates per pixel; None for classic codecs.
     ms: milliseconds. speed: megapixels (10^6) a second.
@@ -152,9 +153,10 @@ def measure(
     classic: Sequence[str],
     baseline: Baseline | None = None,
 ) -> list[Time]:
-    """The times of an image with smoothing and without, of classic codecs on one thread, at equal file sizes, and of
-    the baseline."""
+    """The times of an image with smoothing, reduced, and without, of classic codecs on one thread, at equal file sizes,
+    and of the baseline."""
     files = {LRQ: (quality, encode(image, quality, True)), PLAIN: (quality, encode(image, quality, False))}
+    files[REDUCED] = files[LRQ]
     for codec in classic:
         files[codec] = nearest(partial(classic_encode, image, codec), CLASSIC[codec].scale, len(files[LRQ][1]))
     calls: dict[Call, Callable[[], object]] = {}
@@ -168,6 +170,7 @@ def measure(
                 parts[call] = Parts(decoder, data)
                 for part in ("entropy", "low_rank", "graph"):
                     calls[call._replace(part=part)] = getattr(parts[call], part)
+        calls[Call(REDUCED, threads)] = partial(decoder.decode, files[REDUCED][1], SHRINK)
         if baseline is not None:
             call = Call(BASELINE, threads)
             rivals[call] = baseline(image.shape[:2], 1 if image.ndim == 2 else 3, threads)

@@ -29,6 +29,7 @@ COLUMNS = (
 NOTES = """\
 Warm decodes of whole files to uint8 arrays, in one process. quality: of the lrq file; a classic codec has the setting
 whose file comes nearest to that in size. x webp, x avif: a multiple of that codec's time, median over the images.
+lrq --shrink 8 draws an eighth of the rows and columns.
 Parts, in ms: container and entropy decoding; sums of low-rank codewords; what ONNX Runtime spends on prediction with
 chroma, smoothing and colours; all else, mostly the pixels' way into an array. vq-vae: the decoder of the paper's
 baseline on as many pixels, in the same ONNX Runtime, with random weights; bytes: its indices, 9 bits each."""
