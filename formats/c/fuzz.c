@@ -5,7 +5,8 @@
     ./lrqfuzz-container -max_len=200 CORPUS
 
 lrqfuzz-container reads header and chunks of inputs as they are, and with their checksums repaired. lrqfuzz does all
-else. Models are made by `lrq models export`; small ones are many times faster. The first byte of an input says what it is, the rest is its content:
+else. Models are made by `lrq models export`; small ones are many times faster. The first byte of an input of lrqfuzz
+says what it is, the rest is its content:
 
     bit 0      a file as it is; otherwise one is built of fields and payloads, with checksums that match
     bit 1      partial
@@ -224,7 +225,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     file = (uint8_t *)realloc(file, length); /* so that what lies behind it is out of bounds */
     if (lrq_read_header(&header, file, length) == LRQ_OK) {
-        const uint64_t wanted = (uint64_t)header.width * header.height <= MAX_PIXELS ? lrq_size(&header, options.shrink) : 0;
+        const uint64_t wanted =
+            (uint64_t)header.width * header.height <= MAX_PIXELS ? lrq_size(&header, options.shrink) : 0;
         lrq_decode(pixels, (size_t)wanted, models[number], file, length, &options, &allocator);
     } else {
         lrq_decode(pixels, 0, models[number], file, length, &options, &allocator);

@@ -66,8 +66,9 @@ typedef struct {
     uint8_t model[8];
 } lrq_header;
 
-/* shrink: 1, 2, 4, 8 or 16, see SPEC.md, "Reduced pixels". partial: 1 to draw what an incomplete file holds, see SPEC.md,
-   "Incomplete files". max_pixels: of the whole image, 0 for LRQ_MAX_PIXELS. A NULL pointer means { 1, 0, 0 }. */
+/* shrink: 1, 2, 4, 8 or 16, see SPEC.md, "Reduced pixels". partial: 1 to draw what an incomplete file holds, see
+   SPEC.md, "Incomplete files". max_pixels: of the whole image, 0 for LRQ_MAX_PIXELS. A NULL pointer means { 1, 0, 0
+   }. */
 typedef struct {
     int shrink;
     int partial;
@@ -228,9 +229,9 @@ static int32_t lrq_clip(int32_t x, int32_t low, int32_t high)
 
 static uint32_t lrq_crc(uint32_t crc, const uint8_t *data, size_t size)
 {
-    static const uint32_t nibbles[16] = {
-        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
-        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+    static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                         0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                         0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
     size_t i;
     crc = ~crc;
     for (i = 0; i < size; i++) {
@@ -258,16 +259,17 @@ static void lrq_sha256_block(uint32_t *state, const uint8_t *data)
     int i;
     for (i = 0; i < 16; i++)
         w[i] = (uint32_t)data[4 * i] << 24 | (uint32_t)data[4 * i + 1] << 16 | (uint32_t)data[4 * i + 2] << 8
-             | data[4 * i + 3];
+               | data[4 * i + 3];
     for (; i < 64; i++)
         w[i] = w[i - 16] + w[i - 7] + (LRQ_ROTATE(w[i - 15], 7) ^ LRQ_ROTATE(w[i - 15], 18) ^ w[i - 15] >> 3)
-             + (LRQ_ROTATE(w[i - 2], 17) ^ LRQ_ROTATE(w[i - 2], 19) ^ w[i - 2] >> 10);
+               + (LRQ_ROTATE(w[i - 2], 17) ^ LRQ_ROTATE(w[i - 2], 19) ^ w[i - 2] >> 10);
     memcpy(s, state, sizeof s);
 /* The eight words keep their places, and their roles move on: after eight rounds all is as before. */
 #define LRQ_ROUND(a, b, c, d, e, f, g, h, i)                                                                           \
-    t1 = s[h] + (LRQ_ROTATE(s[e], 6) ^ LRQ_ROTATE(s[e], 11) ^ LRQ_ROTATE(s[e], 25)) + (s[g] ^ (s[e] & (s[f] ^ s[g])))   \
-       + k[i] + w[i];                                                                                                  \
-    t2 = (LRQ_ROTATE(s[a], 2) ^ LRQ_ROTATE(s[a], 13) ^ LRQ_ROTATE(s[a], 22)) + ((s[a] & s[b]) | (s[c] & (s[a] | s[b]))); \
+    t1 = s[h] + (LRQ_ROTATE(s[e], 6) ^ LRQ_ROTATE(s[e], 11) ^ LRQ_ROTATE(s[e], 25)) + (s[g] ^ (s[e] & (s[f] ^ s[g])))  \
+         + k[i] + w[i];                                                                                                \
+    t2 = (LRQ_ROTATE(s[a], 2) ^ LRQ_ROTATE(s[a], 13) ^ LRQ_ROTATE(s[a], 22))                                           \
+         + ((s[a] & s[b]) | (s[c] & (s[a] | s[b])));                                                                   \
     s[d] += t1;                                                                                                        \
     s[h] = t1 + t2
     for (i = 0; i < 64; i += 8) {
@@ -286,7 +288,8 @@ static void lrq_sha256_block(uint32_t *state, const uint8_t *data)
 
 static void lrq_sha256(uint8_t *digest, const uint8_t *data, size_t size)
 {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     uint8_t last[128] = {0};
     size_t at = 0, rest, padded;
     int i;
@@ -307,7 +310,8 @@ static void lrq_sha256(uint8_t *digest, const uint8_t *data, size_t size)
 /* ---- Models */
 
 /* Two convolutions, of a prediction or of smoothing. Weights lie in taps: a tap is a row of three, two inputs, and a
-   place of three in the row, and has a pair of weights for each output. An odd number of inputs is filled up with zeros. */
+   place of three in the row, and has a pair of weights for each output. An odd number of inputs is filled up with
+   zeros. */
 typedef struct {
     int inputs, hidden, outputs;
     int16_t *first, *second;
@@ -322,7 +326,7 @@ typedef struct {
 
 typedef struct {
     int number, side, symmetries, symmetry_bits, channels, iterations; /* symmetries = 1 << symmetry_bits */
-    uint32_t span, rows; /* rows: shapes of the scale */
+    uint32_t span, rows;                                               /* rows: shapes of the scale */
     uint32_t shapes[LRQ_MAX_ITERATIONS], starts[LRQ_MAX_ITERATIONS];
     const uint8_t *u, *v, *energy, *orientation, *frequency;
     uint32_t *symmetry_sums; /* [rows][symmetries]: the frequencies of the symmetries before */
@@ -333,7 +337,7 @@ typedef struct {
     const uint8_t *cluster_costs[LRQ_MAX_ITERATIONS], *member_costs[LRQ_MAX_ITERATIONS];
     lrq_table *tables[LRQ_MAX_ITERATIONS]; /* [bands][contexts] */
     uint32_t *sums[LRQ_MAX_ITERATIONS];    /* [bands][contexts][clusters]: the frequencies of the clusters before */
-    lrq_convolutions prediction; /* no hidden channels: enlargement alone */
+    lrq_convolutions prediction;           /* no hidden channels: enlargement alone */
 } lrq_scale;
 
 struct lrq_model {
@@ -376,8 +380,8 @@ static void lrq_few_sums(uint32_t *sums, const uint8_t *costs, uint32_t n)
     sums[n] = LRQ_TOTAL;
 }
 
-/* Before `missing`. A weight times the factor, over 2^39, is the quotient or one less; with a smaller total it would not
-   fit into 64 bits. */
+/* Before `missing`. A weight times the factor, over 2^39, is the quotient or one less; with a smaller total it would
+   not fit into 64 bits. */
 static uint32_t lrq_frequency(const lrq_table *table, uint64_t weight)
 {
     const uint64_t all = weight * (LRQ_TOTAL - table->shapes);
@@ -518,8 +522,8 @@ static lrq_result lrq_weights(lrq_pool *pool, int16_t **out, int32_t **biases, c
 }
 
 /* The four arrays of two convolutions. */
-static lrq_result lrq_read_convolutions(lrq_convolutions *out, lrq_pool *pool, lrq_arrays *from, int inputs, int outputs,
-                                        int residual)
+static lrq_result lrq_read_convolutions(lrq_convolutions *out, lrq_pool *pool, lrq_arrays *from, int inputs,
+                                        int outputs, int residual)
 {
     uint32_t first[4], second[4];
     const uint8_t *w1, *b1, *w2, *b2;
@@ -639,7 +643,8 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
         shape[2] = scale->shapes[i] / scale->clusters[i];
         scale->member_costs[i] = lrq_array(from, 1, 3, shape, 1, 0);
         if (from->bad
-            || (uint32_t)lrq_most(scale->classes + 4096 * (i > 0 ? i + 1 : 0), i > 0 ? 4096 : 8192) >= scale->contexts[i])
+            || (uint32_t)lrq_most(scale->classes + 4096 * (i > 0 ? i + 1 : 0), i > 0 ? 4096 : 8192)
+                   >= scale->contexts[i])
             return LRQ_NOT_SUPPORTED;
         n = (uint32_t)model->bands * scale->contexts[i];
         scale->tables[i] = (lrq_table *)lrq_take(&model->pool, n, sizeof(lrq_table));
@@ -648,7 +653,8 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
             return LRQ_MEMORY;
         for (b = 0; b < n; b++) {
             const size_t at = (size_t)b * scale->clusters[i];
-            lrq_shape_sums(scale->tables[i] + b, scale->sums[i] + at, model->weights, scale->cluster_costs[i] + at, scale->clusters[i],
+            lrq_shape_sums(scale->tables[i] + b, scale->sums[i] + at, model->weights, scale->cluster_costs[i] + at,
+                           scale->clusters[i],
                            scale->member_costs[i] + (size_t)(b / scale->contexts[i]) * scale->shapes[i], shape[2]);
         }
     }
@@ -846,8 +852,8 @@ typedef struct {
     size_t present;
 } lrq_chunk;
 
-/* The next chunk: check 6. If the file ends inside its payload or its CRC-32, `chunk` tells what there is of it; its tag
-   is 0 if that is nothing. */
+/* The next chunk: check 6. If the file ends inside its payload or its CRC-32, `chunk` tells what there is of it; its
+   tag is 0 if that is nothing. */
 static lrq_result lrq_next_chunk(lrq_bytes *from, lrq_chunk *chunk)
 {
     size_t start = from->at - 4, left; /* the CRC-32 before it binds a chunk to its place */
@@ -949,8 +955,8 @@ static void lrq_alpha_row(lrq_alpha *alpha)
     while (n >> shift > 1)
         shift++;
     for (x = 0; x < columns; x++) {
-        alpha->pixels[((size_t)(y / n) * columns + x + 1) * alpha->channels - 1]
-            = (uint8_t)((alpha->sums[x] + n * n / 2) >> 2 * shift);
+        alpha->pixels[((size_t)(y / n) * columns + x + 1) * alpha->channels - 1] =
+            (uint8_t)((alpha->sums[x] + n * n / 2) >> 2 * shift);
         alpha->sums[x] = 0;
     }
 }
@@ -1081,7 +1087,8 @@ static int lrq_inflate_codes(lrq_inflater *from, const lrq_huffman *lengths, con
 {
     static const uint16_t length_base[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
                                              31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
-    static const uint8_t length_bits[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+    static const uint8_t length_bits[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                            2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
     int symbol, extra, length, distance;
     for (;;) {
         symbol = lrq_huffman_read(from, lengths);
@@ -1178,7 +1185,8 @@ static int lrq_inflate_block(lrq_inflater *from, int type)
     return lrq_inflate_codes(from, &code, &distances);
 }
 
-static lrq_result lrq_decode_alpha(lrq_pool *pool, uint8_t *pixels, const lrq_header *header, const lrq_chunk *chunk, int shrink)
+static lrq_result lrq_decode_alpha(lrq_pool *pool, uint8_t *pixels, const lrq_header *header, const lrq_chunk *chunk,
+                                   int shrink)
 {
     lrq_alpha alpha;
     lrq_inflater from;
@@ -1260,8 +1268,8 @@ static void lrq_range_start(lrq_range *from, const lrq_chunk *chunk)
     lrq_next_word(from);
 }
 
-/* Where `point` is in the range, in units of its 2^24th part. A symbol whose frequencies begin at `start` has been found if
-   start * unit <= offset: so no division is needed. */
+/* Where `point` is in the range, in units of its 2^24th part. A symbol whose frequencies begin at `start` has been
+   found if start * unit <= offset: so no division is needed. */
 static uint64_t lrq_offset(lrq_range *from)
 {
     const uint64_t unit = from->range >> 24, offset = from->point - from->lower;
@@ -1307,7 +1315,8 @@ static uint32_t lrq_symbol(lrq_range *from, const uint32_t *sums, uint32_t n)
 }
 
 /* A shape of iteration i, in a table of a rate band and a context class: first its cluster, then the member. */
-static uint32_t lrq_shape(lrq_range *from, const lrq_model *model, const lrq_scale *scale, int i, size_t band, size_t class_)
+static uint32_t lrq_shape(lrq_range *from, const lrq_model *model, const lrq_scale *scale, int i, size_t band,
+                          size_t class_)
 {
     const size_t at = band * scale->contexts[i] + class_;
     const uint32_t clusters = scale->clusters[i], members = scale->shapes[i] / clusters;
@@ -1320,7 +1329,8 @@ static uint32_t lrq_shape(lrq_range *from, const lrq_model *model, const lrq_sca
     uint64_t start = sums[cluster], end;
     uint32_t member = 0;
     for (;; member++, start = end) {
-        end = start + lrq_frequency(table, weights[costs[member]]) + (first + member == table->largest ? table->missing : 0);
+        end = start + lrq_frequency(table, weights[costs[member]])
+              + (first + member == table->largest ? table->missing : 0);
         if (end * unit > offset || member + 1 == members)
             break;
     }
@@ -1329,7 +1339,8 @@ static uint32_t lrq_shape(lrq_range *from, const lrq_model *model, const lrq_sca
 }
 
 /* The indices of a scale in a strip. Patches have places in a grid with a border of one patch, whose rows are
-   `stride` apart. indices: of a patch one after the other, each less 1; known: how many iterations of them are known. */
+   `stride` apart. indices: of a patch one after the other, each less 1; known: how many iterations of them are
+   known. */
 typedef struct {
     uint8_t *depths;
     uint16_t *indices;
@@ -1353,7 +1364,8 @@ typedef struct {
     uint8_t *parent_totals, *parent_totals_beside, *parent_orientations, *parent_frequencies;
 } lrq_scratch;
 
-/* Sort the n patches of a group by class, keeping their order within each: `order` then holds their numbers in the group. */
+/* Sort the n patches of a group by class, keeping their order within each: `order` then holds their numbers in the
+   group. */
 static void lrq_sort(lrq_scratch *scratch, uint32_t n, uint32_t *starts)
 {
     uint32_t counts[256] = {0}, m, c;
@@ -1382,7 +1394,7 @@ static void lrq_sort(lrq_scratch *scratch, uint32_t n, uint32_t *starts)
 
 /* The row of the last index of a patch in the arrays of the scale. */
 #define LRQ_LAST(i)                                                                                                    \
-    (scale->starts[(i) - 1] + (last[place * (uint32_t)scale->iterations + (uint32_t)(i) - 1] >> scale->symmetry_bits))
+    (scale->starts[(i)-1] + (last[place * (uint32_t)scale->iterations + (uint32_t)(i)-1] >> scale->symmetry_bits))
 
 static int lrq_orientation(const lrq_scale *scale, uint32_t row, uint32_t symmetry)
 {
@@ -1408,9 +1420,10 @@ static void lrq_index_classes(lrq_scratch *scratch, const lrq_scale *scale, cons
         case 3: LRQ_FEATURE(scratch->parent_totals_beside[place]);
         case 4: LRQ_FEATURE(i == 0 ? 0 : scale->energy[LRQ_LAST(i)]);
         case 5:
-            LRQ_FEATURE(i == 0 ? 4
-                               : lrq_orientation(scale, LRQ_LAST(i),
-                                                 last[place * (uint32_t)scale->iterations + (uint32_t)i - 1] & (g - 1)));
+            LRQ_FEATURE(i == 0
+                            ? 4
+                            : lrq_orientation(scale, LRQ_LAST(i),
+                                              last[place * (uint32_t)scale->iterations + (uint32_t)i - 1] & (g - 1)));
         case 6: LRQ_FEATURE(i == 0 ? 0 : scale->frequency[LRQ_LAST(i)]);
         case 7: LRQ_FEATURE(16 + LRQ_BESIDE(near->orientations));
         case 8: LRQ_FEATURE(LRQ_BESIDE(near->frequencies));
@@ -1436,14 +1449,15 @@ static void lrq_decode_depths(lrq_range *from, lrq_scratch *scratch, const lrq_s
         const uint32_t place = scratch->group[m];
         const int beside = phase == 0 ? 0 : LRQ_BESIDE(patches->depths);
         const int cell = levels[LRQ_CAPPED(beside)] | levels[256 + scratch->parent_totals[place]] << 3
-                       | levels[512 + scratch->parent_totals_beside[place]] << 6;
+                         | levels[512 + scratch->parent_totals_beside[place]] << 6;
         scratch->classes[m] = scale->depth_classes[512 * phase + cell];
     }
     lrq_sort(scratch, n, starts);
     for (c = 0; c < scale->depth_contexts; c++) {
         if (starts[c] == starts[c + 1])
             continue;
-        lrq_few_sums(sums, scale->depths + (((size_t)band * 2 + (size_t)phase) * scale->depth_contexts + c) * n_depths, n_depths);
+        lrq_few_sums(sums, scale->depths + (((size_t)band * 2 + (size_t)phase) * scale->depth_contexts + c) * n_depths,
+                     n_depths);
         for (m = starts[c]; m < starts[c + 1]; m++)
             patches->depths[scratch->group[scratch->order[m]]] = (uint8_t)lrq_symbol(from, sums, n_depths);
     }
@@ -1463,7 +1477,8 @@ static void lrq_decode_indices(lrq_range *from, lrq_scratch *scratch, const lrq_
     for (m = 0; m < n; m++) {
         const uint32_t place = scratch->group[m], shape_row = scale->starts[i] + scratch->symbols[m];
         const uint32_t symmetry = g > 1 ? lrq_symbol(from, scale->symmetry_sums + (size_t)shape_row * g, g) : 0;
-        patches->indices[place * (uint32_t)scale->iterations + (uint32_t)i] = (uint16_t)(scratch->symbols[m] << scale->symmetry_bits | symmetry);
+        patches->indices[place * (uint32_t)scale->iterations + (uint32_t)i] =
+            (uint16_t)(scratch->symbols[m] << scale->symmetry_bits | symmetry);
         near->totals[place] = (uint16_t)(near->totals[place] + scale->energy[shape_row]);
         if (i == 0) {
             near->orientations[place] = (int8_t)(lrq_orientation(scale, shape_row, symmetry) - 4);
@@ -1473,7 +1488,8 @@ static void lrq_decode_indices(lrq_range *from, lrq_scratch *scratch, const lrq_
 }
 
 /* What the parents tell: of the coarsest scale the row and the column. */
-static void lrq_see_parents(lrq_scratch *scratch, const lrq_surroundings *near, const lrq_surroundings *coarser, uint32_t times)
+static void lrq_see_parents(lrq_scratch *scratch, const lrq_surroundings *near, const lrq_surroundings *coarser,
+                            uint32_t times)
 {
     uint32_t y, x;
     for (y = 0; y < near->rows; y++)
@@ -1496,8 +1512,9 @@ static void lrq_see_parents(lrq_scratch *scratch, const lrq_surroundings *near, 
 }
 
 /* Decode a scale of a strip. An incomplete file may leave its end unknown. */
-static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const lrq_model *model, const lrq_scale *scale,
-                                   lrq_patches *patches, lrq_surroundings *near, const lrq_header *header)
+static lrq_result lrq_decode_scale(lrq_range *from, lrq_scratch *scratch, const lrq_model *model,
+                                   const lrq_scale *scale, lrq_patches *patches, lrq_surroundings *near,
+                                   const lrq_header *header)
 {
     const size_t places = (size_t)(near->rows + 2) * near->stride;
     uint32_t n = 0, kept, m, y, x;
@@ -1575,7 +1592,8 @@ typedef __m128i lrq_vector;
 #define LRQ_LOW(a, b) _mm_unpacklo_epi16(a, b) /* a0 b0 a1 b1 ... */
 #define LRQ_HIGH(a, b) _mm_unpackhi_epi16(a, b)
 #define LRQ_LOW8(a, b) _mm_unpacklo_epi8(a, b)
-#define LRQ_WIDE(p) _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)(const void *)(p))), 8)
+#define LRQ_WIDE(p)                                                                                                    \
+    _mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)(const void *)(p))), 8)
 #define LRQ_REVERSED(a) _mm_shuffle_epi32(_mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B), 0x4E)
 #define LRQ_REVERSED_HALVES(a) _mm_shufflehi_epi16(_mm_shufflelo_epi16(a, 0x1B), 0x1B)
 #elif defined(__wasm_simd128__) && !defined(LRQ_PLAIN)
@@ -1624,8 +1642,9 @@ static lrq_vector lrq_pairs(const int16_t *pair)
 
 #ifdef LRQ_AVX2
 /* lrq_convolve for four outputs, eight sums at a time. */
-__attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size_t stride, const int16_t *const *taps, int n,
-                                                              const int16_t *weights, size_t all, const int32_t *start, uint32_t width)
+__attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size_t stride, const int16_t *const *taps,
+                                                              int n, const int16_t *weights, size_t all,
+                                                              const int32_t *start, uint32_t width)
 {
     uint32_t x;
     int t, i;
@@ -1655,10 +1674,10 @@ __attribute__((target("avx2"))) static void lrq_convolve_avx2(int32_t *out, size
 }
 #endif
 
-/* out[o][x] = start[o] + the sum over t < n and both of a pair of weights[t][o] * taps[t][x]. all: the outputs that there
-   are weights for. */
-static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *taps, int n, const int16_t *weights, size_t all,
-                         const int32_t *start, int outputs, uint32_t width)
+/* out[o][x] = start[o] + the sum over t < n and both of a pair of weights[t][o] * taps[t][x]. all: the outputs that
+   there are weights for. */
+static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *taps, int n, const int16_t *weights,
+                         size_t all, const int32_t *start, int outputs, uint32_t width)
 {
     int o = 0, t;
     uint32_t x;
@@ -1694,7 +1713,8 @@ static void lrq_convolve(int32_t *out, size_t stride, const int16_t *const *taps
         for (x = 0; x < width; x++)
             sums[x] = start[o];
         for (t = 0; t < n; t++) {
-            const int32_t w0 = weights[2 * ((size_t)t * all + (size_t)o)], w1 = weights[2 * ((size_t)t * all + (size_t)o) + 1];
+            const int32_t w0 = weights[2 * ((size_t)t * all + (size_t)o)],
+                          w1 = weights[2 * ((size_t)t * all + (size_t)o) + 1];
             for (x = 0; x < width; x++)
                 sums[x] += w0 * taps[t][2 * x] + w1 * taps[t][2 * x + 1];
         }
@@ -1725,7 +1745,8 @@ static void lrq_interleave_clipped(int16_t *to, const int32_t *a, const int32_t 
 #ifdef LRQ_VECTORS
     const lrq_vector least = LRQ_ALL16((int16_t)low), most = LRQ_ALL16(LRQ_PLANE_LIMIT);
     for (; x < n; x += 8) {
-        lrq_vector even = LRQ_PACK(LRQ_SHIFT32(LRQ_LOAD(a + x), 9), LRQ_SHIFT32(LRQ_LOAD(a + x + 4), 9)), odd = LRQ_ALL32(0);
+        lrq_vector even = LRQ_PACK(LRQ_SHIFT32(LRQ_LOAD(a + x), 9), LRQ_SHIFT32(LRQ_LOAD(a + x + 4), 9)),
+                   odd = LRQ_ALL32(0);
         even = LRQ_MAX16(LRQ_MIN16(even, most), least);
         if (b != NULL) {
             odd = LRQ_PACK(LRQ_SHIFT32(LRQ_LOAD(b + x), 9), LRQ_SHIFT32(LRQ_LOAD(b + x + 4), 9));
@@ -1764,18 +1785,22 @@ static void lrq_enlarge_down(int16_t *to, const int16_t *const *rows, const int1
 #ifdef LRQ_VECTORS
     const lrq_vector first = lrq_pairs(taps), second = lrq_pairs(taps + 2), half = LRQ_ALL32(64);
     for (; x < n; x += 8) {
-        const lrq_vector a = LRQ_LOAD(rows[0] + x), b = LRQ_LOAD(rows[1] + x), c = LRQ_LOAD(rows[2] + x), d = LRQ_LOAD(rows[3] + x);
+        const lrq_vector a = LRQ_LOAD(rows[0] + x), b = LRQ_LOAD(rows[1] + x), c = LRQ_LOAD(rows[2] + x),
+                         d = LRQ_LOAD(rows[3] + x);
         const lrq_vector low = LRQ_ADD32(LRQ_DOT(LRQ_LOW(a, b), first), LRQ_DOT(LRQ_LOW(c, d), second));
         const lrq_vector high = LRQ_ADD32(LRQ_DOT(LRQ_HIGH(a, b), first), LRQ_DOT(LRQ_HIGH(c, d), second));
         LRQ_STORE(to + x, LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(low, half), 7), LRQ_SHIFT32(LRQ_ADD32(high, half), 7)));
     }
 #endif
     for (; x < n; x++)
-        to[x] = (int16_t)((taps[0] * rows[0][x] + taps[1] * rows[1][x] + taps[2] * rows[2][x] + taps[3] * rows[3][x] + 64) >> 7);
+        to[x] =
+            (int16_t)((taps[0] * rows[0][x] + taps[1] * rows[1][x] + taps[2] * rows[2][x] + taps[3] * rows[3][x] + 64)
+                      >> 7);
 }
 
 /* Enlargement across: sums[x] = 256 + change[x] + 4 * the sum over k < 4 of taps[k] * from[x + k]. */
-static void lrq_enlarge_across(int32_t *sums, const int16_t *from, const int16_t *taps, const int32_t *change, uint32_t n)
+static void lrq_enlarge_across(int32_t *sums, const int16_t *from, const int16_t *taps, const int32_t *change,
+                               uint32_t n)
 {
     uint32_t x = 0;
 #ifdef LRQ_VECTORS
@@ -1786,7 +1811,8 @@ static void lrq_enlarge_across(int32_t *sums, const int16_t *from, const int16_t
     second = LRQ_ADD16(second, second);
     second = LRQ_ADD16(second, second);
     for (; x < n; x += 8) {
-        const lrq_vector a = LRQ_LOAD(from + x), b = LRQ_LOAD(from + x + 1), c = LRQ_LOAD(from + x + 2), d = LRQ_LOAD(from + x + 3);
+        const lrq_vector a = LRQ_LOAD(from + x), b = LRQ_LOAD(from + x + 1), c = LRQ_LOAD(from + x + 2),
+                         d = LRQ_LOAD(from + x + 3);
         lrq_vector low = LRQ_ADD32(LRQ_DOT(LRQ_LOW(a, b), first), LRQ_DOT(LRQ_LOW(c, d), second));
         lrq_vector high = LRQ_ADD32(LRQ_DOT(LRQ_HIGH(a, b), first), LRQ_DOT(LRQ_HIGH(c, d), second));
         if (change != NULL) {
@@ -1799,7 +1825,7 @@ static void lrq_enlarge_across(int32_t *sums, const int16_t *from, const int16_t
 #endif
     for (; x < n; x++)
         sums[x] = 256 + (change != NULL ? change[x] : 0)
-                + 4 * (taps[0] * from[x] + taps[1] * from[x + 1] + taps[2] * from[x + 2] + taps[3] * from[x + 3]);
+                  + 4 * (taps[0] * from[x] + taps[1] * from[x + 1] + taps[2] * from[x + 2] + taps[3] * from[x + 3]);
 }
 
 /* A row of chroma between those of a plane at half resolution: of the row itself and the one beside it. */
@@ -1833,7 +1859,8 @@ static void lrq_interpolate(int16_t *to, int16_t *down, const int16_t *row, cons
 }
 
 /* A row of pixels, `step` bytes apart, of values: of luma, or of luma and two of chroma. */
-static void lrq_pixels(uint8_t *to, size_t step, const int16_t *luma, const int16_t *red_blue, const int16_t *green, uint32_t n)
+static void lrq_pixels(uint8_t *to, size_t step, const int16_t *luma, const int16_t *red_blue, const int16_t *green,
+                       uint32_t n)
 {
     const int32_t half = 257 * (1 << 12);
     uint32_t x = 0;
@@ -1848,13 +1875,16 @@ static void lrq_pixels(uint8_t *to, size_t step, const int16_t *luma, const int1
         const lrq_vector red = lrq_pairs(matrix), middle = lrq_pairs(matrix + 2), blue = lrq_pairs(matrix + 4);
         const lrq_vector sides = LRQ_ALL32(418), centre = LRQ_ALL32(-836 & 0xFFFF), halves = LRQ_ALL32(257 * (1 << 12));
         for (; x + 9 <= n; x += 8) { /* a pixel is four bytes here: one more than it has, unless it has alpha */
-            const lrq_vector y = LRQ_LOAD(luma + x), a = LRQ_LOAD(red_blue + x), b = LRQ_LOAD(green + x), zero = LRQ_ALL32(0);
+            const lrq_vector y = LRQ_LOAD(luma + x), a = LRQ_LOAD(red_blue + x), b = LRQ_LOAD(green + x),
+                             zero = LRQ_ALL32(0);
             const lrq_vector ya0 = LRQ_LOW(y, a), ya1 = LRQ_HIGH(y, a), b0 = LRQ_LOW(b, zero), b1 = LRQ_HIGH(b, zero);
-            const lrq_vector side0 = LRQ_ADD32(LRQ_DOT(b0, sides), halves), side1 = LRQ_ADD32(LRQ_DOT(b1, sides), halves);
+            const lrq_vector side0 = LRQ_ADD32(LRQ_DOT(b0, sides), halves),
+                             side1 = LRQ_ADD32(LRQ_DOT(b1, sides), halves);
             const lrq_vector r = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya0, red), side0), 13),
                                           LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya1, red), side1), 13));
-            const lrq_vector g = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya0, middle), LRQ_DOT(b0, centre)), halves), 13),
-                                          LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya1, middle), LRQ_DOT(b1, centre)), halves), 13));
+            const lrq_vector g =
+                LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya0, middle), LRQ_DOT(b0, centre)), halves), 13),
+                         LRQ_SHIFT32(LRQ_ADD32(LRQ_ADD32(LRQ_DOT(ya1, middle), LRQ_DOT(b1, centre)), halves), 13));
             const lrq_vector l = LRQ_PACK(LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya0, blue), side0), 13),
                                           LRQ_SHIFT32(LRQ_ADD32(LRQ_DOT(ya1, blue), side1), 13));
             const lrq_vector rg = LRQ_LOW8(LRQ_BYTES(r, r), LRQ_BYTES(g, g)), l0 = LRQ_LOW8(LRQ_BYTES(l, l), zero);
@@ -1882,15 +1912,15 @@ typedef struct {
     const lrq_convolutions *weights;
     int inputs, outputs; /* that are used: of a grey image the first ones */
     uint32_t rows, columns, hidden_columns;
-    size_t row_size;                /* of a row of pairs */
+    size_t row_size;                           /* of a row of pairs */
     int16_t *given_rows, *hidden_rows, *zeros; /* three rows of all pairs each, that of row y at y % 3 */
     int32_t *sums, *start;
-    size_t stride; /* of the sums of an output */
+    size_t stride;        /* of the sums of an output */
     uint32_t given, done; /* rows of inputs, and of hidden ones */
 } lrq_filter;
 
-static int lrq_filter_start(lrq_filter *filter, lrq_pool *pool, const lrq_convolutions *weights, int inputs, int outputs,
-                            uint32_t rows, uint32_t columns, uint32_t hidden_columns)
+static int lrq_filter_start(lrq_filter *filter, lrq_pool *pool, const lrq_convolutions *weights, int inputs,
+                            int outputs, uint32_t rows, uint32_t columns, uint32_t hidden_columns)
 {
     const int most = weights->hidden > outputs ? weights->hidden : outputs;
     memset(filter, 0, sizeof *filter);
@@ -1902,19 +1932,22 @@ static int lrq_filter_start(lrq_filter *filter, lrq_pool *pool, const lrq_convol
     filter->hidden_columns = hidden_columns;
     filter->stride = (size_t)columns + LRQ_SLACK;
     filter->row_size = 2 * ((size_t)columns + 2 + LRQ_SLACK);
-    filter->given_rows = (int16_t *)lrq_take(pool, (uint64_t)((weights->inputs + 1) / 2) * 3, filter->row_size * sizeof(int16_t));
-    filter->hidden_rows = (int16_t *)lrq_take(pool, (uint64_t)((weights->hidden + 1) / 2) * 3, filter->row_size * sizeof(int16_t));
+    filter->given_rows =
+        (int16_t *)lrq_take(pool, (uint64_t)((weights->inputs + 1) / 2) * 3, filter->row_size * sizeof(int16_t));
+    filter->hidden_rows =
+        (int16_t *)lrq_take(pool, (uint64_t)((weights->hidden + 1) / 2) * 3, filter->row_size * sizeof(int16_t));
     filter->zeros = (int16_t *)lrq_take(pool, 1, filter->row_size * sizeof(int16_t));
     filter->sums = (int32_t *)lrq_take(pool, (uint64_t)most, filter->stride * sizeof(int32_t));
     filter->start = (int32_t *)lrq_take(pool, (uint64_t)most, sizeof(int32_t));
     return filter->given_rows != NULL && filter->hidden_rows != NULL && filter->zeros != NULL && filter->sums != NULL
-        && filter->start != NULL;
+           && filter->start != NULL;
 }
 
 /* The row of a pair of inputs. */
 static int16_t *lrq_input(const lrq_filter *filter, uint32_t y, int pair)
 {
-    return filter->given_rows + ((size_t)(y % 3) * (size_t)((filter->weights->inputs + 1) / 2) + (size_t)pair) * filter->row_size;
+    return filter->given_rows
+           + ((size_t)(y % 3) * (size_t)((filter->weights->inputs + 1) / 2) + (size_t)pair) * filter->row_size;
 }
 
 /* Give the next row of a pair of inputs, or of one if the second is NULL. */
@@ -1934,9 +1967,12 @@ static void lrq_filter_row(const lrq_filter *filter, const int16_t *rows, int pa
     for (j = 0; j < 3; j++)
         for (i = 0; i < pairs; i++)
             for (k = 0; k < 3; k++)
-                taps[n++] = 2 * k + ((y == 0 && j == 0) || y + (uint32_t)j > filter->rows
-                                         ? filter->zeros
-                                         : rows + ((size_t)((y + (uint32_t)j + 2) % 3) * (size_t)pairs + (size_t)i) * filter->row_size);
+                taps[n++] = 2 * k
+                            + ((y == 0 && j == 0) || y + (uint32_t)j > filter->rows
+                                   ? filter->zeros
+                                   : rows
+                                         + ((size_t)((y + (uint32_t)j + 2) % 3) * (size_t)pairs + (size_t)i)
+                                               * filter->row_size);
     lrq_convolve(filter->sums, filter->stride, taps, n, weights, (size_t)all, filter->start, outputs, columns);
 }
 
@@ -1949,11 +1985,12 @@ static void lrq_hidden(lrq_filter *filter)
     int o;
     for (o = 0; o < weights->hidden; o++)
         filter->start[o] = weights->first_bias[o] * (1 << LRQ_WEIGHT_BITS) + (1 << (LRQ_WEIGHT_BITS - 1));
-    lrq_filter_row(filter, filter->given_rows, (weights->inputs + 1) / 2, weights->first,
-                   weights->hidden, weights->hidden, filter->done, columns);
+    lrq_filter_row(filter, filter->given_rows, (weights->inputs + 1) / 2, weights->first, weights->hidden,
+                   weights->hidden, filter->done, columns);
     for (o = 0; o < weights->hidden; o += 2) {
         const int32_t *sums = filter->sums + (size_t)o * filter->stride;
-        int16_t *to = filter->hidden_rows + ((size_t)(filter->done % 3) * (size_t)pairs + (size_t)(o / 2)) * filter->row_size + 2;
+        int16_t *to =
+            filter->hidden_rows + ((size_t)(filter->done % 3) * (size_t)pairs + (size_t)(o / 2)) * filter->row_size + 2;
         lrq_interleave_clipped(to, sums, o + 1 < weights->hidden ? sums + filter->stride : NULL, 0, columns);
         memset(to + 2 * columns, 0, 2 * sizeof *to);
     }
@@ -1967,8 +2004,8 @@ static void lrq_filter_sums(lrq_filter *filter, uint32_t y, int32_t more, uint32
     int o;
     for (o = 0; o < filter->outputs; o++)
         filter->start[o] = weights->second_bias[o] * (1 << LRQ_WEIGHT_BITS) + more;
-    lrq_filter_row(filter, filter->hidden_rows, (weights->hidden + 1) / 2, weights->second,
-                   weights->outputs, filter->outputs, y, columns);
+    lrq_filter_row(filter, filter->hidden_rows, (weights->hidden + 1) / 2, weights->second, weights->outputs,
+                   filter->outputs, y, columns);
 }
 
 /* Have the processor fetch what is needed soon. */
@@ -2023,7 +2060,8 @@ static int16_t *lrq_plane_row(const lrq_level *level, int channel, uint32_t y)
 static lrq_result lrq_decode_strip(lrq_drawing *drawing)
 {
     const uint32_t top = drawing->decoded * drawing->strip_height;
-    const uint32_t height = drawing->header->height - top < drawing->strip_height ? drawing->header->height - top : drawing->strip_height;
+    const uint32_t height =
+        drawing->header->height - top < drawing->strip_height ? drawing->header->height - top : drawing->strip_height;
     lrq_patches *patches = drawing->patches + (size_t)(drawing->decoded % drawing->slots) * (size_t)drawing->count;
     lrq_chunk chunk;
     lrq_range from;
@@ -2046,7 +2084,8 @@ static lrq_result lrq_decode_strip(lrq_drawing *drawing)
         level->near.rows = lrq_ceil(height, level->scale->span);
         lrq_see_parents(&drawing->scratch, &level->near, i > 0 ? &level[-1].near : NULL,
                         i > 0 ? level[-1].scale->span / level->scale->span : 1);
-        result = lrq_decode_scale(&from, &drawing->scratch, drawing->model, level->scale, patches + i, &level->near, drawing->header);
+        result = lrq_decode_scale(&from, &drawing->scratch, drawing->model, level->scale, patches + i, &level->near,
+                                  drawing->header);
         if (result != LRQ_OK)
             return result;
     }
@@ -2061,22 +2100,27 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
 {
     const int p = scale->side, rank = drawing->header->rank, stored = drawing->model->rank;
     const size_t row = scale->starts[i] + (index >> scale->symmetry_bits);
-    const int symmetry = (int)index & (scale->symmetries - 1), mirror = symmetry >> 1 & 1, flip = symmetry >> 2 & 1, transpose = symmetry >> 3;
+    const int symmetry = (int)index & (scale->symmetries - 1), mirror = symmetry >> 1 & 1, flip = symmetry >> 2 & 1,
+              transpose = symmetry >> 3;
     const int sign = 1 - 2 * (symmetry & 1);
     const int8_t *u = (const int8_t *)scale->u + row * (size_t)(stored * p);
     const uint8_t *v = scale->v + 2 * row * (size_t)(stored * scale->channels * p);
     int r, a, c, to;
 #ifdef LRQ_VECTORS
-    if (p == 8 || p == 4) { /* eight numbers at a time, of patches of 4 x 4 those of two channels; chosen without branches */
-        const lrq_vector negate = LRQ_ALL16((int16_t)-(symmetry & 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
-        const lrq_vector mirrored = LRQ_ALL16((int16_t)-mirror), flipped = LRQ_ALL16((int16_t)-flip), transposed = LRQ_ALL16((int16_t)-transpose);
+    if (p == 8
+        || p == 4) { /* eight numbers at a time, of patches of 4 x 4 those of two channels; chosen without branches */
+        const lrq_vector negate = LRQ_ALL16((int16_t) - (symmetry & 1)), one = LRQ_ALL16((int16_t)(symmetry & 1));
+        const lrq_vector mirrored = LRQ_ALL16((int16_t)-mirror), flipped = LRQ_ALL16((int16_t)-flip),
+                         transposed = LRQ_ALL16((int16_t)-transpose);
         const int v_row = 2 * p * scale->channels;
         for (r = 0; r < rank; r += 2) {
             int16_t *left = lefts + p * r, *right = rights + r * (int)drawing->product_stride;
             lrq_vector u0 = LRQ_WIDE(u + p * r), u1 = r + 1 < rank ? LRQ_WIDE(u + p * (r + 1)) : LRQ_ALL32(0);
             for (c = 0; 8 * c < channels * p; c++) {
-                lrq_vector v0 = LRQ_LOAD(v + v_row * r + 16 * c), v1 = r + 1 < rank ? LRQ_LOAD(v + v_row * (r + 1) + 16 * c) : LRQ_ALL32(0);
-                const lrq_vector swap0 = LRQ_AND(LRQ_XOR(u0, v0), transposed), swap1 = LRQ_AND(LRQ_XOR(u1, v1), transposed);
+                lrq_vector v0 = LRQ_LOAD(v + v_row * r + 16 * c),
+                           v1 = r + 1 < rank ? LRQ_LOAD(v + v_row * (r + 1) + 16 * c) : LRQ_ALL32(0);
+                const lrq_vector swap0 = LRQ_AND(LRQ_XOR(u0, v0), transposed),
+                                 swap1 = LRQ_AND(LRQ_XOR(u1, v1), transposed);
                 u0 = LRQ_XOR(u0, swap0);
                 u1 = LRQ_XOR(u1, swap1);
                 v0 = LRQ_XOR(v0, swap0);
@@ -2121,8 +2165,8 @@ static void lrq_codeword(const lrq_drawing *drawing, const lrq_scale *scale, int
 
 #ifdef LRQ_AVX2
 /* lrq_multiply for some rows from `a` on. */
-__attribute__((target("avx2"), always_inline)) static inline void lrq_multiply_rows(const lrq_drawing *drawing, int p, int n,
-                                                                                    int a, const int rows)
+__attribute__((target("avx2"), always_inline)) static inline void lrq_multiply_rows(const lrq_drawing *drawing, int p,
+                                                                                    int n, int a, const int rows)
 {
     const size_t stride = drawing->product_stride;
     size_t b;
@@ -2132,7 +2176,8 @@ __attribute__((target("avx2"), always_inline)) static inline void lrq_multiply_r
         for (r = 0; r < rows; r++)
             sums[r] = _mm256_setzero_si256();
         for (i = 0; i < n; i++) {
-            const __m256i right = _mm256_loadu_si256((const __m256i *)(const void *)(drawing->rights + 2 * ((size_t)i * stride + b)));
+            const __m256i right =
+                _mm256_loadu_si256((const __m256i *)(const void *)(drawing->rights + 2 * ((size_t)i * stride + b)));
             for (r = 0; r < rows; r++) {
                 int32_t both;
                 memcpy(&both, drawing->lefts + 2 * (i * p + a + r), sizeof both);
@@ -2175,7 +2220,8 @@ static void lrq_multiply(const lrq_drawing *drawing, int p, int n)
             for (i = 0; i < n; i++) {
                 const int16_t *right = drawing->rights + 2 * ((size_t)i * stride + b);
                 const lrq_vector r0 = LRQ_LOAD(right), r1 = LRQ_LOAD(right + 8);
-                const lrq_vector l0 = lrq_pairs(drawing->lefts + 2 * (i * p + a)), l1 = lrq_pairs(drawing->lefts + 2 * (i * p + a + 1));
+                const lrq_vector l0 = lrq_pairs(drawing->lefts + 2 * (i * p + a)),
+                                 l1 = lrq_pairs(drawing->lefts + 2 * (i * p + a + 1));
                 s0 = LRQ_ADD32(s0, LRQ_DOT(r0, l0));
                 s1 = LRQ_ADD32(s1, LRQ_DOT(r1, l0));
                 s2 = LRQ_ADD32(s2, LRQ_DOT(r0, l1));
@@ -2233,13 +2279,16 @@ static lrq_result lrq_predict(lrq_drawing *drawing, int k, uint32_t y)
             rows[i] = lrq_plane_row(coarser, c, below < last_row ? below : last_row);
         }
         for (q = 0; q < 2; q++) {
-            int32_t *even = level->sums + (((size_t)c * (size_t)level->scale->side + row_in_patch + (size_t)q) * 2) * level->half_stride;
+            int32_t *even =
+                level->sums
+                + (((size_t)c * (size_t)level->scale->side + row_in_patch + (size_t)q) * 2) * level->half_stride;
             const int32_t *change = has_filter ? filter->sums + (size_t)(4 * c + 2 * q) * filter->stride : NULL;
             lrq_enlarge_down(down, rows + q, taps[q], columns);
             down[-1] = down[-2] = down[0];
             down[columns] = down[columns + 1] = down[columns - 1];
             lrq_enlarge_across(even, down - 2, taps[0], change, half);
-            lrq_enlarge_across(even + level->half_stride, down - 1, taps[1], change != NULL ? change + filter->stride : NULL, half);
+            lrq_enlarge_across(even + level->half_stride, down - 1, taps[1],
+                               change != NULL ? change + filter->stride : NULL, half);
         }
     }
     return LRQ_OK;
@@ -2281,7 +2330,10 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
         const int depth = patches->depths[place] < patches->known ? patches->depths[place] : patches->known;
         if (x + LRQ_AHEAD < level->grid_columns)
             for (i = 0; i < patches->depths[place + LRQ_AHEAD]; i++) {
-                const size_t at = scale->starts[i] + (size_t)(patches->indices[(place + LRQ_AHEAD) * (size_t)scale->iterations + (size_t)i] >> scale->symmetry_bits);
+                const size_t at =
+                    scale->starts[i]
+                    + (size_t)(patches->indices[(place + LRQ_AHEAD) * (size_t)scale->iterations + (size_t)i]
+                               >> scale->symmetry_bits);
                 const uint8_t *v = scale->v + 2 * at * numbers * (size_t)scale->channels;
                 LRQ_FETCH(scale->u + at * numbers);
                 for (c = 0; c < scale->channels; c++)
@@ -2292,17 +2344,21 @@ static lrq_result lrq_draw_patches(lrq_drawing *drawing, int k)
             continue;
         for (i = 0; i < depth; i++)
             lrq_codeword(drawing, scale, channels, i, patches->indices[place * (size_t)scale->iterations + (size_t)i],
-                         drawing->lefts + 2 * i * pairs * p, drawing->rights + 2 * (size_t)(i * pairs) * drawing->product_stride);
+                         drawing->lefts + 2 * i * pairs * p,
+                         drawing->rights + 2 * (size_t)(i * pairs) * drawing->product_stride);
         lrq_multiply(drawing, p, depth * pairs);
         for (c = 0; c < channels; c++)
             for (a = 0; a < p; a++) /* the even rows first */
-                lrq_add(level->sums + (size_t)(2 * (c * p + (a < h ? 2 * a : 2 * (a - h) + 1))) * level->half_stride + (size_t)x * (size_t)h,
+                lrq_add(level->sums + (size_t)(2 * (c * p + (a < h ? 2 * a : 2 * (a - h) + 1))) * level->half_stride
+                            + (size_t)x * (size_t)h,
                         level->half_stride, drawing->product + (size_t)a * drawing->product_stride + c * p, h);
     }
     for (c = 0; c < channels; c++)
         for (a = 0; a < p; a++) {
-            const int32_t *even = level->sums + ((size_t)(c * p + a) * 2) * level->half_stride, *odd = even + level->half_stride;
-            lrq_interleave_clipped(lrq_plane_row(level, c, level->drawn + (uint32_t)a), even, odd, -LRQ_PLANE_LIMIT, level->plane_columns / 2);
+            const int32_t *even = level->sums + ((size_t)(c * p + a) * 2) * level->half_stride,
+                          *odd = even + level->half_stride;
+            lrq_interleave_clipped(lrq_plane_row(level, c, level->drawn + (uint32_t)a), even, odd, -LRQ_PLANE_LIMIT,
+                                   level->plane_columns / 2);
         }
     level->drawn += (uint32_t)p;
     return LRQ_OK;
@@ -2350,7 +2406,8 @@ static lrq_result lrq_give_phases(lrq_drawing *drawing, lrq_finish *finish, uint
         memcpy(lrq_input(&finish->filter, y, i) + 2, row, 2 * (size_t)finish->columns * sizeof *row);
     }
     if (finish->fine < drawing->channels)
-        lrq_give(&finish->filter, i, lrq_plane_row(drawing->levels + finest - 1, 1, y), lrq_plane_row(drawing->levels + finest - 1, 2, y));
+        lrq_give(&finish->filter, i, lrq_plane_row(drawing->levels + finest - 1, 1, y),
+                 lrq_plane_row(drawing->levels + finest - 1, 2, y));
     finish->filter.given++;
     return LRQ_OK;
 }
@@ -2378,7 +2435,8 @@ static lrq_result lrq_smooth(lrq_drawing *drawing, lrq_finish *finish, uint32_t 
             const int32_t *sums = filter->sums + (size_t)i * filter->stride;
             int16_t *to = lrq_smooth_row(finish, i, row);
             for (x = 0; x < finish->columns; x++)
-                to[x] = (int16_t)lrq_clip(input[2 * x] + (sums[x] >> LRQ_WEIGHT_BITS), -LRQ_PLANE_LIMIT, LRQ_PLANE_LIMIT);
+                to[x] =
+                    (int16_t)lrq_clip(input[2 * x] + (sums[x] >> LRQ_WEIGHT_BITS), -LRQ_PLANE_LIMIT, LRQ_PLANE_LIMIT);
         }
     }
     return LRQ_OK;
@@ -2410,7 +2468,8 @@ static lrq_result lrq_draw_whole(lrq_drawing *drawing, uint8_t *pixels)
     if (finish.down == NULL)
         return LRQ_MEMORY;
     if (header->smoothing) {
-        finish.smooth = (int16_t *)lrq_take(drawing->pool, (uint64_t)finish.planes * 3, finish.stride * sizeof(int16_t));
+        finish.smooth =
+            (int16_t *)lrq_take(drawing->pool, (uint64_t)finish.planes * 3, finish.stride * sizeof(int16_t));
         if (finish.smooth == NULL
             || !lrq_filter_start(&finish.filter, drawing->pool, &drawing->model->smoothing, finish.planes,
                                  finish.planes, finish.rows, finish.columns, finish.columns))
@@ -2445,7 +2504,8 @@ static lrq_result lrq_draw_whole(lrq_drawing *drawing, uint8_t *pixels)
                                 lrq_plane_row(level - 1, c, beside), finish.columns);
             }
         }
-        lrq_pixels(pixels + (size_t)y * header->width * (size_t)step, (size_t)step, values[0], values[1], values[2], header->width);
+        lrq_pixels(pixels + (size_t)y * header->width * (size_t)step, (size_t)step, values[0], values[1], values[2],
+                   header->width);
     }
     return LRQ_OK;
 }
@@ -2455,7 +2515,8 @@ static lrq_result lrq_draw_reduced(lrq_drawing *drawing, uint8_t *pixels, int sh
 {
     const lrq_header *header = drawing->header;
     lrq_level *level = drawing->levels + drawing->count - 1;
-    const uint32_t rows = lrq_rows(header, shrink), columns = lrq_columns(header, shrink), n = (uint32_t)(shrink / level->scale->number);
+    const uint32_t rows = lrq_rows(header, shrink), columns = lrq_columns(header, shrink),
+                   n = (uint32_t)(shrink / level->scale->number);
     const uint32_t last_row = level->plane_rows - 1, last_column = level->plane_columns - 1;
     const int step = lrq_channels(header);
     const int16_t *values[3] = {NULL, NULL, NULL};
@@ -2523,7 +2584,8 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
     }
     ahead = ahead / drawing->strip_height + 2;
     drawing->slots = ahead < drawing->strips ? (uint32_t)ahead : drawing->strips;
-    drawing->patches = (lrq_patches *)lrq_take(drawing->pool, (uint64_t)drawing->slots * (uint64_t)drawing->count, sizeof(lrq_patches));
+    drawing->patches = (lrq_patches *)lrq_take(drawing->pool, (uint64_t)drawing->slots * (uint64_t)drawing->count,
+                                               sizeof(lrq_patches));
     if (drawing->patches == NULL)
         return LRQ_MEMORY;
     for (k = 0; k < drawing->count; k++) {
@@ -2532,7 +2594,8 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
         const uint32_t p = (uint32_t)scale->side;
         const uint32_t channels = (uint32_t)(scale->channels < drawing->channels ? scale->channels : drawing->channels);
         const uint32_t finer = k + 1 < drawing->count ? (uint32_t)scale[1].side / 2 : 16;
-        const uint32_t strip_rows = lrq_ceil(drawing->strip_height < header->height ? drawing->strip_height : header->height, scale->span);
+        const uint32_t strip_rows =
+            lrq_ceil(drawing->strip_height < header->height ? drawing->strip_height : header->height, scale->span);
         level->scale = scale;
         level->grid_rows = lrq_ceil(header->height, scale->span);
         level->grid_columns = lrq_ceil(header->width, scale->span);
@@ -2542,8 +2605,10 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
         level->kept = p + finer + 8;
         level->stride = level->plane_columns + LRQ_SLACK;
         level->half_stride = level->plane_columns / 2 + LRQ_SLACK;
-        level->planes = (int16_t *)lrq_take(drawing->pool, (uint64_t)channels * level->kept, level->stride * sizeof(int16_t));
-        level->sums = (int32_t *)lrq_take(drawing->pool, (uint64_t)channels * p * 2, level->half_stride * sizeof(int32_t));
+        level->planes =
+            (int16_t *)lrq_take(drawing->pool, (uint64_t)channels * level->kept, level->stride * sizeof(int16_t));
+        level->sums =
+            (int32_t *)lrq_take(drawing->pool, (uint64_t)channels * p * 2, level->half_stride * sizeof(int32_t));
         level->down = (int16_t *)lrq_take(drawing->pool, level->stride + 4, sizeof(int16_t));
         level->near.columns = level->grid_columns;
         level->near.stride = level->grid_columns + 2;
@@ -2558,14 +2623,16 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
         for (slot = 0; slot < (int)drawing->slots; slot++) {
             lrq_patches *patches = drawing->patches + (size_t)slot * (size_t)drawing->count + k;
             patches->depths = (uint8_t *)lrq_take(drawing->pool, places, 1);
-            patches->indices = (uint16_t *)lrq_take(drawing->pool, places, (size_t)scale->iterations * sizeof(uint16_t));
+            patches->indices =
+                (uint16_t *)lrq_take(drawing->pool, places, (size_t)scale->iterations * sizeof(uint16_t));
             if (patches->depths == NULL || patches->indices == NULL)
                 return LRQ_MEMORY;
         }
         if (k > 0) {
             const uint32_t half = level->plane_columns / 2, coarser = level[-1].plane_columns;
             if (!lrq_filter_start(&level->filter, drawing->pool, &scale->prediction, (int)channels, 4 * (int)channels,
-                                  level[-1].plane_rows, half + 2 < coarser ? half + 2 : coarser, half + 1 < coarser ? half + 1 : coarser))
+                                  level[-1].plane_rows, half + 2 < coarser ? half + 2 : coarser,
+                                  half + 1 < coarser ? half + 1 : coarser))
                 return LRQ_MEMORY;
         }
         p_most = p > p_most ? p : p_most;
@@ -2594,8 +2661,8 @@ static lrq_result lrq_start_drawing(lrq_drawing *drawing, int shrink)
 }
 
 /* Checks 9 to 12. */
-static lrq_result lrq_draw(lrq_pool *pool, uint8_t *pixels, size_t capacity, const lrq_model *model, const lrq_header *header,
-                           const lrq_file *file, int shrink, int partial)
+static lrq_result lrq_draw(lrq_pool *pool, uint8_t *pixels, size_t capacity, const lrq_model *model,
+                           const lrq_header *header, const lrq_file *file, int shrink, int partial)
 {
     lrq_drawing *drawing;
     lrq_result result;

@@ -14,8 +14,11 @@ static const char usage[] = "usage: lrqdec [--shrink 2|4|8|16] [--partial] MODEL
 
 static int fail(lrq_result result, const char *what)
 {
-    static const char *const errors[] = {"", "memory is short, or a file cannot be read or written", "wrong usage",
-                                         "not a valid .lrq file", "of a version or a model that is not supported",
+    static const char *const errors[] = {"",
+                                         "memory is short, or a file cannot be read or written",
+                                         "wrong usage",
+                                         "not a valid .lrq file",
+                                         "of a version or a model that is not supported",
                                          "more pixels than the limit"};
     fprintf(stderr, "lrqdec: error: %s: %s\n", what, errors[result]);
     return (int)result;
@@ -105,8 +108,9 @@ static int write_image(const char *name, const uint8_t *pixels, const lrq_header
         return 0;
     }
     if (pam)
-        ok = fprintf(file, "P7\nWIDTH %u\nHEIGHT %u\nDEPTH %d\nMAXVAL 255\nTUPLTYPE %s\nENDHDR\n", columns, rows, channels,
-                     types[channels]) > 0;
+        ok = fprintf(file, "P7\nWIDTH %u\nHEIGHT %u\nDEPTH %d\nMAXVAL 255\nTUPLTYPE %s\nENDHDR\n", columns, rows,
+                     channels, types[channels])
+             > 0;
     else
         ok = fprintf(file, "P%d\n%u %u\n255\n", channels == 1 ? 5 : 6, columns, rows) > 0;
     ok = ok && fwrite(pixels, 1, size, file) == size;
