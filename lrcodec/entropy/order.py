@@ -67,7 +67,7 @@ def walk(
     return planes
 
 
-@lru_cache(64)
+@lru_cache(16)
 def _phases(count: int, rows: int, columns: int) -> list[np.ndarray]:
     """The places of the two colours of the checkerboards of `count` grids."""
     checkerboard = np.tile(np.indices((rows, columns)).sum(0) % 2, (count, 1, 1))
