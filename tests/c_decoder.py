@@ -26,7 +26,9 @@ import numpy as np
 from lrcodec.errors import LrqError
 
 FOLDER = Path(__file__).parent.parent / "formats" / "c"
-COMPILERS = [] if sys.platform == "win32" else [name for name in ("gcc", "clang", "cc") if shutil.which(name)]
+_found = {Path(path).resolve(): name for name in ("cc", "clang", "gcc") if (path := shutil.which(name))}
+COMPILERS = [] if sys.platform == "win32" else sorted(_found.values(), reverse=True)
+"""Different ones, gcc before clang."""
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror")
 OK, INCOMPLETE = 0, 7
 
