@@ -22,7 +22,7 @@ from PIL import Image
 import lrcodec
 from lrcodec import entropy
 from lrcodec.errors import INCOMPLETE, FormatError, LimitError, LrqError, UnsupportedError
-from lrcodec.format import container, grid, symmetry
+from lrcodec.format import container, grid
 from lrcodec.format.alpha import AXES, pack_alpha
 from lrcodec.format.container import Chunk, Header
 from lrcodec.format.metadata import MAX_METADATA, Metadata, unpack_metadata
@@ -297,8 +297,9 @@ def _extreme(header: Header) -> list[np.ndarray]:
     planes = []
     for scale in pack().scales:
         u, v = (pack().tables[f"{factor}{scale.scale}"] for factor in "uv")
-        u, v = (factor.astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
-        light = (u.sum(2) * v[:, :, : scale.patch].sum(2)).sum(1)
+        light = (u.sum(2, dtype=np.int64) * v[:, :, : scale.patch].sum(2, dtype=np.int64)).sum(1)
+        signs = 1 - 2 * (np.arange(scale.symmetries) % 2)  # nothing else that a symmetry changes makes it lighter
+        light = (light[:, None] * signs).reshape(-1)
         rows, columns = scale.grid(header.height, header.width)
         plane = np.empty((1, rows, columns, len(scale.codewords)), np.int64)
         for i, (start, k) in enumerate(zip(scale.starts, scale.codewords, strict=True)):

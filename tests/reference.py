@@ -203,6 +203,13 @@ def codeword(u: np.ndarray, v: np.ndarray, symmetry: int) -> tuple[np.ndarray, n
     return sign * (v if transpose else u)[:, row].astype(np.int64), (u if transpose else v)[:, column].astype(np.int64)
 
 
+def codewords(u: np.ndarray, v: np.ndarray, symmetries: int) -> tuple[np.ndarray, np.ndarray]:
+    """`codeword` of shapes (n, R, p) and (n, R, F * p) in all symmetries, in the order of their indices."""
+    pairs = [codeword(u[n], v[n], symmetry) for n in range(len(u)) for symmetry in range(symmetries)]
+    left, right = (np.stack(factors) for factors in zip(*pairs, strict=True))
+    return left, right
+
+
 def strip_heights(t: dict, head) -> list[int]:
     """SPEC.md, "Strips": their rows of pixels."""
     s, p, _ = t["scales"][0].tolist()

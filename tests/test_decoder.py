@@ -21,7 +21,7 @@ from lrcodec import decoder, entropy
 from lrcodec.decoder import low_rank
 from lrcodec.decoder.session import session_options
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, UsageError
-from lrcodec.format import container, grid, symmetry
+from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
 from lrcodec.packs import store
@@ -106,7 +106,7 @@ def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: p
     for scale in pack.scales:
         p, channels = scale.patch, scale.channels(3)
         u, v = (pack.tables[f"{name}{scale.scale}"][:, :3] for name in "uv")
-        u, v = (factor.astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
+        u, v = reference.codewords(u, v, scale.symmetries)
         want = np.einsum("nra,nrb->nab", u, v).reshape(-1, 2, p // 2, channels, 2, p // 2)
         want = want.transpose(0, 3, 1, 4, 2, 5).reshape(len(u), -1) / 2**9
         codewords = low_rank.Products(pack, scale, 3, 3)

@@ -22,7 +22,7 @@ from lrcodec.encoder.transformer import Smoothing
 from lrcodec.errors import LimitError, LrqError, UnsupportedError, UsageError
 from lrcodec.format.fixed import colour_matrix
 from lrcodec.format.grid import Scale
-from lrcodec.format.symmetry import SYMMETRIES, TRANSPOSED, expand
+from lrcodec.format.symmetry import SYMMETRIES, TRANSPOSED
 from lrcodec.measure.metrics import psnr
 from lrcodec.training.presets import PRESETS
 
@@ -397,7 +397,7 @@ def test_codebooks_draw_what_the_decoder_draws(symmetries):
 
     book = Codebook(draw(u, v), 8, symmetries)
     indices = torch.arange(1, len(book) + 1)
-    assert torch.equal(book.codewords, draw(*expand(u, v, symmetries)))
+    assert torch.equal(book.codewords, draw(*reference.codewords(u, v, symmetries)))
     assert torch.equal(book.draw(indices), book.codewords)
     assert torch.equal(book.aligned(book.codewords, indices), book.shapes.repeat_interleave(symmetries, 0))
 

@@ -15,7 +15,7 @@ from lrcodec import decoder
 from lrcodec.decoder import low_rank
 from lrcodec.encoder.convolutions import Integers
 from lrcodec.errors import LrqError
-from lrcodec.format import container, fixed, grid, shrink, symmetry
+from lrcodec.format import container, fixed, grid, shrink
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
 from lrcodec.training import exactness, export
@@ -62,7 +62,7 @@ def test_order_of_rows_and_columns(random_pack):
 
     def drawn(scale: Scale, row: int) -> np.ndarray:
         u, v = (pack.tables[f"{name}{scale.scale}"][:, :2] for name in "uv")
-        u, v = (factor[row].astype(np.int64) for factor in symmetry.expand(u, v, scale.symmetries))
+        u, v = (factor[row] for factor in reference.codewords(u, v, scale.symmetries))
         patch, channels = np.einsum("ra,rb->ab", u, v), scale.channels(3)
         out, p = np.zeros((channels, scale.patch, scale.patch), np.int64), scale.patch
         for a in range(p):

@@ -123,8 +123,6 @@ lrq_result lrq_decode(uint8_t *pixels, size_t capacity, const lrq_model *model, 
 #define LRQ_MAX_CODEWORDS 65536
 #define LRQ_MAX_HIDDEN 256
 #define LRQ_MAX_RANK 4
-#define LRQ_MAX_CHANNELS 3
-#define LRQ_MAX_INPUTS 12 /* of smoothing */
 #define LRQ_MAX_BYTES 268435456
 #define LRQ_PLANE_LIMIT 2047
 #define LRQ_WEIGHT_BITS 9

@@ -178,8 +178,8 @@ def speed(
 ) -> None:
     """Time decoding beside other codecs, at equal sizes of files.
 
-    Times warm decodes, on one thread and on two, and whole processes. Without IMAGES, the photographs that
-    scikit-image ships are decoded. -q and --anchor may be given several times.
+    Times warm decodes and their parts, on one thread and on two, those of the paper's baseline, and whole processes.
+    Without IMAGES, the photographs that scikit-image ships are decoded. -q and --anchor may be given several times.
     """
     from ..measure import bench as measuring
     from ..measure import speed_report

@@ -1,4 +1,4 @@
-"""Index planes -> pixels: sums of low-rank codewords, and small convolutions in ONNX Runtime on the CPU.
+"""Index planes -> pixels: look-ups, thin matrix products and small convolutions, in ONNX Runtime on the CPU.
 
 The sums (low_rank.py) and the graph (built by training/export.py) do what SPEC.md, "Reconstruction", defines, on
 float32 tensors that hold integers over a power of two, small enough that every addition is exact. So the pixels are the

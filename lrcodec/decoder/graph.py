@@ -16,7 +16,7 @@ from .session import fetch, open_session, session_options
 class Macs:
     """Multiply-accumulates per image pixel, by part of the decoder.
 
-    low_rank: the thin products of all codewords that are drawn, although each is multiplied once and kept.
+    low_rank: the thin products of all codewords that are drawn. This decoder keeps a codeword that it has multiplied.
     prediction: enlargement and the convolutions beside it, and the interpolation of chroma.
     """
 

@@ -12,28 +12,6 @@ NONE, SIGN, MIRRORED, TRANSPOSED = 1, 2, 8, 16
 SYMMETRIES = (NONE, SIGN, MIRRORED, TRANSPOSED)
 
 
-def expand(u: np.ndarray, v: np.ndarray, symmetries: int) -> tuple[np.ndarray, np.ndarray]:
-    """The factors of all codewords, from those of the shapes.
-
-    u: integers (shapes, R, p). v: integers (shapes, R, F * p); with TRANSPOSED F is 1. symmetries: one of SYMMETRIES.
-    Returns int16 (shapes * symmetries, R, p) and (shapes * symmetries, R, F * p): shape by shape, in the order of the
-    symmetries' numbers.
-    """
-    p = u.shape[2]
-    by_channel = v.reshape(*v.shape[:2], -1, p)
-    lefts, rights = [], []
-    for number in range(symmetries):
-        sign, mirror, flip, transpose = (number >> bit & 1 for bit in range(4))
-        left, right = (v, u[:, :, None]) if transpose else (u, by_channel)
-        left = left[..., ::-1] if flip else left
-        right = right[..., ::-1] if mirror else right
-        lefts.append(-left.astype(np.int16) if sign else left.astype(np.int16))
-        rights.append(right.reshape(v.shape).astype(np.int16))
-    shape_by_shape = (np.stack(parts, 1).reshape(-1, *parts[0].shape[1:]) for parts in (lefts, rights))
-    u_all, v_all = shape_by_shape
-    return u_all, v_all
-
-
 def change(patches: np.ndarray, symmetry: int) -> np.ndarray:
     """Patches (n, p, F, p) in polyphase order, rows before channels and columns, as a symmetry changes them."""
     sign, mirror, flip, transpose = (symmetry >> bit & 1 for bit in range(4))

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Macs(Protocol):
-    """Multiply-accumulates that the decoder executed, per image pixel."""
+    """Multiply-accumulates of decoding, per image pixel: see `decoder.graph.Macs`."""
 
     @property
     def low_rank(self) -> float: ...
@@ -70,7 +70,7 @@ class Row:
     ratio: raw 8-bit bytes / file bytes.
     mse: on [0, 1] pixels. psnr: dB, inf for equal pixels. psnr_cb, psnr_cr: of chroma, nan for grey.
     ms_ssim, ssimulacra2: nan for a small image (metrics.py has the sizes).
-    macs_*: executed multiply-accumulates per pixel; None for a classic codec.
+    macs_*: multiply-accumulates of decoding, per pixel; None for a classic codec.
     encode_s, decode_s: seconds; one encode, and the median of three decodes after one that is not counted.
     """
 

@@ -39,7 +39,7 @@ NOTES = """\
 quality: on the codec's own scale; for jpeg2000 the compression ratio that is asked for.
 bytes, bpp: of whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on [0, 1]. MS-SSIM: mean over the channels.
 tune: what lrq's encoder aims at, the eye (lambda follows how visible errors are) or PSNR.
-low-rank, predict, smooth, colour: multiply-accumulates that the decoder executed per pixel.
+low-rank, predict, smooth, colour: multiply-accumulates of decoding per pixel, of every codeword that is drawn.
 predict: enlargement, of scales and of chroma, and the convolutions beside it."""
 PACKAGES = """
 lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard ssimulacra2
