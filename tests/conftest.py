@@ -22,7 +22,7 @@ settings.load_profile("repeatable")
 os.environ["LRCODEC_MODELS"] = str(Path(__file__).parent / "no-such-folder")
 
 
-HIGHEST_FEATURES = np.array([3, 9, 50, 200, 24, 9, 9, 32, 33, 9, 9])
+HIGHEST_FEATURES = np.array([3, 9, 50, 200, 24, 9, 9, 32, 33, 9, 9, 3, 3])
 """About the highest value of each feature of an index: edges lie below."""
 
 

@@ -321,6 +321,7 @@ def decode_units(
                         *traits(y, x, i - 1),
                         *(16 + sum(orientation - 4 for _, orientation, _ in beside), sum(f for *_, f in beside)),
                         *of_parent,
+                        *(y, x),
                     )
                     features = [every[number] for number in t[f"features{s}"][g]]
                     group.setdefault(int(t[f"classes{s}"][g, cell(t[f"edges{s}"][g], features)]), []).append((y, x))

@@ -187,7 +187,7 @@ def test_symmetries_out_of_range(random_pack, symmetries: int):
 
 @pytest.mark.parametrize(
     "name, value",
-    [("orientation1", 9), ("frequency2", 0), ("frequency2", 9), ("features4", 11), ("v1", -32768)],
+    [("orientation1", 9), ("frequency2", 0), ("frequency2", 9), ("features4", 13), ("v1", -32768)],
 )
 def test_values_out_of_range(random_pack, name: str, value: int):
     wrong = random_pack[0].tables[name].copy()

@@ -623,7 +623,7 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
     edges = lrq_array(from, 1, 3, shape, 1, 0);
     scale->classes = lrq_array2(from, 1, d + 1, 4096);
     if (from->bad || lrq_most(scale->orientation, scale->rows) > 8 || lrq_most(scale->frequency, scale->rows) > 8
-        || memchr(scale->frequency, 0, scale->rows) != NULL || lrq_most(scale->features, 4 * (d + 1)) > 10
+        || memchr(scale->frequency, 0, scale->rows) != NULL || lrq_most(scale->features, 4 * (d + 1)) > 12
         || (uint32_t)lrq_most(scale->depth_classes, 1024) >= scale->depth_contexts)
         return LRQ_NOT_SUPPORTED;
     for (i = 0; i < scale->rows * (uint32_t)model->rank * f * p; i++)
@@ -1427,6 +1427,8 @@ static void lrq_index_classes(lrq_scratch *scratch, const lrq_scale *scale, cons
         case 8: LRQ_FEATURE(LRQ_BESIDE(near->frequencies));
         case 9: LRQ_FEATURE(scratch->parent_orientations[place]);
         case 10: LRQ_FEATURE(scratch->parent_frequencies[place]);
+        case 11: LRQ_FEATURE((int)(place / stride) - 1);
+        case 12: LRQ_FEATURE((int)(place % stride) - 1);
         }
     }
     for (m = 0; m < n; m++)

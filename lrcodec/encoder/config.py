@@ -39,6 +39,8 @@ class Config:
     table_side: int = 512
     # Whether a mirrored image is as good an example as the image: not so for writing.
     mirror: bool = True
+    # Whether all images show the same things at the same places, as aligned faces do. All have one size then.
+    aligned: bool = False
     # Context classes of each group of indices, at most.
     classes: int = 24
     # Transformer: width, blocks, heads, side of its windows in tokens. A token is a patch of the finest scale.
@@ -48,8 +50,8 @@ class Config:
     window: int = 8
     # Whether every other block shifts its windows by half.
     shift: bool = True
-    # Hidden channels of the prediction of each scale from the coarser one, 0 for none.
-    prediction: int = 8
+    # Hidden channels of the prediction of each scale but the coarsest, coarse to fine. 0 for none.
+    prediction: tuple[int, ...] = ()
     # Hidden channels of the smoothing pair, 0 for none.
     smoothing: int = 8
     # Optimiser steps, crops a step, side of a crop in pixels, peak learning rate (one cycle of AdamW).

@@ -108,12 +108,12 @@ class Surroundings:
     @cached_property
     def parent_total(self) -> np.ndarray:
         """The total of the parent. The coarsest scale has the row instead: the place says something too."""
-        return self._row_or_column(0) if self.coarser is None else self._of_parents(self.coarser.totals)
+        return self.rows if self.coarser is None else self._of_parents(self.coarser.totals)
 
     @cached_property
     def parent_totals_beside(self) -> np.ndarray:
         """The sum of the totals of the parent's neighbours; in the coarsest scale, the column."""
-        return self._row_or_column(1) if self.coarser is None else self._of_parents(neighbours(self.coarser.totals))
+        return self.columns if self.coarser is None else self._of_parents(neighbours(self.coarser.totals))
 
     @cached_property
     def parent_orientation(self) -> np.ndarray:
@@ -146,7 +146,17 @@ class Surroundings:
             self._beside_first["frequency"] = neighbours(frequency).reshape(-1)
         return self._beside_first["frequency"]
 
-    def _row_or_column(self, axis: int) -> np.ndarray:
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """The row of every patch."""
+        return self._places(0)
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """The column of every patch."""
+        return self._places(1)
+
+    def _places(self, axis: int) -> np.ndarray:
         places = np.minimum(np.indices(self.depths.shape[1:])[axis], MAX_FEATURE)
         return np.tile(places.reshape(-1), len(self.depths))
 
@@ -170,6 +180,8 @@ FEATURES: tuple[Callable[[Surroundings, int, np.ndarray], np.ndarray], ...] = (
     lambda near, i, at: near.frequencies_beside.take(at),
     lambda near, i, at: near.parent_orientation.take(at),
     lambda near, i, at: near.parent_frequency.take(at),
+    lambda near, i, at: near.rows.take(at),
+    lambda near, i, at: near.columns.take(at),
 )
 """The features of indices in the order of their numbers: each of an iteration and the places of patches."""
 

@@ -66,7 +66,7 @@ SCALE = (
     Field("depth_edges{s}", np.uint8, (2, 3, 7)),
     Field("depth_classes{s}", np.uint8, (2, 512)),
     Field("depths{s}", np.uint8, ("bands", 2, "M", "D + 1")),
-    Field("features{s}", np.uint8, ("D + 1", 4), (0, 10)),
+    Field("features{s}", np.uint8, ("D + 1", 4), (0, 12)),
     Field("edges{s}", np.uint8, ("D + 1", 4, 7)),
     Field("classes{s}", np.uint8, ("D + 1", 4096)),
 )

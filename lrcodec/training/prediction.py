@@ -59,7 +59,7 @@ def fit_prediction(
 ) -> Predictors:
     """Fit the convolutions of all scales, coarse to fine. start: the codebooks of every scale, from stage 1."""
     channels = images[0].shape[2]
-    if not config.prediction or len(config.scales) == 1:
+    if not any(config.prediction):
         return [None] * len(config.scales)
 
     def make() -> Prediction:
@@ -85,9 +85,9 @@ def _fit(
     for position, scale in enumerate(config.scales):
         targets = torch.cat([block_means(planes, [scale])[0] for planes in batches])
         scale_lams = lams / scale.scale**2
-        predictor = None
-        if decoded is not None:
-            predictor = Convolutions(targets.shape[1], config.prediction, 4 * targets.shape[1])
+        predictor, hidden = None, (0, *config.prediction)[position]
+        if decoded is not None and hidden:
+            predictor = Convolutions(targets.shape[1], hidden, 4 * targets.shape[1])
             gain = _fit_scale(predictor, decoded, targets, scale.patch, scale_lams, config, random)
             predictor = Convolutions.of_integers(predictor.integers())
             progress((position + 1) / len(config.scales), f"prediction of scale {scale.scale}: cost {gain:.4f}")

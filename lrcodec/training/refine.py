@@ -22,6 +22,7 @@ from ..encoder.search import Bits, clusters
 from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
 from .exactness import check_exact
 from .images import View, round_views, stacks
+from .places import clusters_by_place, uses_at_places
 from .progress import Progress
 from .spectra import balanced_clusters, traits_of
 from .work import Tensors, WorkFolder
@@ -153,12 +154,19 @@ def _refine(
         bits = [[started.bits for started in start]] * config.bands
         return Codebooks(config, refinement.books, bits, predictors)
     bits = [refinement.bits(band) for band in range(config.bands)]
-    return _in_clusters(Codebooks(config, refinement.books, bits, predictors))
+    uses = uses_at_places(config, images, refinement.books, bits, predictors, seed) if config.aligned else None
+    return _in_clusters(Codebooks(config, refinement.books, bits, predictors), uses)
 
 
-def _in_clusters(codebooks: Codebooks) -> Codebooks:
-    """Codebooks and bits with the shapes in the order of their clusters."""
-    orders = [[balanced_clusters(book, clusters(len(book.shapes))) for book in books] for books in codebooks.books]
+def _in_clusters(codebooks: Codebooks, uses: list[list[torch.Tensor]] | None) -> Codebooks:
+    """Codebooks and bits with the shapes in the order of their clusters.
+
+    uses: of the shapes at each place, if that is what clusters are made of, see `uses_at_places`.
+    """
+    if uses is None:
+        orders = [[balanced_clusters(book, clusters(len(book.shapes))) for book in books] for books in codebooks.books]
+    else:
+        orders = [[clusters_by_place(of_book, clusters(len(of_book))) for of_book in of_scale] for of_scale in uses]
     books = [
         [Codebook(book.shapes[order], book.p, book.symmetries) for book, order in zip(*pair, strict=True)]
         for pair in zip(codebooks.books, orders, strict=True)

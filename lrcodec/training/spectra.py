@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..encoder.codebook import Codebook
+from .halves import halved
 
 RINGS = ((1, 2), (2, 3), (3, 5), (5, math.inf))
 """Bands of a cosine transform: the larger frequency of a coefficient is from the first up to, but without, the second.
@@ -40,19 +41,9 @@ def spectra(book: Codebook) -> torch.Tensor:
 def balanced_clusters(book: Codebook, clusters: int) -> torch.Tensor:
     """An order of the shapes, int64 (S,), in which each S / clusters in a row have similar spectra.
 
-    clusters: a power of two. Each group is cut in half along the principal axis of its spectra and norms.
+    clusters: a power of two. Norms tell shapes apart, too.
     """
-    points = torch.cat([spectra(book), 1.5 * book.energy().double().sqrt()[:, None]], 1)
-    groups = [torch.arange(len(points))]
-    while len(groups) < clusters:
-        halves = []
-        for group in groups:
-            x = points[group] - points[group].mean(0)
-            axis = torch.linalg.eigh(x.T @ x)[1][:, -1]
-            order = group[(x @ axis).argsort(stable=True)]
-            halves += [order[: len(order) // 2], order[len(order) // 2 :]]
-        groups = halves
-    return torch.cat(groups)
+    return halved(torch.cat([spectra(book), 1.5 * book.energy().double().sqrt()[:, None]], 1), clusters)
 
 
 def traits_of(books: list[Codebook]) -> dict[str, np.ndarray]:
