@@ -12,7 +12,7 @@ from .help import Command
 from .options import FILE, THREADS
 from .progress import bar_of, goes_on
 
-PRESETS = ("photo", "small", "small-best", "line-art", "tiny")
+PRESETS = ("photo", "small", "small-best", "aligned", "line-art", "tiny")
 
 
 @click.command(cls=Command)

@@ -13,8 +13,14 @@ def _scale(scale: int, patch: int, *shapes: tuple[int, int], luma_only: bool = F
 
 
 _SMALL = Config(
-    scales=(_scale(4, 4, (512, 4)), _scale(2, 8, (512, 5)), _scale(1, 8, (1024, 6))),
-    start_lambda=600.0,
+    scales=(
+        _scale(4, 4, (128, 4), symmetries=MIRRORED),
+        _scale(2, 8, (256, 6), symmetries=MIRRORED),
+        _scale(1, 8, (256, 8), symmetries=MIRRORED),
+    ),
+    default_rank=4,
+    start_rounds=1,
+    start_patches=60_000,
     rounds=8,
     round_pixels=8_000_000,
     memory=4.0,
@@ -22,21 +28,24 @@ _SMALL = Config(
     table_images=1500,
     width=96,
     blocks=3,
-    prediction=(8, 2),
+    prediction=(4, 2),
     smoothing=0,
-    steps=200,
+    steps=100,
     batch=32,
 )
 
 _SMALL_BEST = replace(
     _SMALL,
-    scales=(_scale(4, 4, (2048, 4)), _scale(2, 8, (2048, 5)), _scale(1, 8, (2048, 6))),
-    default_rank=4,
-    rounds=60,
-    round_pixels=16_000_000,
-    memory=24.0,
+    scales=(
+        _scale(4, 4, (256, 4), symmetries=MIRRORED),
+        _scale(2, 8, (1024, 8), symmetries=MIRRORED),
+        _scale(1, 8, (1024, 10), symmetries=MIRRORED),
+    ),
+    rounds=45,
+    round_pixels=10_000_000,
+    memory=18.0,
     table_images=8000,
-    steps=1200,
+    steps=300,
     width=128,
     blocks=4,
 )
@@ -63,18 +72,24 @@ PRESETS = {
         smoothing=0,
         steps=600,
     ),
-    # Thousands of images of one size, icons to 128 pixels, possibly aligned, such as faces.
+    # Thousands of small images, up to 128 pixels.
     "small": _SMALL,
     # The same with more of everything, for smaller files.
     "small-best": _SMALL_BEST,
-    # Writing and drawings: high contrast, little on the coarse scales, and not to be mirrored.
+    # Images that show the same things at the same places, such as aligned faces.
+    "aligned": replace(
+        _SMALL_BEST,
+        scales=(_scale(4, 8, (1024, 8)), _scale(2, 8, (1024, 8)), _scale(1, 8, (1024, 10), symmetries=MIRRORED)),
+        aligned=True,
+        classes=64,
+    ),
+    # Writing and drawings, one to an image: high contrast, little on the coarse scales, and not to be mirrored.
     "line-art": replace(
         _SMALL_BEST,
         scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 4, (1024, 6))),
         start_lambda=100.0,
         lambda_range=(40000.0, 10.0),
         mirror=False,
-        steps=400,
     ),
     # Small enough to train in seconds: for tests and first steps.
     "tiny": Config(
