@@ -1,6 +1,7 @@
 """What training makes contexts of: spectra of shapes, trees over features, costs of symmetries."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from lrcodec.encoder.pyramid import to_patches
 from lrcodec.entropy.features import FEATURES
 from lrcodec.format.grid import Scale
 from lrcodec.format.symmetry import MIRRORED, SYMMETRIES, TRANSPOSED
+from lrcodec.training.codebooks import bits_of
 from lrcodec.training.context_tables import (
     LEVELS,
     classes_of_cells,
@@ -19,6 +21,8 @@ from lrcodec.training.context_tables import (
     pick_features,
     symmetry_costs,
 )
+from lrcodec.training.places import clusters_by_place, uses_at_places
+from lrcodec.training.presets import PRESETS
 from lrcodec.training.spectra import balanced_clusters, spectra, traits_of
 
 P = 8
@@ -70,6 +74,31 @@ def test_clusters_hold_similar_spectra():
     assert sorted(order.tolist()) == [*range(32)]
     for cluster in order.reshape(2, 16):
         assert len({i % 2 for i in cluster.tolist()}) == 1
+
+
+def test_clusters_by_place_hold_shapes_of_one_place():
+    torch.manual_seed(0)
+    home = torch.randperm(32) % 2  # of each shape
+    uses = torch.poisson(torch.where(torch.arange(9) == home[:, None], 40.0, 2.0)).double()
+    order = clusters_by_place(uses, 2)
+    assert sorted(order.tolist()) == [*range(32)]
+    assert all(len({*home[cluster].tolist()}) == 1 for cluster in order.reshape(2, 16))
+
+
+def test_uses_are_counted_at_every_place():
+    """Images that are grey but for one patch, whose place is the same in all."""
+    config = replace(PRESETS["tiny"], table_images=8, bands=1, prediction=())
+    images = [np.full((32, 32, 1), 128, np.uint8) for _ in range(8)]
+    for number, image in enumerate(images):
+        image[8:16, 16:24, 0] = 30 * number
+    shapes = [torch.randn(count, s.patch**2, generator=torch.Generator().manual_seed(0)) for s in config.scales
+              for count in s.shapes]  # fmt: skip
+    books = [[Codebook(60 * shapes.pop(0), s.patch) for _ in s.shapes] for s in config.scales]
+    bits = [[bits_of(torch.zeros(1, len(s.shapes), dtype=torch.int64), s) for s in config.scales]]
+    uses = uses_at_places(config, images, books, bits, [None, None], 0)
+    assert [u.shape for u in uses[1]] == [(64, 16)] * 3
+    taken = uses[1][0].sum(0)
+    assert taken.argmax() == 1 * 4 + 2 and taken.sum() <= 8 * 16
 
 
 def test_trees_split_where_it_tells_symbols_apart():

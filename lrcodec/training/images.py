@@ -27,7 +27,8 @@ def prepare(images: list[np.ndarray], config: Config, seed: int) -> list[np.ndar
     """Images uint8 (h, w, C), cut to whole patches of the coarsest scale, small ones padded to a window.
 
     images: uint8 (h, w) or (h, w, 3). C is 1 if all of them are grey. Large ones lose up to eight rows and columns at
-    random: the grid of a JPEG must not fall on ours. Raises UsageError if there are none.
+    random: the grid of a JPEG must not fall on ours. Raises UsageError if there are none, or if aligned ones have
+    several sizes.
     """
     random = np.random.default_rng(seed)
     span = config.scales[0].span
@@ -42,6 +43,8 @@ def prepare(images: list[np.ndarray], config: Config, seed: int) -> list[np.ndar
         prepared.append(np.ascontiguousarray(image[:h, :w]))
     if not prepared:
         raise UsageError("no images to train on")
+    if config.aligned and len({image.shape[:2] for image in images}) > 1:
+        raise UsageError("the images have several sizes, and aligned ones have one: choose another --preset")
     channels = max(image.shape[2] for image in prepared)
     return [image if image.shape[2] == channels else image.repeat(channels, 2) for image in prepared]
 

@@ -5,13 +5,13 @@ more about a shape than what it looks like: clusters are made of it.
 import numpy as np
 import torch
 
+from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.convolutions import Predictors
 from ..encoder.mending import importance
 from ..encoder.pyramid import block_means, to_planes
 from ..encoder.quantizer import closed_loop, plain_search
 from ..encoder.search import Bits
-from ..errors import UsageError
 from .halves import halved
 from .images import random_quality, sample, stacks
 
@@ -32,19 +32,17 @@ def clusters_by_place(uses: torch.Tensor, clusters: int) -> torch.Tensor:
 def uses_at_places(
     config: Config,
     images: list[np.ndarray],
-    books: list[list],
+    books: list[list[Codebook]],
     bits: list[list[Bits]],
     predictors: Predictors,
     seed: int,
 ) -> list[list[torch.Tensor]]:
     """How often each shape is taken at each place: for each scale and iteration float64 (S, places).
 
-    books, predictors: of every scale. bits: bits[band][position]. Codes at most `config.table_images` of the images.
-    Raises UsageError if they differ in size.
+    images: uint8 (h, w, C), of one size; at most `config.table_images` of them are coded. books, predictors: of every
+    scale. bits: bits[band][position].
     """
     size = images[0].shape
-    if any(image.shape != size for image in images):
-        raise UsageError("aligned images must have one size")
     random = np.random.default_rng(seed)
     grids = [scale.grid(*size[:2]) for scale in config.scales]
     uses = [

@@ -83,13 +83,16 @@ PRESETS = {
         aligned=True,
         classes=64,
     ),
-    # Writing and drawings, one to an image: high contrast, little on the coarse scales, and not to be mirrored.
+    # Writing and drawings, one to an image and all of one size: high contrast, and not to be mirrored.
     "line-art": replace(
         _SMALL_BEST,
-        scales=(_scale(4, 4, (256, 2)), _scale(2, 8, (2048, 4)), _scale(1, 4, (1024, 6))),
+        scales=(_scale(1, 8, (2048, 12)),),
         start_lambda=100.0,
         lambda_range=(40000.0, 10.0),
         mirror=False,
+        aligned=True,
+        classes=64,
+        prediction=(),
     ),
     # Small enough to train in seconds: for tests and first steps.
     "tiny": Config(
