@@ -231,7 +231,7 @@ class Decoder {
 
   /** Of the last model or file. */
   #fingerprint() {
-    return [...this.#bytes(this.#wasm.get_fingerprint(), 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return [...this.#bytes(this.#wasm.get_fingerprint(), 4)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
   #fields() {

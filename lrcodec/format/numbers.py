@@ -20,16 +20,24 @@ def varint(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
+class CutShort(FormatError):
+    """The bytes end before what is read does."""
+
+
 class Reader:
-    """Reads forward through `data`; everything past the end is a FormatError, which names `what` is read."""
+    """Reads forward through `data`; everything past the end is `CutShort`, which names `what` is read.
+
+    sealed: how many bytes are covered by the checksums so far.
+    """
 
     def __init__(self, data: BytesLike):
         self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
+        self.sealed = 0
 
     def take(self, count: int, what: str) -> bytes:
         """The next bytes."""
         if count > len(self.data) - self.at:
-            raise FormatError(f"file ends inside {what}")
+            raise CutShort(f"file ends inside {what}")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -45,8 +53,9 @@ class Reader:
                 return value
         raise FormatError(f"{what} is too large")
 
-    def crc(self, start: int, what: str) -> None:
-        """Raises FormatError unless the CRC-32 of the bytes from `start` on comes next."""
-        expected = zlib.crc32(self.data[start : self.at])
+    def crc(self, what: str) -> None:
+        """Raises FormatError unless a CRC-32 of the bytes since the one before, with that one, comes next."""
+        expected = zlib.crc32(self.data[self.sealed : self.at])
+        self.sealed = self.at
         if struct.unpack("<I", self.take(CRC_BYTES, what))[0] != expected:
             raise FormatError(f"{what} is damaged (CRC-32 does not match)")
