@@ -256,7 +256,7 @@ def test_options(c: c_decoder.Decoder):
     assert model.decode(data, max_pixels=pixels)[0] == OK
     assert model.decode(data, max_pixels=pixels - 1)[0] == LIMIT
     header, chunks = container.unpack(data)
-    other = container.pack(replace(header, model=bytes(8)), chunks)
+    other = container.pack(replace(header, model=bytes(4)), chunks)
     assert model.decode(other)[0] == NOT_SUPPORTED
 
 

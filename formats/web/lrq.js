@@ -83,7 +83,7 @@ export async function fetchBytes(url, options) {
 }
 
 /**
- * The header of a file; the first 64 bytes are enough.
+ * The header of a file; the first 64 bytes are enough, but it takes the first chunk to tell damage.
  *
  * @param {BufferSource} bytes
  * @returns {Promise<{width: number, height: number, colour: number, smoothing: number, rank: number,

@@ -170,10 +170,10 @@ class Rest(NamedTuple):
 
 
 def unpack_rest(data: BytesLike) -> Rest:
-    """`unpack` of a file that may be cut short after its header, or damaged after its first chunk. SPEC.md, "Incomplete
-    files".
+    """`unpack` of a file that may be cut short after its header, or damaged after its first chunk.
 
-    Raises as `unpack` does, but not where the first chunk is cut short, or others are damaged, cut short or missing.
+    SPEC.md, "Incomplete files". Raises as `unpack` does, but not where the first chunk is cut short, or others are
+    damaged, cut short or missing.
     """
     reader = Reader(data)
     header = _unpack_header(reader)
