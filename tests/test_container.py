@@ -6,7 +6,7 @@ from dataclasses import astuple, replace
 
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrcodec.errors import FormatError, LrqError, UnsupportedError
@@ -172,6 +172,7 @@ def sealed(data: bytes) -> bytes:
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
+@settings(deadline=None)
 @given(headers, st.binary(max_size=300), st.integers(0, 3), st.booleans())
 def test_headers_that_are_damaged_in_a_byte(header: Header, payload: bytes, tag: int, later: bool):
     """Not valid, and never "not supported", whatever chunks follow."""
@@ -194,6 +195,7 @@ def test_headers_that_are_damaged_in_any_way_in_a_byte():
                 unpack(data[:at] + bytes([value]) + data[at + 1 :])
 
 
+@settings(deadline=None)
 @given(
     headers, st.lists(st.sampled_from([b"I", b"c", b"q"]), min_size=1, max_size=3, unique=True), st.binary(max_size=200)
 )

@@ -86,8 +86,8 @@ void lrq_model_close(lrq_model *model); /* NULL is fine */
 /* The 4 bytes that files name the model by. */
 const uint8_t *lrq_model_fingerprint(const lrq_model *model);
 
-/* Read the header: checks 1 to 5 of SPEC.md, "Errors". The first 64 bytes of a file are enough; but only the first chunk
-   vouches for a header, so if they cut it short, nothing does. */
+/* Read the header: checks 1 to 5 of SPEC.md, "Errors". The first 64 bytes of a file are enough; but the first chunk
+   vouches for the header, so if they cut it short, nothing does. */
 lrq_result lrq_read_header(lrq_header *header, const uint8_t *data, size_t size);
 
 /* Rows, columns and channels of the pixels, and their product. `shrink` as in the options. */
@@ -835,7 +835,8 @@ static lrq_result lrq_next_chunk(lrq_bytes *from, lrq_chunk *chunk)
     return LRQ_OK;
 }
 
-/* Checks 1 to 5, and where the chunks begin. partial: the first chunk, which vouches for the header, may be cut short. */
+/* Checks 1 to 5, and where the chunks begin. partial: the first chunk, which vouches for the header, may be cut
+   short. */
 static lrq_result lrq_start(lrq_header *header, lrq_bytes *from, int partial)
 {
     static const uint8_t signature[3] = {'L', 'R', 'Q'};
@@ -897,7 +898,8 @@ uint64_t lrq_size(const lrq_header *header, int shrink)
     return (uint64_t)lrq_rows(header, shrink) * lrq_columns(header, shrink) * (uint64_t)lrq_channels(header);
 }
 
-/* What the chunks of a file are: the bytes from the first to the last that counts, how many of indices there are, the payload of alpha. */
+/* What the chunks of a file are: the bytes from the first to the last that counts, how many of indices there are, the
+   payload of alpha. */
 typedef struct {
     lrq_bytes first;
     uint64_t strips;

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, Literal, NamedTuple
 
 from ..errors import FormatError, LimitError, UnsupportedError, UsageError
-from .numbers import CRC_BYTES, BytesLike, CutShort, Reader, varint
+from .numbers import CRC_BYTES, BytesLike, Reader, varint
 
 SIGNATURE = b"LRQ"
 VERSION = 1
@@ -268,7 +268,7 @@ def _chunk(reader: Reader) -> Chunk:
 
 def has_signature(start: bytes) -> bool:
     """Whether a file that starts so is a .lrq file of any version: the first 4 bytes are enough."""
-    return start.startswith(SIGNATURE) and start[len(SIGNATURE) :][:1] >= bytes([VERSION_BIT])
+    return start.startswith(SIGNATURE) and start[len(SIGNATURE) : len(SIGNATURE) + 1] >= bytes([VERSION_BIT])
 
 
 def _unpack_header(reader: Reader, cut: bool = True) -> Header:
@@ -286,8 +286,8 @@ def _unpack_header(reader: Reader, cut: bool = True) -> Header:
     chunks = reader.at
     try:
         _chunk(reader)
-    except CutShort:
-        if not cut:
+    except FormatError:
+        if not (cut and reader.cut):
             raise
     reader.at, reader.sealed = chunks, 0
     # Only now: a damaged byte must not pass for a newer version.

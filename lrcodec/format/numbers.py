@@ -20,24 +20,21 @@ def varint(value: int) -> bytes:
     return bytes(out) + bytes([value])
 
 
-class CutShort(FormatError):
-    """The bytes end before what is read does."""
-
-
 class Reader:
-    """Reads forward through `data`; everything past the end is `CutShort`, which names `what` is read.
+    """Reads forward through `data`; everything past the end is a FormatError, which names `what` is read.
 
-    sealed: how many bytes are covered by the checksums so far.
+    sealed: how many bytes the checksums so far cover. cut: whether the end has cut short what was read last.
     """
 
     def __init__(self, data: BytesLike):
         self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
-        self.sealed = 0
+        self.sealed, self.cut = 0, False
 
     def take(self, count: int, what: str) -> bytes:
         """The next bytes."""
-        if count > len(self.data) - self.at:
-            raise CutShort(f"file ends inside {what}")
+        self.cut = count > len(self.data) - self.at
+        if self.cut:
+            raise FormatError(f"file ends inside {what}")
         self.at += count
         return self.data[self.at - count : self.at]
 
