@@ -443,7 +443,7 @@ static const uint8_t *lrq_array(lrq_arrays *from, size_t size, int axes, uint32_
         uint32_t length = lrq_le32(from->data + from->at + 4 * i);
         if (shape[i] == 0 && length >= least && length <= most)
             shape[i] = length;
-        if (length != shape[i] || (length != 0 && bytes > LRQ_MAX_BYTES / length)) {
+        if (length != shape[i] || length < least || (length != 0 && bytes > LRQ_MAX_BYTES / length)) {
             from->bad = 1;
             return NULL;
         }
