@@ -21,7 +21,7 @@ from lrcodec.format.grid import Scale
 from lrcodec.packs import tablefile
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
-HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
+HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(4))
 
 
 def test_features():
