@@ -1,19 +1,21 @@
-"""Trains the baseline until it gets no better, and measures it."""
+"""Trains the baseline until it gets no better, and codes images with it."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from ..training.descent import Descent
+from ..training.presets import BATCH
 from .baseline import Vqvae
 
-EPOCHS, BATCH, RATE = 50, 128, 1e-3
-"""Of a training from nothing: as long as the paper's, and one cycle of the learning rate up to this peak."""
+RATE = 1e-3
+"""Peak of the learning rate, of which the training is one cycle."""
 RESTARTED = 0.8
 """Share of the epochs, the first ones, that put codewords elsewhere which hardly anything chooses."""
 RESTART_STEPS = 20
@@ -36,27 +38,11 @@ class Epoch:
     usage: float
 
 
-@dataclass(frozen=True)
-class Trained:
+class Trained(NamedTuple):
     """A baseline that was trained, and its curve."""
 
     model: Vqvae
     curve: list[Epoch]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the baseline does on test images.
-
-    indices: int64 (n, h, w). decoded: uint8 images. macs: per pixel. bits: mean over the images of the ideal code
-    length of their indices under the training images' frequencies. usage: share of the codewords that they take.
-    """
-
-    indices: np.ndarray
-    decoded: np.ndarray
-    macs: float
-    bits: float
-    usage: float
 
 
 def train_baseline(
@@ -104,8 +90,9 @@ def train_baseline(
         state_file.with_suffix(".tmp").replace(state_file)
         progress((epoch + 1) / epochs, f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, test MSE {error:.2e}")
     curve_file.write_text(json.dumps([asdict(row) for row in curve]))
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
-    state_file.unlink()
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights.with_suffix(".tmp"))
+    weights.with_suffix(".tmp").replace(weights)
+    state_file.unlink(missing_ok=True)
     return Trained(model.eval(), curve)
 
 
@@ -127,19 +114,16 @@ def _train_epoch(
     return float(np.mean(losses))
 
 
-def measure(model: Vqvae, images: np.ndarray, test: np.ndarray) -> Measured:
-    """What a trained model does on test images, with frequencies that are counted on training images."""
+def code_lengths(model: Vqvae, images: np.ndarray) -> np.ndarray:
+    """Bits of every index, float64 (codewords,): the ideal code length under their frequencies in uint8 images."""
     counts = np.full(model.codewords, 0.5)
     np.add.at(counts, code(model, images)[0].ravel(), 1)
-    indices, decoded = code(model, test)
-    bits = -np.log2(counts / counts.sum())[indices].sum() / len(test)
-    usage = len(np.unique(indices)) / model.codewords
-    return Measured(indices, decoded, model.decoder_macs(*test.shape[1:3]), float(bits), usage)
+    return -np.log2(counts / counts.sum())
 
 
 def _pixels(images: np.ndarray) -> torch.Tensor:
     """uint8 (n, h, w[, 3]) -> float32 (n, C, h, w) in [-0.5, 0.5]."""
-    pixels = torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).float() / 255 - 0.5
+    pixels = torch.tensor(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).float() / 255 - 0.5
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
