@@ -1,7 +1,8 @@
 """What a decoder costs: milliseconds, memory and weights, on one thread, each in a process of its own.
 
 What is timed are index planes to pixels, in ONNX Runtime: neither container nor entropy decoding, which the baseline
-has not. A codeword of ours is multiplied once and kept, so in the times its products are look-ups.
+has not. Times are those of the processor: what else runs on the machine does not count. A codeword of ours is
+multiplied once and kept, so in the times its products are look-ups.
 Nothing here imports torch: its memory must not be in these processes.
 """
 
@@ -89,10 +90,10 @@ def open_baseline(graph: bytes, threads: int) -> ort.InferenceSession:
 class Cost:
     """What the decoder of a point of the suite costs, on one thread. dataset, model, setting: those of the point.
 
-    macs: those of the point. ms, ms_batch: milliseconds an image, alone and
-    in a batch of `BATCH`: medians. memory, memory_batch: MiB of peak resident memory beyond what the process had before
-    it opened the model, with one image and with a batch; None where the system does not tell. weights: bytes of the
-    files that the decoder reads.
+    macs: those of the point. ms, ms_batch: milliseconds of the processor for an image, alone and in a batch of `BATCH`:
+    medians. memory, memory_batch: MiB of peak resident memory beyond what the process had before it opened the model,
+    with one image and with a batch; None where the system does not tell. weights: bytes of the files that the decoder
+    reads.
     """
 
     dataset: str
@@ -131,10 +132,10 @@ def _seconds(run: Run, count: int) -> float:
     seconds: list[float] = []
     for number in range(1 + ROUNDS):
         for first in range(0, BATCH, count):
-            start = time.perf_counter()
+            start = time.process_time()
             run(first, first + count)
             if number:
-                seconds.append(time.perf_counter() - start)
+                seconds.append(time.process_time() - start)
     return median(seconds)
 
 
