@@ -5,11 +5,20 @@ import time
 
 import numpy as np
 
-IMAGE_SECONDS, OPEN_MIB, BATCH_MIB = 0.002, 30, 50
+IMAGE_SECONDS, OPEN_MIB, BATCH_MIB, EARLIER_MIB = 0.002, 30, 50, 200
 
 
 class Sleeper:
-    """Takes as much memory as is said above when it is opened, and more for a batch."""
+    """Takes as much memory as is said above when it is opened, and more for a batch.
+
+    Its process has had much more before, and given it back: that must not count.
+    """
+
+    def __init__(self) -> None:
+        self.state = "set"
+
+    def __setstate__(self, state: dict) -> None:
+        np.ones(EARLIER_MIB * 2**17)
 
     def weights(self) -> int:
         return 7
