@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -97,10 +97,10 @@ class EncodeItems:
         yield group
 
     def _read(self, image: bytes | np.ndarray | None) -> Picture:
-        image = _given(image)
-        if isinstance(image, np.ndarray):
-            return Picture(image[..., 0] if image.shape[2:] == (1,) else image, NO_METADATA)
-        return read_picture(image, self.to_8bit, self.strip)
+        given = _given(image)
+        if isinstance(given, np.ndarray):
+            return Picture(given[..., 0] if given.shape[2:] == (1,) else given, NO_METADATA)
+        return read_picture(given, self.to_8bit, self.strip)
 
     def _encode(self, encoder: "Encoder", group: list[Outcome[Picture]]) -> Iterator[Outcome[bytes]]:
         def run(pictures: Sequence[Picture]) -> list[bytes]:
@@ -133,7 +133,7 @@ class DecodeItems:
         Raises LrqError if a model or the settings cannot be used at all.
         """
         decoder = self.decoder
-        return attempt(lambda some: decoder.decode_batch([*map(_given, some)], self.shrink), [*files])
+        return attempt(lambda some: decoder.decode_batch([_given(file) for file in some], self.shrink), [*files])
 
     @property
     def decoder(self) -> Decoder:
@@ -141,7 +141,7 @@ class DecodeItems:
         return _decoder(self, os.getpid())
 
 
-def _given(item: Item | None) -> Item:
+def _given(item: Any) -> Any:
     """The item. Raises UsageError if there is none."""
     if item is None:
         raise UsageError("there is no image: the value is null")

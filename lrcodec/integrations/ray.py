@@ -38,7 +38,7 @@ class Encode:
 
         outcomes = self.encode(_values(batch[self.column]))
         files = pa.array([outcome.value for outcome in outcomes], pa.binary())
-        return _replaced(batch, self.column, {"lrq": files}, [outcome.error for outcome in outcomes])
+        return _replaced(batch, self.column, "lrq", files, [outcome.error for outcome in outcomes])
 
 
 class Decode:
@@ -59,10 +59,11 @@ class Decode:
 
         outcomes = self.decode(_values(batch[self.column]))
         nothing = np.empty((0, 0, 1), np.uint8)
-        images = [nothing if outcome.value is None else outcome.value for outcome in outcomes]
-        images = [image.reshape(*image.shape[:2], -1) if image.ndim == 2 else image for image in images]
+        images = np.empty(len(outcomes), object)  # NumPy would put images of one size into one array, or try to
+        for number, (pixels, _) in enumerate(outcomes):
+            images[number] = nothing if pixels is None else pixels[..., None] if pixels.ndim == 2 else pixels
         tensors = ArrowTensorArray.from_numpy(images)
-        return _replaced(batch, self.column, {"image": tensors}, [outcome.error for outcome in outcomes])
+        return _replaced(batch, self.column, "image", tensors, [outcome.error for outcome in outcomes])
 
 
 def _values(column: "pyarrow.ChunkedArray") -> list[Any]:
@@ -70,13 +71,9 @@ def _values(column: "pyarrow.ChunkedArray") -> list[Any]:
     return [value for chunk in column.chunks for value in chunk.to_numpy(zero_copy_only=False)]
 
 
-def _replaced(
-    batch: "pyarrow.Table", column: str, values: dict[str, Any], errors: list[str | None]
-) -> "pyarrow.Table":
-    """The batch with other columns in place of one. Of these names, it loses its own."""
+def _replaced(batch: "pyarrow.Table", column: str, name: str, values: Any, errors: list[str | None]) -> "pyarrow.Table":
+    """The batch with the column `name` and the errors in place of one column."""
     import pyarrow as pa
 
-    for name, array in (values | {"error": pa.array(errors, pa.string())}).items():
-        batch = batch.drop_columns([name]) if name in batch.column_names and name != column else batch
-        batch = batch.append_column(name, array) if name != column else batch.set_column(0, name, array)
-    return batch.drop_columns([column])
+    kept = {other: batch[other] for other in batch.column_names if other != column}
+    return pa.table(kept | {name: values, "error": pa.array(errors, pa.string())})

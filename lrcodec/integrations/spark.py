@@ -14,7 +14,6 @@ from ..errors import extra
 from .items import DecodeItems, EncodeItems, Outcome
 
 if TYPE_CHECKING:
-    import pandas
     from pyspark.sql.udf import UserDefinedFunction
 
 ENCODED = "lrq binary, error string"

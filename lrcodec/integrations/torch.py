@@ -1,6 +1,6 @@
 """torch.utils.data: .lrq files as a dataset of tensors, decoded by the workers of a DataLoader.
 
-    loader = DataLoader(LrqFiles(sorted(folder.glob("*.lrq"))), batch_size=64, num_workers=2)
+loader = DataLoader(LrqFiles(sorted(folder.glob("*.lrq"))), batch_size=64, num_workers=2)
 """
 
 from collections.abc import Callable, Sequence

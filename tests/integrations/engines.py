@@ -1,0 +1,54 @@
+"""Jobs of Ray and Spark as the tests and `tests/engines_throughput.py` run them: one thread a worker, and one of them killed."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    # Ray makes its workers nice: on a busy machine they would wait for ever.
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Spark takes the first python3 that it finds otherwise, and the machine's name may lead nowhere.
+    "PYSPARK_PYTHON": sys.executable,
+    "SPARK_LOCAL_IP": "127.0.0.1",
+}
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """The processes that a process has started, and those that they have: {number: command line}. Linux."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has ended
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return {one: commands[one] for one in found[1:]}
+
+
+def workers(pid: int) -> list[int]:
+    """The processes that encode: Ray's actors, and what Spark's Python daemon has forked."""
+    every = descendants(pid)
+    actors = [one for one, command in every.items() if command.startswith("ray::MapWorker(MapBatches(Encode")]
+    daemons = [one for one, command in every.items() if "pyspark.daemon" in command]
+    return actors + [one for one in daemons if set(descendants(one)) == set() and len(daemons) > 1]
+
+
+def kill_one_worker(pid: int, when: Callable[[], bool], timeout: float = 300) -> int:
+    """Kill one of the workers that a process has started as soon as `when` is true. Returns its number."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if when():
+            for worker in workers(pid):
+                os.kill(worker, signal.SIGKILL)
+                return worker
+        time.sleep(0.02)
+    raise TimeoutError("no worker was there to be killed")
