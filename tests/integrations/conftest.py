@@ -1,5 +1,7 @@
 """What all engines are given: image files and .lrq files, of which some are no images."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +39,18 @@ def folder(png: list[bytes], tmp_path: Path) -> Path:
     for number, data in enumerate([*png, b"no image"]):
         (path / f"{number}.png").write_bytes(data)
     return path
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[..., dict]:
+    """example(heading, **names): runs the Python code of a section of docs/pipelines.md, and returns all its names."""
+    page = Path(__file__).parents[2] / "docs/pipelines.md"
+    sections = re.split(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+
+    def run(heading: str, **names: object) -> dict:
+        section = sections[sections.index(heading) + 1]
+        (code,) = re.findall(r"^```python\n(.+?)^```$", section, re.M | re.S)
+        exec(code, names)
+        return names
+
+    return run

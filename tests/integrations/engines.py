@@ -1,4 +1,4 @@
-"""Jobs of Ray and Spark as the tests and `tests/engines_throughput.py` run them: one thread a worker, and one of them killed."""
+"""How the tests and `tests/engines_throughput.py` run Ray and Spark: one thread a worker, of which one is killed."""
 
 import os
 import signal

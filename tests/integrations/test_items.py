@@ -48,6 +48,12 @@ def test_files_and_arrays_are_encoded_as_one_by_one(pixels, png, lrq):
     assert ENCODE([pixels[4][..., None]])[0].value == lrq[4]  # as Ray has grey images
 
 
+def test_the_example(example, pixels, lrq):
+    names = example("Anything else", image=pixels[0])
+    assert [outcome.value for outcome in names["outcomes"]] == [lrq[0], None]
+    np.testing.assert_array_equal(names["pictures"][0].value, lrcodec.decode(lrq[0]), strict=True)
+
+
 def test_metadata_of_image_files_is_kept_unless_stripped(pixels):
     data = write_image(pixels[0], metadata=Metadata(xmp=b"<x/>"))
     for settings, kept in ((ENCODE, b"<x/>"), (replace(ENCODE, strip=True), None)):

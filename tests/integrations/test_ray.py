@@ -100,6 +100,12 @@ def test_images_that_ray_has_read_are_encoded(cluster, tmp_path, pixels, png, lr
         assert sorted(row["lrq"] for row in rows) == sorted(lrq[number] for number in names)
 
 
+def test_the_example_of_the_docs(cluster, example, folder, lrq):
+    rows = {Path(row["path"]).stem: row for row in example("Ray Data", folder=str(folder))["images"].iter_rows()}
+    want = lrcodec.decode(lrq[0])
+    np.testing.assert_array_equal(rows["0"]["image"], want, strict=True)
+
+
 # ---- the example
 
 
@@ -122,7 +128,9 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.lrq")}
     assert 60 <= len(before) < 156
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
-    assert f"{156 - len(before)} written, 1 failed" in result.stdout and "6.png: UsageError: not an image" in result.stdout
+    assert (
+        f"{156 - len(before)} written, 1 failed" in result.stdout and "6.png: UsageError: not an image" in result.stdout
+    )
     assert written() == 156
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.glob("*.lrq")}.items()
     for number in range(150):

@@ -84,6 +84,11 @@ def test_settings_that_cannot_be_used_end_the_job(spark, png):
         frame.select(encode(quality=200)("content")).collect()
 
 
+def test_the_example_of_the_docs(example, spark, folder, lrq):
+    rows = {Path(row.path).stem: row for row in example("Spark", spark=spark, folder=str(folder))["pixels"].collect()}
+    assert bytes(rows["0"].pixels) == lrcodec.decode(lrq[0]).tobytes()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, tmp_path):
     for number in range(300):

@@ -59,6 +59,11 @@ def test_transform_and_settings(paths):
     assert tensor.shape == (3, 12, 12) and tensor.dtype == torch.float32 and tensor.max() <= 1
 
 
+def test_the_example(example, paths):
+    (batch,) = example("torch.utils.data", paths=paths)["loader"]
+    assert batch.shape == (6, 3, 24, 24)
+
+
 def test_a_bad_file_is_named(paths):
     paths[2].write_bytes(paths[2].read_bytes()[:-3])
     for workers in (0, 1):

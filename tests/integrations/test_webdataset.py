@@ -35,6 +35,13 @@ def test_at_a_part_of_the_size(lrq):
     np.testing.assert_array_equal(Decode(shrink=4)(".lrq", lrq[0]), lrcodec.decode(lrq[0], shrink=4), strict=True)
 
 
+def test_the_example(example, lrq, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ((image, number),) = example("webdataset", data=lrq[0])["samples"]
+    np.testing.assert_array_equal(image, lrcodec.decode(lrq[0]), strict=True)
+    assert number == 3
+
+
 def test_a_bad_file_is_for_webdataset_to_handle(tmp_path, lrq):
     path = shard(tmp_path / "images.tar", [lrq[0], lrq[1][:-4], lrq[2]])
     with pytest.raises(webdataset.autodecode.DecodingError) as error:
