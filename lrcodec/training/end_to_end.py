@@ -12,7 +12,6 @@ from ..encoder.config import Config
 from ..encoder.convolutions import Integers
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
-from ..errors import UsageError
 from . import ranks
 from .descent import Descent
 from .exactness import check_exact
@@ -109,8 +108,6 @@ def _optimise(
     Several processes look at their shares of every batch: the steps are those of one process, but for rounding.
     """
     config, device = codebooks.config, ranks.device()
-    if config.batch < ranks.count():
-        raise UsageError(f"{ranks.count()} processes cannot share batches of {config.batch} images: use fewer")
     networks.to(device)
     objective = Objective(networks, codebooks, device)
     cost_of = ranks.averaged(_Cost(objective))

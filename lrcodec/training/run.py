@@ -60,6 +60,8 @@ def train(
     """
     if out.exists() and not (out.is_dir() and ((out / TABLES).exists() or not any(out.iterdir()))):
         raise UsageError(f"{out} exists and is not a model pack")
+    if config.batch < ranks.count():
+        raise UsageError(f"{ranks.count()} processes cannot share batches of {config.batch} images: use fewer")
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")
     images = list(images)

@@ -91,7 +91,7 @@ def test_a_folder_is_encoded_and_decoded(cluster, folder, lrq):
 
 def test_images_that_ray_has_read_are_encoded(cluster, tmp_path, pixels, png, lrq):
     """Tensors of one shape, and of several."""
-    for names in ((0, 1, 2), (0, 3, 4)):
+    for names in ((0, 1, 2), (0, 3)):
         images = tmp_path / str(names)
         images.mkdir()
         for number in names:
@@ -127,7 +127,8 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
         os.killpg(job.pid, signal.SIGKILL)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.lrq")}
     assert 60 <= len(before) < 156
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr
     assert (
         f"{156 - len(before)} written, 1 failed" in result.stdout and "6.png: UsageError: not an image" in result.stdout
     )
