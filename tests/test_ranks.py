@@ -41,7 +41,7 @@ def run(*words: object, fails: bool = False) -> str:
 
 @pytest.fixture(scope="module")
 def packs(folder: Path) -> dict[int, tuple[Path, str]]:
-    """The packs that one process and two make, and what was printed meanwhile. The two go on from stage 3 of the one."""
+    """The packs that one process and two make, and what was printed. The two go on from stage 3 of the one."""
     arguments = (folder, "--preset", "tiny", "--steps", 8, "-o")
     one, two = (folder.with_name(name) for name in ("one", "two"))
     printed = run(*TRAIN, *arguments, one)

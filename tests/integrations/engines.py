@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ENVIRONMENT = {
@@ -16,6 +18,10 @@ ENVIRONMENT = {
     "PYSPARK_PYTHON": sys.executable,
     "SPARK_LOCAL_IP": "127.0.0.1",
 }
+
+
+PATIENCE = 1200
+"""Seconds that a job may take: engines start slowly where others are at work."""
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -42,7 +48,27 @@ def workers(pid: int) -> list[int]:
     return actors + [one for one in daemons if set(descendants(one)) == set() and len(daemons) > 1]
 
 
-def kill_one_worker(pid: int, when: Callable[[], bool], timeout: float = 300) -> int:
+@contextmanager
+def started(command: Sequence[object]) -> Iterator[subprocess.Popen]:
+    """A job in a session of its own, all of whose processes are killed at the end: half-way, if it is still at work."""
+    environment = os.environ | ENVIRONMENT
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*map(str, command)], env=environment, start_new_session=True, **quiet) as job:
+        try:
+            yield job
+        finally:
+            os.killpg(job.pid, signal.SIGKILL)
+
+
+def finished(command: Sequence[object]) -> str:
+    """What a job prints, which must end well."""
+    environment = os.environ | ENVIRONMENT
+    result = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def kill_one_worker(pid: int, when: Callable[[], bool], timeout: float = PATIENCE) -> int:
     """Kill one of the workers that a process has started as soon as `when` is true. Returns its number."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:

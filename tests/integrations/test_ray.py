@@ -1,10 +1,8 @@
 """Ray Data: adapters within a Ray of this machine, and the example, of which a worker and then all of it is killed."""
 
-import os
 import shutil
-import signal
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,23 +113,19 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
         (folder / f"more{number}.png").write_bytes(png[number % 3])
     out = tmp_path / "out"
     command = [sys.executable, EXAMPLE, folder, out, "--effort", "0", "--workers", "2", "--batch", "4"]
-    environment = os.environ | engines.ENVIRONMENT
 
     def written() -> int:
         return len(list(out.glob("*.lrq")))
 
-    with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL) as job:
+    with engines.started(command) as job:
         engines.kill_one_worker(job.pid, lambda: written() >= 20)
         while written() < 60:
             assert job.poll() is None, "the job has ended because of one worker"
-        os.killpg(job.pid, signal.SIGKILL)
+            time.sleep(0.02)
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.lrq")}
     assert 60 <= len(before) < 156
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert result.returncode == 0, result.stderr
-    assert (
-        f"{156 - len(before)} written, 1 failed" in result.stdout and "6.png: UsageError: not an image" in result.stdout
-    )
+    printed = engines.finished(command)
+    assert f"{156 - len(before)} written, 1 failed" in printed and "6.png: UsageError: not an image" in printed
     assert written() == 156
     assert before.items() <= {path: path.stat().st_mtime_ns for path in out.glob("*.lrq")}.items()
     for number in range(150):

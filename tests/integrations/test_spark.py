@@ -1,8 +1,6 @@
 """Spark: UDFs in a Spark of this machine, and the example, of which a worker and then all of it is killed."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -101,24 +99,19 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
     options += ["--conf", "spark.sql.files.maxPartitionBytes=48m"]
     arguments = [EXAMPLE, folder, out, "--effort", "0", "--batch", "4"]
     command = [f"{home}/bin/spark-submit", *options, *arguments]
-    environment = os.environ | engines.ENVIRONMENT
 
     def rows() -> list[dict]:
         return [row for path in out.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
-    with subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as job:
+    with engines.started(command) as job:
         engines.kill_one_worker(job.pid, lambda: any(out.glob("*.parquet")))
         while len(list(out.glob("*.parquet"))) < 5:
             assert job.poll() is None, "the job has ended because of one worker"
             time.sleep(0.02)
-        os.killpg(job.pid, signal.SIGKILL)
     before = rows()
     assert 0 < len(before) < 307
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert result.returncode == 0, result.stderr
-    assert "306 written, 1 failed" in result.stdout and "6.png: UsageError: not an image" in result.stdout
+    printed = engines.finished(command)
+    assert "306 written, 1 failed" in printed and "6.png: UsageError: not an image" in printed
     after = {Path(row["path"]).stem: row for row in rows()}
     assert len(after) == len(rows()) == 307
     assert all(after[Path(row["path"]).stem] == row for row in before)
