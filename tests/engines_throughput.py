@@ -2,8 +2,8 @@
 
 ray, spark: images become PNG files, and these .lrq files: by plain loops, one process and two side by side, and by the
 engine with one worker and two. Then once more with ten files among them that are no images and with one worker killed
-half-way: every image must be there once, with a file or an error. What an engine takes to start does not count: it is
-the time for `--count` images less that for `--few`.
+half-way: every image must be there once, with a file or an error. The clock starts when `--few` images are done: what
+an engine takes to start does not count.
 
 torch: a DataLoader decodes .lrq files with one worker and two, in turns.
 
@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from integrations import engines
 
@@ -29,6 +29,8 @@ from lrcodec import Encoder, image_files  # noqa: E402
 from lrcodec.image_io import read_picture, write_image  # noqa: E402
 from lrcodec.packs import store  # noqa: E402
 
+Seen = Callable[[str, bool], None]
+"""Told the path of each file, and whether it was encoded."""
 BAD = 10
 """Files that are no images, in the run with a worker killed."""
 
@@ -60,8 +62,8 @@ def loops(paths: list[Path], settings: dict, batch: int, count: int) -> float:
     return len(paths) / max(took)
 
 
-def with_ray(paths: list[Path], settings: dict, batch: int, workers: int, seen: Callable[[str, bool], None]) -> None:
-    """Encode the files, and tell of each whether there is a .lrq file or an error."""
+def with_ray(paths: list[Path], few: int, settings: dict, batch: int, workers: int, seen: Seen) -> float:
+    """Encode the files, and tell of each whether there is a .lrq file or an error. Returns images a second."""
     import ray
 
     from lrcodec.integrations.ray import Encode
@@ -77,13 +79,17 @@ def with_ray(paths: list[Path], settings: dict, batch: int, workers: int, seen: 
         batch_size=batch,
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    for row in coded.iter_rows():
+    began = 0.0
+    for number, row in enumerate(coded.iter_rows()):
         assert (row["lrq"] is None) != (row["error"] is None)
         seen(row["path"], row["error"] is None)
+        if number == few:
+            began = time.perf_counter()
+    return (len(paths) - few) / (time.perf_counter() - began)
 
 
-def with_spark(paths: list[Path], settings: dict, batch: int, workers: int, seen: Callable[[str, bool], None]) -> None:
-    """As `with_ray`. Rows reach this process when a stage has ended: what is half-way is what the workers do."""
+def with_spark(paths: list[Path], few: int, settings: dict, batch: int, workers: int, seen: Seen) -> float:
+    """As `with_ray`. Workers that have encoded a few files stay for the others."""
     from pyspark.sql import SparkSession
 
     from lrcodec.integrations.spark import encode
@@ -93,26 +99,28 @@ def with_spark(paths: list[Path], settings: dict, batch: int, workers: int, seen
     spark = (
         SparkSession.builder.master(f"local[{workers},4]")
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.execution.arrow.maxRecordsPerBatch", batch)
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("ERROR")
-    files = spark.createDataFrame([(str(path), path.read_bytes()) for path in paths], "path string, content binary")
-    files = files.repartition(max(workers, len(paths) // (8 * batch)))
-    coded = files.select("path", encode(**settings)("content").alias("coded")).select("path", "coded.*")
-    for row in coded.collect():
+
+    def coded(some: list[Path]) -> list:
+        files = spark.createDataFrame([(str(path), path.read_bytes()) for path in some], "path string, content binary")
+        files = files.repartition(max(workers, len(some) // (4 * batch)))
+        return files.select("path", encode(**settings)("content").alias("coded")).select("path", "coded.*").collect()
+
+    coded(paths[:few])
+    began = time.perf_counter()
+    rows = coded(paths)
+    speed = len(paths) / (time.perf_counter() - began)
+    for row in rows:
         assert (row.lrq is None) != (row.error is None)
         seen(row.path, row.error is None)
+    return speed
 
 
-def timed(run: Callable, paths: list[Path], *arguments) -> float:
-    """Seconds."""
-    began = time.perf_counter()
-    run(paths, *arguments, lambda path, good: None)
-    return time.perf_counter() - began
-
-
-def with_one_killed(run: Callable, paths: list[Path], settings: dict, batch: int, after: float) -> None:
+def with_one_killed(run: Callable, paths: list[Path], few: int, settings: dict, batch: int, after: float) -> None:
     """Encode with two workers, of which one is killed after so many seconds of work, and check what comes."""
     found: Counter[str] = Counter()
     errors: set[str] = set()
@@ -132,7 +140,7 @@ def with_one_killed(run: Callable, paths: list[Path], settings: dict, batch: int
     killed: list[int] = []
     killer = threading.Thread(target=lambda: killed.append(engines.kill_one_worker(os.getpid(), half_way, 3600)))
     killer.start()
-    run(paths, settings, batch, 2, seen)
+    run(paths, few, settings, batch, 2, seen)
     killer.join(timeout=1)
     assert killed, "no worker was killed: it ended too soon"
     bad = {str(path) for path in paths if path.stem.startswith("bad")}
@@ -147,19 +155,19 @@ def encode_with(name: str, paths: list[Path], few: int, settings: dict, batch: i
     """Print images a second beside plain loops, and what becomes of them with one worker killed."""
     run = {"ray": with_ray, "spark": with_spark}[name]
     for workers in (1, 2):
-        plain = loops(paths, settings, batch, workers)
-        short, long = (timed(run, some, settings, batch, workers) for some in (paths[:few], paths))
-        speed = (len(paths) - few) / (long - short)
-        print(
-            f"{workers} at once: plain loop {plain:,.1f}, {name} {speed:,.1f} images a second, {speed / plain:.0%};"
-            f" {len(paths):,} took {long:.0f} s with all",
-            flush=True,
+        before = loops(paths, settings, batch, workers)
+        speed = run(paths, few, settings, batch, workers, lambda path, good: None)
+        after = loops(paths, settings, batch, workers)
+        share = speed / mean([before, after])
+        line = (
+            f"plain loop {before:,.1f} before and {after:,.1f} after, {name} {speed:,.1f} images a second, {share:.0%}"
         )
+        print(f"{workers} at once: {line}", flush=True)
     for number in range(BAD):
         bad = paths[0].with_name(f"bad{number}.png")
         bad.write_bytes(b"no image")
         paths.insert(number * len(paths) // BAD, bad)
-    with_one_killed(run, paths, settings, batch, (long - short) / 3)
+    with_one_killed(run, paths, few, settings, batch, len(paths) / speed / 3)
 
 
 def decode_with_torch(paths: list[Path], batch: int, models: tuple[Path, ...], rounds: int) -> None:
