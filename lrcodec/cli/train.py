@@ -1,6 +1,7 @@
 """`lrq train`."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +61,12 @@ def train(
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with goes_on(work), torch_threads(threads), ranks.joined(), bar_of(1000) as bar:
+    with (
+        goes_on(work),
+        torch_threads(threads),
+        ranks.joined(),
+        bar_of(1000) if ranks.first() else nullcontext() as bar,
+    ):
 
         def progress(done: float, line: str) -> None:
             if not ranks.first():
