@@ -40,6 +40,10 @@ METADATA = Metadata(
 )
 
 
+Parts = list[bytes | int]
+"""Of a file: its bytes, and for each CRC-32 which bits of it are wrong."""
+
+
 def main() -> None:
     """Replace both folders."""
     for folder in (VECTORS, CORRUPT):
@@ -80,8 +84,13 @@ class Damaged(NamedTuple):
     name: str
     what: str
     error: type[LrqError]
-    data: bytes
+    parts: Parts
     metadata: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The whole file."""
+        return joined(self.parts)
 
 
 def _write_vector(vector: Vector) -> None:
@@ -447,8 +456,9 @@ def _incomplete() -> Iterator[Vector]:
     yield partial("no-crc", "The payload is whole, and its CRC-32 is not there.", plain[:end])
     yield partial("no-indices", "A header alone.", plain[: len(container.pack(container.unpack_header(plain), []))])
     yield partial("trailing", "A byte after the last chunk; the picture is whole.", plain + b"\0")
-    flipped = bytearray(plain)
-    flipped[end - len(payload) // 2] ^= 1
+    before = Chunk(b"q", b"a sound chunk")
+    flipped = bytearray(with_chunks(plain, before, indices(plain)))
+    flipped[-4 - len(payload) // 2] ^= 1
     yield partial("crc", "A bit of the payload is wrong: the chunk does not count.", bytes(flipped))
     image = picture(21, 25, 4, 10)
     colours = encoded(np.ascontiguousarray(image[..., :3]))
@@ -459,7 +469,8 @@ def _incomplete() -> Iterator[Vector]:
     yield partial("alpha-missing", "No alpha where the header tells some.", last[: -len(alpha.payload) - 6])
     first = with_chunks(colours, alpha, own)
     yield partial("alpha-whole", "Alpha before indices that are cut short.", first[: -len(own.payload) // 2])
-    damaged = first.replace(alpha.payload, alpha.payload[:-1] + bytes([alpha.payload[-1] ^ 1]))
+    third = with_chunks(colours, before, alpha, own)
+    damaged = third.replace(alpha.payload, alpha.payload[:-1] + bytes([alpha.payload[-1] ^ 1]))
     yield partial("alpha-crc", "Damaged alpha: the indices after it do not count either.", damaged, 2)
     tall, _ = _strips()
     one = tall.data.index(b"between the strips") - 2
@@ -496,48 +507,31 @@ def varint(value: int) -> bytes:
     return bytes([value & 127 | 128]) + varint(value >> 7) if value > 127 else bytes([value])
 
 
-def sealed(data: bytes) -> bytes:
-    return data + zlib.crc32(data).to_bytes(4, "little")
+def joined(parts: Parts) -> bytes:
+    out, sealed = bytearray(), 0
+    for part in parts:
+        if isinstance(part, int):
+            part, sealed = (zlib.crc32(out[sealed:]) ^ part).to_bytes(4, "little"), len(out)
+        out += part
+    return bytes(out)
 
 
-def unsealed(data: bytes) -> bytes:
-    """With a CRC-32 of which one bit is wrong."""
-    return sealed(data)[:-1] + bytes([sealed(data)[-1] ^ 0x10])
-
-
-def chunk(tag: bytes, payload: bytes, length: bytes | None = None, seal=sealed) -> bytes:
-    return seal(tag + (varint(len(payload)) if length is None else length) + payload)
-
-
-def chained(data: bytes) -> bytes:
-    """Chunks that were sealed alone, sealed for their places instead; bits that are wrong in a CRC-32 stay wrong."""
-    try:
-        at = len(container.pack(container.unpack_header(data), []))
-    except LrqError:
-        return data
-    out = bytearray(data)
-    while True:
-        size = next((n for n, byte in enumerate(data[at + 1 : at + 6], 1) if byte < 128), 5)
-        length = sum((byte & 127) << 7 * i for i, byte in enumerate(data[at + 1 : at + 1 + size]))
-        start, at = at, at + 1 + size + length
-        if at + 4 > len(data):
-            return bytes(out)
-        wanted, alone = zlib.crc32(out[start - 4 : at]), zlib.crc32(data[start:at])
-        stored = int.from_bytes(data[at : at + 4], "little")
-        if stored != wanted:
-            out[at : at + 4] = (wanted ^ stored ^ alone).to_bytes(4, "little")
-        at += 4
+def chunk(tag: bytes, payload: bytes, length: bytes | None = None, wrong: int = 0) -> Parts:
+    return [tag + (varint(len(payload)) if length is None else length) + payload, wrong]
 
 
 def damaged() -> Iterator[Damaged]:
     """At least one for each check, and pairs of faults that tell their order."""
     parts = _bad_signatures, _bad_headers, _bad_chunks, _bad_for_the_model, _bad_indices, _bad_alpha, _bad_metadata
-    for case in (case for part in parts for case in part()):
-        yield case._replace(data=chained(case.data))
+    for part in parts:
+        yield from part()
 
 
 GOOD = (9, 12)
 """Height and width of the small grey image that most damaged files are made of."""
+
+UNKNOWN = bytes(container.FINGERPRINT_BYTES)
+"""The fingerprint of no model."""
 
 
 @cache
@@ -550,20 +544,23 @@ def start(
     width: bytes = varint(GOOD[1]),
     height: bytes = varint(GOOD[0]),
     flags: int = 0,
-    seal: Callable[[bytes], bytes] = sealed,
     **fields: int | bytes,
-) -> bytes:
+) -> Parts:
     """The header of `small`, with other bytes in places. flags: set in the options as well. fields: of the header."""
     header = replace(container.unpack(small())[0], **fields)
-    options_model = container.pack(header, [])[7:17]
+    options_model = container.pack(header, [])[6:]
     options = int.from_bytes(options_model[:2], "little") | flags
     body = options.to_bytes(2, "little") + options_model[2:]
-    return seal(container.SIGNATURE + bytes([version]) + width + height + body)
+    return [container.SIGNATURE + bytes([0x80 | version]) + width + height + body]
 
 
-def rest() -> bytes:
+def rest(wrong: int = 0) -> Parts:
     """The chunk of indices of `small`."""
-    return chunk(*indices(small()))
+    return chunk(*indices(small()), wrong=wrong)
+
+
+FIRST = chunk(b"q", b"first")
+"""A sound chunk, in front of others."""
 
 
 def _bad_signatures() -> Iterator[Damaged]:
@@ -572,50 +569,53 @@ def _bad_signatures() -> Iterator[Damaged]:
     Image.new("L", (2, 2)).save(png, "PNG")
     for name, what, content in (
         ("empty", "No bytes at all.", b""),
-        ("cut-in-signature", "The first three bytes alone.", data[:3]),
-        ("seven-bits", "The highest bit of the first byte is lost, as in old mail.", b"\x0c" + data[1:]),
+        ("cut-in-signature", "The first two bytes alone.", data[:2]),
+        ("signature-alone", "The signature alone, without a version.", data[:3]),
+        ("seven-bits", "The highest bit of the version is lost, as in old mail.", data[:3] + b"\1" + data[4:]),
         ("one-byte-late", "A byte in front of the signature.", b"\n" + data),
         ("png", "A PNG file.", png.getvalue()),
         ("text", "A text.", b"not an image\n"),
+        ("text-lrq", "A text that begins as the signature.", b"LRQ is no image\n"),
         ("zeros", "Zeros alone.", bytes(64)),
     ):
-        yield Damaged(1, name, what, FormatError, content)
+        yield Damaged(1, name, what, FormatError, [content])
 
 
 def _bad_headers() -> Iterator[Damaged]:
-    data = start()
+    data = joined(start())
     for size, what in (
-        (4, "the signature"),
-        (5, "the version"),
-        (6, "the width"),
-        (7, "the height"),
-        (8, "one byte of the options"),
-        (9, "the options"),
-        (16, "seven bytes of the model"),
-        (17, "the model, before the CRC-32"),
-        (20, "three bytes of the CRC-32"),
+        (4, "the version"),
+        (5, "the width"),
+        (6, "the height"),
+        (7, "one byte of the options"),
+        (8, "the options"),
+        (11, "three bytes of the model"),
     ):
-        yield Damaged(2, f"cut-at-{size:02}", f"The file ends after {what}.", FormatError, data[:size])
+        yield Damaged(2, f"cut-at-{size:02}", f"The file ends after {what}.", FormatError, [data[:size]])
     for name, what, changed in (
         ("width-not-shortest", "The width has a byte too many.", {"width": b"\x8c\0"}),
         ("height-not-shortest", "The height has a byte too many.", {"height": b"\x89\x80\0"}),
         ("width-six-bytes", "The width has six bytes.", {"width": b"\x8c" + b"\x80" * 4 + b"\1"}),
     ):
         yield Damaged(2, name, what, FormatError, start(**changed) + rest())
-    unending = container.SIGNATURE + b"\1\x8c\x80"
-    yield Damaged(2, "cut-in-width", "The file ends inside the width.", FormatError, unending)
+    yield Damaged(2, "cut-in-width", "The file ends inside the width.", FormatError, [data[:4] + b"\x8c\x80"])
 
-    bad = start(seal=unsealed) + rest()
-    yield Damaged(3, "header-crc", "A bit of the header's CRC-32 is wrong.", FormatError, bad)
-    flipped = bytearray(small())
-    flipped[5] ^= 1
-    yield Damaged(3, "width-flipped", "A bit of the width is wrong.", FormatError, bytes(flipped))
-    bad = start(version=2, seal=unsealed) + rest()
-    yield Damaged(3, "newer-version-crc", "Damage must not pass for a newer version.", FormatError, bad)
-    bad = start(width=b"\0", seal=unsealed) + rest()
-    yield Damaged(3, "width-0-crc", "A width of 0, and the CRC-32 is wrong too.", FormatError, bad)
+    yield Damaged(3, "no-chunks", "A header alone.", FormatError, start())
+    for at, what in ((3, "version"), (4, "width"), (5, "height"), (7, "options"), (11, "model")):
+        flipped = bytearray(small())
+        flipped[at] ^= 2
+        yield Damaged(3, f"{what}-flipped", f"A bit of the {what} is wrong.", FormatError, [bytes(flipped)])
+    for name, what, changed in (
+        ("newer-version", "A newer version", {"version": 2}),
+        ("reserved-bit", "A reserved bit of the options", {"flags": 1 << 14}),
+        ("width-0", "A width of 0", {"width": b"\0"}),
+    ):
+        bad = start(**changed) + rest(wrong=1)
+        yield Damaged(3, f"{name}-crc", f"{what}, and the CRC-32 is wrong.", FormatError, bad)
+        cut = [joined(start(**changed) + rest())[:-1]]
+        yield Damaged(3, f"{name}-cut", f"{what}, and the first chunk is cut short.", FormatError, cut)
 
-    for version in (0, 2, 255):
+    for version in (0, 2, 127):
         what = f"Version {version}, undamaged."
         yield Damaged(4, f"version-{version}", what, UnsupportedError, start(version=version) + rest())
     for bit in (14, 15):
@@ -623,6 +623,8 @@ def _bad_headers() -> Iterator[Damaged]:
         yield Damaged(4, f"reserved-bit-{bit}", what, UnsupportedError, start(flags=1 << bit) + rest())
     both = start(version=2, width=b"\0") + rest()
     yield Damaged(4, "newer-version-width-0", "A newer version may mean it otherwise.", UnsupportedError, both)
+    both = start(version=2) + rest() + rest(wrong=1)
+    yield Damaged(4, "newer-version-damaged", "A newer version, whose second chunk is damaged.", UnsupportedError, both)
 
     for name, what, changed in (
         ("width-0", "A width of 0.", {"width": b"\0"}),
@@ -637,10 +639,48 @@ def _bad_headers() -> Iterator[Damaged]:
 
 
 def _bad_chunks() -> Iterator[Damaged]:
-    data, payload = small(), indices(small()).payload
-    begin = len(start())
-    header, chunks = container.unpack(data)
-    other = container.pack(replace(header, band=header.band - 1), chunks)
+    yield from _broken_chunks(3, start())
+    yield from _broken_chunks(6, start() + FIRST)
+    data = small()
+    for name, what, content in (
+        ("trailing-zero", "A zero byte after the last chunk.", b"\0"),
+        ("trailing-letter", "A letter after the last chunk.", b"q"),
+        ("trailing-line", "A line end after the last chunk.", b"\r\n"),
+        ("twice", "The whole file twice.", data),
+        ("chunk-twice", "The bytes of the chunk twice.", data[len(joined(start())) :]),
+    ):
+        yield Damaged(6, name, what, FormatError, [data, content])
+    damaged = start() + FIRST + rest(wrong=1) + chunk(b"Z", b"")
+    yield Damaged(6, "crc-then-critical", "A damaged chunk before an unknown critical one.", FormatError, damaged)
+    for name, what, parts in (
+        ("critical", "An unknown critical chunk.", chunk(b"Z", b"new") + rest()),
+        ("critical-last", "An unknown critical chunk after the indices.", rest() + chunk(b"B", b"")),
+        ("critical-alone", "An unknown critical chunk, and no indices.", chunk(b"Z", b"new")),
+        ("critical-then-crc", "It comes before a damaged chunk.", chunk(b"Z", b"") + rest(wrong=1)),
+    ):
+        yield Damaged(6, name, what, UnsupportedError, start() + parts)
+
+    payload = indices(small()).payload
+    alpha = chunk(b"A", pack_alpha(np.full(GOOD, 9, np.uint8)))
+    for name, what, parts in (
+        ("no-indices", "Ancillary chunks alone.", start() + chunk(b"q", b"") + chunk(b"i", payload)),
+        ("no-alpha", "No alpha where the header tells some.", start(alpha=1) + rest()),
+        ("alpha-too-many", "Alpha where the header tells none.", start() + alpha + rest()),
+        ("alpha-twice", "Alpha twice.", start(alpha=1) + alpha + rest() + alpha),
+        ("no-indices-model", "No indices, of an unknown model.", start(model=UNKNOWN) + FIRST),
+    ):
+        yield Damaged(7, name, what, FormatError, parts)
+    for tag in (container.ICC_PROFILE, container.EXIF, container.XMP):
+        what = f"{container.CONTENTS[tag]} twice."
+        twice = chunk(tag, zlib.compress(b"content")) + rest() + chunk(tag, zlib.compress(b"content"))
+        yield Damaged(7, f"twice-{tag.decode()}", what, FormatError, start() + twice)
+
+
+def _broken_chunks(check: int, before: Parts) -> Iterator[Damaged]:
+    """The first chunk, or one behind a sound one: what vouches for it is the same, what it vouches for is not."""
+    header, chunks = container.unpack(small())
+    payload, front = chunks[0].payload, joined(before)
+    data, begin = joined(before + rest()), len(front)
     for size, what in (
         (begin + 1, "the tag"),
         (begin + 2, "the length"),
@@ -648,46 +688,23 @@ def _bad_chunks() -> Iterator[Damaged]:
         (len(data) - 4, "the payload, before its CRC-32"),
         (len(data) - 1, "three bytes of the payload's CRC-32"),
     ):
-        yield Damaged(6, f"cut-{len(data) - size:02}-early", f"The file ends after {what}.", FormatError, data[:size])
-    for name, what, content in (
-        ("crc", "A bit of the chunk's CRC-32 is wrong.", chunk(b"I", payload, seal=unsealed)),
-        ("tag-flipped", "A tag that damage made ancillary.", b"i" + rest()[1:]),
+        name = f"cut-{len(data) - size:02}-early"
+        yield Damaged(check, name, f"The file ends after {what}.", FormatError, [data[:size]])
+    other = replace(header, band=header.band - 1)
+    of_other = joined([container.pack(other, [])] + before[1:] + rest())[begin:]
+    for name, what, parts in (
+        ("crc", "A bit of the chunk's CRC-32 is wrong.", rest(wrong=0x10000000)),
+        ("tag-flipped", "A tag that damage made ancillary.", [b"i" + data[begin + 1 :]]),
         ("digit", "A digit as tag, with the right CRC-32.", chunk(b"1", b"") + rest()),
         ("no-ascii", "A tag that is a letter in Latin-1 alone.", chunk(b"\xe9", b"") + rest()),
         ("length-not-shortest", "A length with a byte too many.", chunk(b"q", b"abc", b"\x83\0") + rest()),
         ("length-six-bytes", "A length of six bytes.", chunk(b"q", b"abc", b"\x83" + b"\x80" * 4 + b"\1") + rest()),
         ("length-largest", "A payload of 2^35 - 1 bytes that is not there.", chunk(b"q", b"", varint(2**35 - 1))),
-        ("ancillary-crc", "A wrong CRC-32 of a chunk that a reader skips.", chunk(b"q", b"", seal=unsealed) + rest()),
-        ("critical-crc", "Damage must not pass for a critical chunk.", chunk(b"Z", b"", seal=unsealed) + rest()),
-        ("trailing-zero", "A zero byte after the last chunk.", rest() + b"\0"),
-        ("trailing-letter", "A letter after the last chunk.", rest() + b"q"),
-        ("trailing-line", "A line end after the last chunk.", rest() + b"\r\n"),
-        ("twice", "The whole file twice.", rest() + data),
-        ("of-another-file", "The chunk of a file with another rate band.", other[begin:]),
+        ("ancillary-crc", "A wrong CRC-32 of a chunk that a reader skips.", chunk(b"q", b"", wrong=1) + rest()),
+        ("critical-crc", "Damage must not pass for a critical chunk.", chunk(b"Z", b"", wrong=1) + rest()),
+        ("of-another-file", "The chunk of a file with another rate band.", [of_other]),
     ):
-        yield Damaged(6, name, what, FormatError, start() + content)
-    for name, what, content in (
-        ("critical", "An unknown critical chunk.", chunk(b"Z", b"new") + rest()),
-        ("critical-last", "An unknown critical chunk after the indices.", rest() + chunk(b"B", b"")),
-        ("critical-alone", "An unknown critical chunk, and no indices.", chunk(b"Z", b"new")),
-        ("critical-then-crc", "It comes before a damaged chunk.", chunk(b"Z", b"") + chunk(b"I", b"", seal=unsealed)),
-    ):
-        yield Damaged(6, name, what, UnsupportedError, start() + content)
-
-    alpha = chunk(b"A", pack_alpha(np.full(GOOD, 9, np.uint8)))
-    for name, what, content in (
-        ("no-chunks", "A header alone.", start()),
-        ("no-indices", "Ancillary chunks alone.", start() + chunk(b"q", b"") + chunk(b"i", payload)),
-        ("no-alpha", "No alpha where the header tells some.", start(alpha=1) + rest()),
-        ("alpha-too-many", "Alpha where the header tells none.", start() + alpha + rest()),
-        ("alpha-twice", "Alpha twice.", start(alpha=1) + alpha + rest() + alpha),
-        ("no-indices-model", "No indices, of an unknown model.", start(model=bytes(8))),
-    ):
-        yield Damaged(7, name, what, FormatError, content)
-    for tag in (container.ICC_PROFILE, container.EXIF, container.XMP):
-        what = f"{container.CONTENTS[tag]} twice."
-        twice = chunk(tag, zlib.compress(b"content")) + rest() + chunk(tag, zlib.compress(b"content"))
-        yield Damaged(7, f"twice-{tag.decode()}", what, FormatError, start() + twice)
+        yield Damaged(check, name, what, FormatError, before + parts)
 
 
 def _bad_for_the_model() -> Iterator[Damaged]:
@@ -697,16 +714,15 @@ def _bad_for_the_model() -> Iterator[Damaged]:
     yield Damaged(8, "too-many-pixels", what, LimitError, start(**large) + rest())
     largest = {"width": varint(65535), "height": varint(65535)}
     yield Damaged(8, "largest", "The largest sides that the format has.", LimitError, start(**largest) + rest())
-    data = start(**large, model=bytes(8)) + rest()
-    yield Damaged(8, "too-many-pixels-model", "Too many pixels, of an unknown model.", LimitError, data)
+    both = start(**large, model=UNKNOWN) + rest()
+    yield Damaged(8, "too-many-pixels-model", "Too many pixels, of an unknown model.", LimitError, both)
 
-    unknown = bytes(8)
-    assert unknown not in [entry.fingerprint for entry in store.packs()]
-    yield Damaged(9, "model", "A model that is nowhere.", UnsupportedError, start(model=unknown) + rest())
-    close = bytes([*pack().fingerprint[:7], pack().fingerprint[7] ^ 1])
+    assert UNKNOWN not in [entry.fingerprint for entry in store.packs()]
+    yield Damaged(9, "model", "A model that is nowhere.", UnsupportedError, start(model=UNKNOWN) + rest())
+    close = bytes([*pack().fingerprint[:-1], pack().fingerprint[-1] ^ 1])
     what = "A model of which one bit differs: no other may be tried."
     yield Damaged(9, "model-one-bit", what, UnsupportedError, start(model=close) + rest())
-    both = start(model=unknown, band=15) + rest()
+    both = start(model=UNKNOWN, band=15) + rest()
     yield Damaged(9, "model-band", "An unknown model, in any rate band.", UnsupportedError, both)
 
     for band in (pack().bands, 15):
@@ -729,16 +745,16 @@ def _bad_for_the_model() -> Iterator[Damaged]:
 def _bad_indices() -> Iterator[Damaged]:
     first = start() + chunk(b"I", b"\xff" * 8)
     yield Damaged(12, "quantile", "The first quantile is 2^24.", FormatError, first)
-    data = start(width=varint(120), height=varint(90), iterations=32) + chunk(b"I", _late_quantile())
-    yield Damaged(12, "quantile-later", "A quantile is 2^24 or more, after other symbols.", FormatError, data)
+    later = start(width=varint(120), height=varint(90), iterations=32) + chunk(b"I", _late_quantile())
+    yield Damaged(12, "quantile-later", "A quantile is 2^24 or more, after other symbols.", FormatError, later)
     header = head(*GOOD)
     deep = drawn(header, planes_of(header, lambda k, i, shape: np.ones(shape, np.int64)))
     capped = container.pack(replace(header, iterations=1), [indices(deep)])
-    yield Damaged(12, "depth", "Depths above the header's cap.", FormatError, capped)
+    yield Damaged(12, "depth", "Depths above the header's cap.", FormatError, [capped])
     span = pack().scales[0].span
     tall = head(grid.STRIP_PIXELS // span + 1, 1)
     strips = container.pack(tall, [Chunk(container.INDICES, b""), Chunk(container.INDICES, b"\xff" * 8)])
-    yield Damaged(12, "second-strip", "The first quantile of the second strip is 2^24.", FormatError, strips)
+    yield Damaged(12, "second-strip", "The first quantile of the second strip is 2^24.", FormatError, [strips])
 
 
 def _late_quantile() -> bytes:
@@ -785,15 +801,15 @@ def _bad_metadata() -> Iterator[Damaged]:
         (b"e", "checksum", "EXIF with a wrong Adler-32.", stream[:-1] + bytes([stream[-1] ^ 1])),
         (b"x", "trailing", "A byte after the stream of XMP.", stream + b"\0"),
     ):
-        data = start() + chunk(tag, payload) + rest()
-        yield Damaged(12, f"{tag.decode()}-{name}", what, FormatError, data, metadata=True)
+        parts = start() + chunk(tag, payload) + rest()
+        yield Damaged(12, f"{tag.decode()}-{name}", what, FormatError, parts, metadata=True)
     bomb = zlib.compress(bytes(MAX_METADATA + 1), 9)
-    data = start() + chunk(b"c", bomb) + rest()
-    yield Damaged(12, "c-bomb", "An ICC profile of a byte too many.", LimitError, data, metadata=True)
+    parts = start() + chunk(b"c", bomb) + rest()
+    yield Damaged(12, "c-bomb", "An ICC profile of a byte too many.", LimitError, parts, metadata=True)
     bomb = zlib.compress(bytes(MAX_METADATA + 1000), 9)
-    data = start() + rest() + chunk(b"x", bomb[:-4] + b"junk")
+    parts = start() + rest() + chunk(b"x", bomb[:-4] + b"junk")
     yield Damaged(
-        12, "x-bomb", "XMP of a thousand bytes too many, with a wrong Adler-32.", LimitError, data, metadata=True
+        12, "x-bomb", "XMP of a thousand bytes too many, with a wrong Adler-32.", LimitError, parts, metadata=True
     )
 
 

@@ -108,12 +108,15 @@ def decode(
     from .decoder import shared
 
     decoder = shared(tuple(models), threads)
-    unpack_header(data).check_size(max_pixels)
+    unpack(data)[0].check_size(max_pixels)
     return decoder.decode(data, shrink)
 
 
 def probe(data: BytesLike) -> Header:
-    """The header from the first 64 bytes of a .lrq file. Raises FormatError or UnsupportedError."""
+    """The header from the first 64 bytes of a .lrq file. Raises FormatError or UnsupportedError.
+
+    If the bytes have the first chunk too, its checksum vouches for the header; otherwise nothing does.
+    """
     return unpack_header(data)
 
 

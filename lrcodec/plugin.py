@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from .errors import LrqError, UsageError
-from .format.container import SIGNATURE, scan, unpack
+from .format.container import has_signature, scan, unpack
 from .format.metadata import TAGS, Metadata, unpack_metadata
 from .format.shrink import SHRINKS
 
@@ -27,7 +27,7 @@ SETTINGS = ("quality", "rank", "iterations", "effort", "tune", "smoothing")
 
 
 class LrqImageFile(ImageFile.ImageFile):
-    """An image in a .lrq file."""
+    """An image in a .lrq file. `verify` and `load` tell whether its header is sound, for which only chunks vouch."""
 
     format = FORMAT
     format_description = "lrcodec learned image codec"
@@ -121,7 +121,7 @@ def _encoder(model: str, device: str) -> "Encoder":
     return Encoder(model, device)
 
 
-Image.register_open(FORMAT, LrqImageFile, lambda prefix: prefix.startswith(SIGNATURE))
+Image.register_open(FORMAT, LrqImageFile, has_signature)
 Image.register_decoder("lrq", LrqDecoder)
 Image.register_save(FORMAT, _save)
 Image.register_extension(FORMAT, ".lrq")

@@ -40,7 +40,7 @@ class Header(Structure):
         ("width", c_uint32),
         ("height", c_uint32),
         *((name, c_int) for name in ("colour", "smoothing", "rank", "iterations", "band", "alpha")),
-        ("model", c_uint8 * 8),
+        ("model", c_uint8 * 4),
     ]
 
 

@@ -37,6 +37,10 @@ class NotValid(ValueError):
     """A reader must refuse the file."""
 
 
+class CutShort(NotValid):
+    """It ends too early."""
+
+
 def need(condition: bool) -> None:
     if not condition:
         raise NotValid
@@ -70,7 +74,8 @@ def container(data: bytes, partial: bool = False) -> File:
 
     def take(count: int) -> bytes:
         nonlocal at
-        need(at + count <= len(data))
+        if at + count > len(data):
+            raise CutShort
         at += count
         return data[at - count : at]
 
@@ -84,19 +89,14 @@ def container(data: bytes, partial: bool = False) -> File:
         need(byte > 0 or shift == 7)
         return value
 
-    def check(start: int) -> None:
-        crc = zlib.crc32(data[start:at])
-        need(int.from_bytes(take(4), "little") == crc)
-
-    need(take(5) == b"\x8cLRQ\x01")
+    need(take(4) == b"LRQ\x81")
     width, height = varint(), varint()
     options = int.from_bytes(take(2), "little")
-    model = take(8)
-    check(0)
+    model = take(4)
+    sealed, vouched = 0, False
     need(1 <= width <= 65535 and 1 <= height <= 65535 and options < 2**14)
     payloads, others, absent, damaged = [], [], 0, False
     while at < len(data) and not damaged:
-        start = at - 4
         try:
             tag = take(1)
             need(tag.isalpha())
@@ -106,9 +106,12 @@ def container(data: bytes, partial: bool = False) -> File:
                 absent, damaged = length - len(payloads[-1]), True
                 continue
             payload = take(length)
-            check(start)
-        except NotValid:
-            if not partial:
+            crc = zlib.crc32(data[sealed:at])
+            sealed = at
+            need(int.from_bytes(take(4), "little") == crc)
+            vouched = True
+        except NotValid as error:
+            if not partial or not (vouched or isinstance(error, CutShort)):
                 raise
             damaged = True
             continue
@@ -502,10 +505,10 @@ OF_ITERATION = ("clusters:u1:3", "members:u1:3")
 
 def model_file(data: bytes) -> tuple[bytes, dict[str, np.ndarray]]:
     """SPEC.md, "Model file": the fingerprint and the arrays by their names in tables.npz."""
-    assert data[:5] == b"\x8cLRM\x01" and not any(data[13:16])
+    assert data[:4] == b"LRM\x81"
     assert hashlib.sha256(data[:-32]).digest() == data[-32:]
     t: dict[str, np.ndarray] = {}
-    at = 16
+    at = 8
 
     def take(arrays: tuple[str, ...], suffix: str) -> None:
         nonlocal at
@@ -524,4 +527,4 @@ def model_file(data: bytes) -> tuple[bytes, dict[str, np.ndarray]]:
         for i in range(len(t[f"shapes{s}"])):
             take(OF_ITERATION, f"{s}_{i}")
     assert at == len(data) - 32
-    return data[5:13], t
+    return data[4:8], t

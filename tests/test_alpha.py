@@ -34,7 +34,7 @@ def noise(*shape: int) -> np.ndarray:
 
 
 def headed(height: int, width: int, **fields) -> Header:
-    given = dict(colour=RGB, smoothing=1, rank=2, iterations=3, band=0, model=bytes(8)) | fields
+    given = dict(colour=RGB, smoothing=1, rank=2, iterations=3, band=0, model=bytes(4)) | fields
     return Header(width=width, height=height, **given)
 
 

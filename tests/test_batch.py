@@ -106,7 +106,7 @@ def test_bad_lrq_files_do_not_stop_the_others(photo_file: Path, tmp_path: Path):
     contents = {
         "0": good,
         "1": good[:-1] + bytes([good[-1] ^ 1]),
-        "2": pack(replace(header, model=bytes(8)), [indices]),
+        "2": pack(replace(header, model=bytes(4)), [indices]),
         "3": pack(replace(header, band=15), [indices]),
         "4": pack(replace(header, width=98), [indices]),
         "5": good,

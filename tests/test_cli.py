@@ -24,7 +24,7 @@ from lrcodec.measure.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("user_folder")
-HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, smoothing=0, model=bytes(8))
+HEADER = Header(width=64, height=64, colour=RGB, rank=2, iterations=8, band=0, smoothing=0, model=bytes(4))
 
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -139,7 +139,7 @@ def test_unknown_critical_chunk_is_4(sample: Path):
 
 
 def test_unknown_model_is_4(sample: Path, picture: Path):
-    assert bytes(8).hex() in fails(4, "decode", sample)
+    assert bytes(4).hex() in fails(4, "decode", sample)
     fails(4, "encode", picture, "--model", "no-such-model")
     assert sorted(sample.parent.iterdir()) == [picture, sample]
 

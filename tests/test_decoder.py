@@ -37,7 +37,7 @@ LEVELS = [
 
 
 def header(width: int, height: int, **changes) -> Header:
-    fields = dict(colour=RGB, rank=2, iterations=3, band=0, smoothing=1, model=bytes(8)) | changes
+    fields = dict(colour=RGB, rank=2, iterations=3, band=0, smoothing=1, model=bytes(4)) | changes
     return Header(width=width, height=height, **fields)
 
 
@@ -229,7 +229,7 @@ def test_unknown_model_and_limit(photo_file: Path):
         decoder.Decoder(max_pixels=97 * 61 - 1).decode(data)
     assert decoder.Decoder(max_pixels=97 * 61).decode(data).shape == (61, 97, 3)
     with pytest.raises(UnsupportedError, match="00000000000000ff"):
-        store.by_fingerprint(bytes(7) + b"\xff")
+        store.by_fingerprint(bytes(3) + b"\xff")
 
 
 def test_batch_equals_one_by_one(photo, monkeypatch):

@@ -91,6 +91,12 @@ def test_rate_bands_around_a_quality(share, around):
     assert replace(PRESETS["tiny"], bands=4).bands_around(share) == around
 
 
+@pytest.mark.parametrize(("side", "scales", "hidden"), [(64, (4, 2, 1), (4, 2)), (63, (2, 1), (2,)), (28, (1,), ())])
+def test_scales_that_small_images_do_without(side: int, scales: tuple[int, ...], hidden: tuple[int, ...]):
+    config = PRESETS["small"].fitted_to(side)
+    assert tuple(scale.scale for scale in config.scales) == scales and config.prediction == hidden
+
+
 def test_more_effort_gives_lower_cost(encoder, picture):
     """J = D + lambda * R of whole files falls with the effort."""
     costs = []

@@ -25,7 +25,7 @@ COMMANDS: dict[int, tuple[list[str], list[str], str]] = {
     1: (["cli.py"], ["decode", "missing.lrq"], "missing.lrq: No such file or directory"),
     2: (["cli.py"], ["encode", "README.md", "-o", "NEW"], "not an image that Pillow can read"),
     3: (["cli.py"], ["decode", "README.md", "-o", "OUT"], "not an .lrq file"),
-    4: (["cli.py"], ["decode", "OTHER", "-o", "OUT"], f"the file needs model {bytes(8).hex()}, which is not here"),
+    4: (["cli.py"], ["decode", "OTHER", "-o", "OUT"], f"the file needs model {bytes(4).hex()}, which is not here"),
     5: (["cli.py"], ["decode", "PHOTO", "-o", "OUT", "--max-pixels", "5916"], "97 x 61 is more than 5916 pixels"),
     6: (["-c", WITHOUT_TORCH], ["encode", "PNG", "-o", "NEW"], 'pip install "lrcodec[encode]"'),
 }
@@ -41,7 +41,7 @@ def test_exit_code(code: int, photo_file: Path, photo: np.ndarray, tmp_path: Pat
     picture, other = tmp_path / "photo.png", tmp_path / "other.lrq"
     Image.fromarray(photo).save(picture)
     header, chunks = unpack(photo_file.read_bytes())
-    other.write_bytes(pack(replace(header, model=bytes(8)), chunks))
+    other.write_bytes(pack(replace(header, model=bytes(4)), chunks))
     start, arguments, message = COMMANDS[code]
     places = {
         "PHOTO": photo_file,

@@ -137,8 +137,8 @@ def test_any_damage_is_drawn_as_the_reference_tells_or_refused(random_pack, rand
         chunks = [Chunk(b"q", b"any"), *strips[:2], alpha, Chunk(b"e", b"?"), *strips[2:]]
         hurt = bytearray(container.pack(head, data.draw(st.permutations(chunks))))
         for _ in range(data.draw(st.integers(0, 2))):
-            hurt[data.draw(st.integers(21, len(hurt) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        file = bytes(hurt[: data.draw(st.integers(19, len(hurt)))]) + data.draw(st.sampled_from([b"", b"I", b"I\4ab"]))
+            hurt[data.draw(st.integers(12, len(hurt) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        file = bytes(hurt[: data.draw(st.integers(12, len(hurt)))]) + data.draw(st.sampled_from([b"", b"I", b"I\4ab"]))
         shrink = data.draw(st.sampled_from([1, 2, 4, 8, 16]))
         try:
             want = reference.decode(file, pack.tables, shrink, True)
@@ -194,7 +194,12 @@ def test_what_is_told(random_pack, random_planes):
 REFUSED: dict[str, tuple[type[LrqError], Callable[[bytes, bytes], bytes]]] = {
     "signature": (FormatError, lambda start, rest: b"x" + start[1:] + rest),
     "header cut": (FormatError, lambda start, rest: start[:-1]),
-    "header crc": (FormatError, lambda start, rest: start[:-1] + bytes([start[-1] ^ 1]) + rest),
+    "header damaged": (FormatError, lambda start, rest: start[:-1] + bytes([start[-1] ^ 1]) + rest),
+    "newer version, damaged": (FormatError, lambda start, rest: start[:3] + b"\x82" + start[4:] + rest),
+    "newer version, cut": (UnsupportedError, lambda start, rest: start[:3] + b"\x82" + start[4:] + rest[:9]),
+    "first chunk damaged": (FormatError, lambda start, rest: start + rest[:9] + bytes([rest[9] ^ 1]) + rest[10:]),
+    "first tag damaged": (FormatError, lambda start, rest: start + b"1" + rest[1:]),
+    "first length damaged": (FormatError, lambda start, rest: start + rest[:1] + b"\x80\0"),
 }
 
 
@@ -229,7 +234,7 @@ def test_chunks_that_no_preview_takes(decoder: lrcodec.Decoder):
     with pytest.raises(FormatError, match="1 chunks of alpha instead of 0"):
         decoder.preview(container.pack(replace(head, alpha=0), [alpha, indices])[:-1])
     with pytest.raises(UnsupportedError, match="needs model"):
-        decoder.preview(container.pack(replace(head, model=bytes(8)), [alpha]))
+        decoder.preview(container.pack(replace(head, model=bytes(4)), [alpha]))
     # What comes behind the damage does not count.
     hurt = bytearray(container.pack(head, [alpha, Chunk(b"q", b"any"), unknown, indices]))
     hurt[hurt.index(b"any")] ^= 1

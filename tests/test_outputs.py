@@ -74,7 +74,7 @@ def test_no_encoded_file_takes_the_name_of_another_format(name: str, folder: Pat
 @pytest.mark.parametrize("name", ["new", "new.lrq", "new.LRQ", "new.bin"])
 def test_encoded_files_take_other_names(name: str, folder: Path):
     assert lrq("encode", "s.png", "-o", name, "--effort", 0).exit_code == 0
-    assert Path(name).read_bytes().startswith(b"\x8cLRQ")
+    assert Path(name).read_bytes().startswith(b"LRQ\x81")
 
 
 def test_no_decoded_image_takes_the_name_of_an_encoded_file(folder: Path):

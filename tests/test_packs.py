@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from commands import fails
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -382,10 +383,10 @@ def test_only_onnx_is_loaded(random_pack, tmp_path: Path):
 
 
 def test_a_file_names_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The eight bytes are compared, never used as a name."""
+    """The four bytes are compared, never used as a name."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "models" / SMALL, tmp_path / "elsewhr")
-    for model in (b"elsewhr\0", b"./elsewh", b"../../..", b"mnist\0\0\0"):
+    shutil.copytree(ROOT / "models" / SMALL, tmp_path / "pic")
+    for model in (b"pic\0", b"./pi", b"../.", b"mnis"):
         data = container.pack(Header(8, 8, container.GREY, 0, 1, 1, 0, model), [Chunk(b"I", b"")])
         with pytest.raises(UnsupportedError, match=model.hex()):
             Decoder().decode(data)
@@ -400,6 +401,31 @@ def flip(path: Path) -> None:
 @pytest.fixture
 def installed(folder: Path) -> PackFolder:
     return store.install(folder, "mine")
+
+
+def test_models_that_files_cannot_tell_apart(folder: Path, user_folder: Path):
+    """Those of one fingerprint whose SHA-256 differ: neither is added to the other, nor used beside it."""
+    (folder / "decoder-more.onnx").write_bytes(b"a model of its own")
+    one = store.install(folder, "one")
+    record = one.path / "sha256"
+    decoder, encoder = record.read_text().splitlines()
+    alike = decoder[:8] + f"{int(decoder[8], 16) ^ 1:x}" + decoder[9:]
+    record.write_text(f"{alike}\n{encoder}\n")
+    message = f"have one fingerprint, {decoder[:8]}: use only one of them"
+    assert f"models other and one {message}" in fails(4, "models", "add", folder, "--name", "other")
+    assert {path.name for path in user_folder.iterdir()} == {"one"}
+    with pytest.raises(UnsupportedError, match=f"models pack and one {message}"):
+        store.by_fingerprint(one.fingerprint, [folder])
+    # In its place it may come; and a copy is no other model.
+    assert store.install(folder, "one", replace=True).fingerprint == one.fingerprint
+    assert store.install(folder, "other").fingerprint == one.fingerprint
+    assert store.by_fingerprint(one.fingerprint, [folder]).name == "pack"
+    # As it is with shipped ones.
+    shipped = store.find(SMALL)
+    shutil.copytree(ROOT / "models" / SMALL, user_folder / "small")
+    (user_folder / "small" / "sha256").write_text(f"{shipped.digest.hex()[:8]}{alike[8:]}\n{encoder}\n")
+    with pytest.raises(UnsupportedError, match=f"models {SMALL} and small have one fingerprint"):
+        store.by_fingerprint(shipped.fingerprint)
 
 
 def test_shipped_packs_have_both_hashes():

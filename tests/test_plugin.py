@@ -156,7 +156,7 @@ def test_importing_it_imports_neither_torch_nor_onnxruntime():
 
 
 def headed(**fields) -> Header:
-    given = dict(width=8, height=8, colour=1, smoothing=0, rank=1, iterations=1, band=0, model=bytes(8)) | fields
+    given = dict(width=8, height=8, colour=1, smoothing=0, rank=1, iterations=1, band=0, model=bytes(4)) | fields
     return Header(**given)
 
 
@@ -171,23 +171,35 @@ def test_pillows_limit_is_the_only_one():
     """The pixels are not refused for being many, but for their model."""
     decoder = plugin.LrqDecoder("RGB")
     decoder.setfd(io.BytesIO(pack(headed(width=60000, height=60000), [Chunk(b"I", b"")])))
-    with pytest.raises(OSError, match="needs model 0000000000000000"):
+    with pytest.raises(OSError, match="needs model 00000000"):
         decoder.decode(b"")
 
 
 def test_damaged_headers_are_not_identified(data: bytes):
     """So that Pillow goes on to other formats, and names none."""
-    flipped = bytearray(data)
-    flipped[6] ^= 1
-    for bad in (data[:4], data[:15], bytes(flipped), b"\x8cLRQ" + bytes(60)):
+    small = bytearray(pack(headed(), [Chunk(b"I", b"indices")]))
+    small[5] ^= 1
+    for bad in (data[:3], data[:11], bytes(small), b"LRQ" + bytes(60), b"LRQ\x81" + bytes(60)):
         with pytest.raises(UnidentifiedImageError):
             opened(bad)
 
 
+def test_damaged_headers_that_are_identified(data: bytes):
+    """The first bytes do not tell; the first chunk, which is read with the pixels, does."""
+    header, chunks = unpack(data)
+    flipped = bytearray(pack(header, [Chunk(b"z", bytes(100)), *chunks]))
+    flipped[5] ^= 1
+    assert opened(bytes(flipped)).size == (97, 60)
+    with pytest.raises(OSError, match="is damaged"):
+        opened(bytes(flipped)).load()
+    with pytest.raises(OSError, match="is damaged"):
+        opened(bytes(flipped)).verify()
+
+
 def test_a_newer_version_is_not_identified():
     data = bytearray(pack(headed(), [Chunk(b"I", b"")]))
-    data[4] = 2
-    data[17:21] = struct.pack("<I", zlib.crc32(data[:17]))
+    data[3] = 0x82
+    data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
     with pytest.raises(UnidentifiedImageError):
         opened(bytes(data))
 
@@ -231,7 +243,7 @@ def test_damage_that_only_decoding_finds(data: bytes):
     for bad in (
         pack(header, [*others, Chunk(b"A", b"\0" + zlib.compress(b"short"))]),
         pack(header, [*chunks, Chunk(b"I", b"one too many")]),
-        pack(replace(header, model=bytes(8)), chunks),
+        pack(replace(header, model=bytes(4)), chunks),
     ):
         opened(bad).verify()
         with pytest.raises(OSError) as caught:

@@ -23,7 +23,7 @@ from lrcodec.packs import tablefile
 
 ROOT = Path(__file__).parent.parent
 SPEC = Document(ROOT / "SPEC.md")
-HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
+HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(4))
 
 
 def limits() -> dict[str, int]:
@@ -55,8 +55,8 @@ def test_glossary_has_every_term():
 def test_signature_and_version():
     content = {row["part"]: row["content"] for row in SPEC.table("Container")}
     assert hexadecimal(content["signature"]) == container.SIGNATURE
-    assert hexadecimal(content["version"]) == bytes([container.VERSION])
-    assert [*content] == ["signature", "version", "header fields", "checksum", "chunks"]
+    assert hexadecimal(content["version"]) == bytes([container.VERSION_BIT + container.VERSION])
+    assert [*content] == ["signature", "version", "header fields", "chunks"]
 
 
 def test_header_fields():
@@ -65,7 +65,7 @@ def test_header_fields():
     described = [(field.name, field.kind, field.meaning) for field in container.FIELDS]
     assert [(row["name"], row["kind"], row["meaning"]) for row in rows] == described
     for field, row in zip(container.FIELDS, rows, strict=True):
-        assert field.kind == "bytes8" or numbers(row["range"]) == [field.low, field.high], field.name
+        assert field.kind == "bytes4" or numbers(row["range"]) == [field.low, field.high], field.name
 
 
 def test_options():
@@ -84,7 +84,7 @@ def test_examples_of_options():
     for row in examples:
         fields = {name: int(value) for name, value in row.items() if name != "options"}
         assert [*fields] == [field.name for field in container.OPTIONS]
-        assert container.pack(replace(HEADER, **fields), [])[7:9] == hexadecimal(row["options"])
+        assert container.pack(replace(HEADER, **fields), [])[6:8] == hexadecimal(row["options"])
     assert {row["alpha"] for row in examples} == {"0", "1"}
 
 
@@ -136,7 +136,7 @@ def test_container_example():
     header, (chunk,) = container.unpack(hexadecimal(" ".join(row["bytes"] for row in rows)))
     content = {row["field"]: hexadecimal(row["bytes"]) for row in rows}
     told = {row["field"]: row["value"] for row in rows}
-    assert header == replace(HEADER, width=640, height=480, band=3, model=b"\x01" * 8)
+    assert header == replace(HEADER, width=640, height=480, band=3, model=b"\x01" * 4)
     assert (header.width, header.height) == (int(told["width"]), int(told["height"]))
     assert content["options"] == hexadecimal(SPEC.table("Options", "colour")[0]["options"])
     assert chunk == Chunk(b"I", b"indices") == Chunk(told["tag"].encode(), told["payload"].encode())

@@ -21,7 +21,7 @@ from lrcodec.format.grid import Scale
 from lrcodec.packs import tablefile
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
-HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(8))
+HEADER = Header(width=64, height=64, colour=1, rank=2, iterations=8, band=0, smoothing=1, model=bytes(4))
 
 
 def test_features():
@@ -109,8 +109,8 @@ def test_order_of_groups_and_features():
         (1, None, 1): ([1, 3, 5, 7], [5, 4, 5, 4], [10, 10, 0, 10], [10, 10, 20, 20]),
     }
     # Indices, in the order of the file: places, then by patch: depth left, depths around; totals above; energy,
-    # orientation and frequency of the index before; orientations and frequencies beside; those of the parent; last row
-    # and column, which are those of the place.
+    # orientation and frequency of the index before; orientations and frequencies beside; those of the parent; last
+    # row and column, which are those of the place.
     indices = [(key, [*zip(*value, strict=True)]) for key, value in seen.items() if key[1] is not None]
     for (position, *_), patches in indices:
         assert [patch[-2:] for patch in patches] == [divmod(patch[0], 2 + position) for patch in patches]

@@ -157,7 +157,7 @@ def test_sizes_of_reduced_images():
         for name in ("reduced_width", "reduced_height", "t", "n"):
             names[name] = evaluate(formulas[name], **names)
             assert names[name] == example[name]
-        head = Header(example["width"], example["height"], 1, 0, 1, 1, 0, bytes(8)).shrunk(example["S"])
+        head = Header(example["width"], example["height"], 1, 0, 1, 1, 0, bytes(4)).shrunk(example["S"])
         assert (head.width, head.height) == (example["reduced_width"], example["reduced_height"])
         sides = [example["coarsest"] >> k for k in range(example["coarsest"].bit_length())]
         drawn = grid.drawn([Scale(s, 2, (1,)) for s in sides], example["S"])

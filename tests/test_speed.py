@@ -24,7 +24,7 @@ from lrcodec.paper.baseline import Vqvae
 from lrcodec.paper.baseline_graph import BaselineDecoder, baseline_graph
 
 IMAGE = np.zeros((50, 100, 3), np.uint8)
-FILE = pack(Header(64, 48, RGB, 0, 1, 1, 0, bytes(8)), [Chunk(INDICES, b"x")])
+FILE = pack(Header(64, 48, RGB, 0, 1, 1, 0, bytes(4)), [Chunk(INDICES, b"x")])
 
 
 class Clock:

@@ -128,7 +128,7 @@ def test_no_input_is_replaced(folder: Path):
 )
 def test_what_is_refused(code: int, arguments: list[object], folder: Path, opened: list[str]):
     header, chunks = container.unpack(Path("photo.lrq").read_bytes())
-    Path("other.lrq").write_bytes(container.pack(lrcodec.Header(**{**vars(header), "model": bytes(8)}), chunks))
+    Path("other.lrq").write_bytes(container.pack(lrcodec.Header(**{**vars(header), "model": bytes(4)}), chunks))
     Path("text.png").write_text("no image")
     before = sorted(folder.iterdir())
     fails(code, "view", *arguments)

@@ -457,7 +457,7 @@ def test_room_is_kept_before_the_picture_comes(quiet: Browser, server: Server, s
 @pytest.mark.parametrize(
     ("attributes", "code"),
     [
-        ("src=files/03-header-crc.lrq.lrq model=models/photo.lrqm", 3),
+        ("src=files/03-crc.lrq.lrq model=models/photo.lrqm", 3),
         ("src=files/cut.lrq model=models/photo.lrqm", 3),
         ("src=files/mnist.lrq model=models/photo.lrqm", 4),
         ("src=files/rgb.lrq", 4),

@@ -34,27 +34,23 @@ static size_t put_crc(uint8_t *to, size_t from, size_t at)
 
 #ifdef CONTAINER
 
-/* Make the checksums match, as far as there is a header, and chunks. */
+/* Make the checksums match, as far as there are chunks. */
 static void repair(uint8_t *data, size_t size)
 {
     lrq_bytes from;
     uint64_t number;
     size_t start = 0;
-    from.data = data;
-    from.at = 5;
-    from.size = size;
-    if (size < 5 || !lrq_varint(&from, &number) || !lrq_varint(&from, &number) || size - from.at < 14)
+    from = lrq_bytes_of(data, size);
+    from.at = 4;
+    if (size < 4 || !lrq_varint(&from, &number) || !lrq_varint(&from, &number) || size - from.at < 6)
         return;
-    from.at += 10;
-    for (;;) {
-        from.at = put_crc(data, start, from.at);
-        start = from.at - 4;
-        if (from.at == size)
-            return;
+    from.at += 6;
+    while (from.at < size) {
         from.at++;
         if (!lrq_varint(&from, &number) || number > size - from.at || size - from.at - number < 4)
             return;
-        from.at += (size_t)number;
+        from.at = put_crc(data, start, from.at + (size_t)number);
+        start = from.at - 4;
     }
 }
 
@@ -167,18 +163,17 @@ static size_t put_varint(uint8_t *to, uint64_t value)
 /* A file of a header of six bytes and chunks, each of a tag and a length. `to` has room for three times the content. */
 static size_t build(uint8_t *to, const uint8_t *content, size_t size, const uint8_t *model)
 {
-    static const uint8_t start[5] = {0x8C, 'L', 'R', 'Q', 1};
+    static const uint8_t start[4] = {'L', 'R', 'Q', 0x81};
     static const uint8_t tags[8] = {'I', 'I', 'I', 'A', 'c', 'q', 'e', 'Z'};
-    size_t at = 5, from, i, length;
-    memcpy(to, start, 5);
+    size_t at = 4, from = 0, i, length;
+    memcpy(to, start, 4);
     at += put_varint(to + at, content[0] + 256u * (content[1] == 255));
     at += put_varint(to + at, content[2] + 256u * (content[3] == 255));
     to[at++] = content[4];
     to[at++] = content[5] & 63;
-    memcpy(to + at, model, 8);
-    at = put_crc(to, 0, at + 8);
+    memcpy(to + at, model, 4);
+    at += 4;
     for (i = 6; i + 2 <= size; i += length) {
-        from = at - 4;
         to[at++] = tags[content[i] % 8];
         length = content[i + 1];
         i += 2;
@@ -186,8 +181,9 @@ static size_t build(uint8_t *to, const uint8_t *content, size_t size, const uint
         at += put_varint(to + at, length);
         memcpy(to + at, content + i, length);
         at = put_crc(to, from, at + length);
+        from = at - 4;
     }
-    return content[4] % 16 == 3 && at > 5 ? at - content[5] % 5 : at; /* some are cut */
+    return content[4] % 16 == 3 ? at - content[5] % 5 : at; /* some are cut */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -63,7 +63,7 @@ typedef struct {
 typedef struct {
     uint32_t width, height;
     int colour, smoothing, rank, iterations, band, alpha;
-    uint8_t model[8];
+    uint8_t model[4];
 } lrq_header;
 
 /* shrink: 1, 2, 4, 8 or 16, see SPEC.md, "Reduced pixels". partial: 1 to draw what an incomplete file holds, see
@@ -83,10 +83,11 @@ typedef struct lrq_model lrq_model;
 lrq_result lrq_model_open(lrq_model **model, const uint8_t *data, size_t size, const lrq_allocator *allocator);
 void lrq_model_close(lrq_model *model); /* NULL is fine */
 
-/* The 8 bytes that files name the model by. */
+/* The 4 bytes that files name the model by. */
 const uint8_t *lrq_model_fingerprint(const lrq_model *model);
 
-/* Read the header: checks 1 to 5 of SPEC.md, "Errors". The first 64 bytes of a file are enough. */
+/* Read the header: checks 1 to 5 of SPEC.md, "Errors". The first 64 bytes of a file are enough; but the first chunk
+   vouches for the header, so if they cut it short, nothing does. */
 lrq_result lrq_read_header(lrq_header *header, const uint8_t *data, size_t size);
 
 /* Rows, columns and channels of the pixels, and their product. `shrink` as in the options. */
@@ -340,7 +341,7 @@ typedef struct {
 
 struct lrq_model {
     lrq_pool pool;
-    uint8_t fingerprint[8];
+    uint8_t fingerprint[4];
     int channels, luma_only, bands, rank, scale_count;
     uint32_t weights[LRQ_COSTS];
     lrq_scale scales[LRQ_MAX_SCALES];
@@ -442,7 +443,7 @@ static const uint8_t *lrq_array(lrq_arrays *from, size_t size, int axes, uint32_
         uint32_t length = lrq_le32(from->data + from->at + 4 * i);
         if (shape[i] == 0 && length >= least && length <= most)
             shape[i] = length;
-        if (length != shape[i] || (length != 0 && bytes > LRQ_MAX_BYTES / length)) {
+        if (length != shape[i] || length < least || (length != 0 && bytes > LRQ_MAX_BYTES / length)) {
             from->bad = 1;
             return NULL;
         }
@@ -668,7 +669,7 @@ static lrq_result lrq_read_scale(lrq_model *model, lrq_scale *scale, int shared,
 
 static lrq_result lrq_read_model(lrq_model *model, const uint8_t *data, size_t size)
 {
-    static const uint8_t start[5] = {0x8C, 'L', 'R', 'M', 1};
+    static const uint8_t start[4] = {'L', 'R', 'M', 0x81};
     uint8_t digest[32];
     uint32_t shape[2];
     const uint8_t *scales;
@@ -677,14 +678,14 @@ static lrq_result lrq_read_model(lrq_model *model, const uint8_t *data, size_t s
     int shared, i, coded;
     for (i = 0; i < LRQ_COSTS; i++)
         model->weights[i] = lrq_weight((uint32_t)i);
-    if (size < 48 || memcmp(data, start, 5) != 0)
+    if (size < 40 || memcmp(data, start, 4) != 0)
         return LRQ_NOT_SUPPORTED;
     lrq_sha256(digest, data, size - 32);
-    if (memcmp(digest, data + size - 32, 32) != 0 || data[13] != 0 || data[14] != 0 || data[15] != 0)
+    if (memcmp(digest, data + size - 32, 32) != 0)
         return LRQ_NOT_SUPPORTED;
-    memcpy(model->fingerprint, data + 5, 8);
+    memcpy(model->fingerprint, data + 4, 4);
     from.data = data;
-    from.at = 16;
+    from.at = 8;
     from.end = size - 32;
     from.bad = 0;
     shape[0] = 0;
@@ -761,10 +762,22 @@ const uint8_t *lrq_model_fingerprint(const lrq_model *model)
 
 /* ---- Container */
 
+/* sealed: how many bytes the checksums so far cover. cut: 1 if the end cuts short what is read. checked: 1 if all
+   checksums are known to match. */
 typedef struct {
     const uint8_t *data;
-    size_t at, size;
+    size_t at, size, sealed;
+    int cut, checked;
 } lrq_bytes;
+
+static lrq_bytes lrq_bytes_of(const uint8_t *data, size_t size)
+{
+    lrq_bytes bytes;
+    memset(&bytes, 0, sizeof bytes);
+    bytes.data = data;
+    bytes.size = size;
+    return bytes;
+}
 
 /* 1 if there is a varint in its shortest form, of at most 5 bytes. */
 static int lrq_varint(lrq_bytes *from, uint64_t *value)
@@ -777,28 +790,74 @@ static int lrq_varint(lrq_bytes *from, uint64_t *value)
         if (byte < 128)
             return byte != 0 || shift == 0;
     }
+    from->cut = shift < 35;
     return 0;
 }
 
-/* Checks 1 to 5, and where the chunks begin. */
-static lrq_result lrq_start(lrq_header *header, lrq_bytes *from)
+/* length: of the payload as the chunk tells it; present: how much of it there is. */
+typedef struct {
+    int tag;
+    const uint8_t *payload;
+    uint64_t length;
+    size_t present;
+} lrq_chunk;
+
+/* The next chunk: check 6. If the file ends inside its payload or its CRC-32, `chunk` tells what there is of it; its
+   tag is 0 if that is nothing. */
+static lrq_result lrq_next_chunk(lrq_bytes *from, lrq_chunk *chunk)
 {
-    static const uint8_t signature[4] = {0x8C, 'L', 'R', 'Q'};
+    const size_t sealed = from->sealed;
+    size_t left;
+    int tag;
+    chunk->tag = 0;
+    from->cut = from->at == from->size;
+    if (from->cut)
+        return LRQ_NOT_VALID;
+    tag = from->data[from->at++];
+    if (!((tag >= 'A' && tag <= 'Z') || (tag >= 'a' && tag <= 'z')) || !lrq_varint(from, &chunk->length))
+        return LRQ_NOT_VALID;
+    left = from->size - from->at;
+    chunk->payload = from->data + from->at;
+    chunk->present = chunk->length < left ? (size_t)chunk->length : left;
+    from->cut = left < chunk->length || left - chunk->present < 4;
+    if (from->cut) {
+        chunk->tag = tag;
+        return LRQ_NOT_VALID;
+    }
+    from->at += chunk->present;
+    from->sealed = from->at;
+    from->at += 4;
+    if (!from->checked && lrq_crc(0, from->data + sealed, from->sealed - sealed) != lrq_le32(from->data + from->sealed))
+        return LRQ_NOT_VALID;
+    chunk->tag = tag;
+    if ((tag & 0x20) == 0 && tag != 'I' && tag != 'A')
+        return LRQ_NOT_SUPPORTED;
+    return LRQ_OK;
+}
+
+/* Checks 1 to 5, and where the chunks begin. partial: the first chunk, which vouches for the header, may be cut
+   short. */
+static lrq_result lrq_start(lrq_header *header, lrq_bytes *from, int partial)
+{
+    static const uint8_t signature[3] = {'L', 'R', 'Q'};
     uint64_t width, height;
     unsigned options;
     int version;
-    if (from->size < 4 || memcmp(from->data, signature, 4) != 0 || from->size < 5)
+    lrq_bytes chunks;
+    lrq_chunk first;
+    if (from->size < 4 || memcmp(from->data, signature, 3) != 0 || from->data[3] < 0x80)
         return LRQ_NOT_VALID;
-    version = from->data[4];
-    from->at = 5;
-    if (!lrq_varint(from, &width) || !lrq_varint(from, &height) || from->size - from->at < 14)
+    version = from->data[3] & 0x7F;
+    from->at = 4;
+    if (!lrq_varint(from, &width) || !lrq_varint(from, &height) || from->size - from->at < 6)
         return LRQ_NOT_VALID;
     options = from->data[from->at] | (unsigned)from->data[from->at + 1] << 8;
-    memcpy(header->model, from->data + from->at + 2, 8);
-    if (lrq_le32(from->data + from->at + 10) != lrq_crc(0, from->data, from->at + 10))
+    memcpy(header->model, from->data + from->at + 2, 4);
+    from->at += 6;
+    chunks = *from;
+    if (lrq_next_chunk(&chunks, &first) == LRQ_NOT_VALID && !(partial && chunks.cut))
         return LRQ_NOT_VALID;
-    from->at += 14;
-    if (version != 1 || options >> 14 != 0)
+    if (version != 1 || options >> 14 != 0) /* only now: damage must not pass for a newer version */
         return LRQ_NOT_SUPPORTED;
     if (width < 1 || width > LRQ_MAX_SIDE || height < 1 || height > LRQ_MAX_SIDE)
         return LRQ_NOT_VALID;
@@ -815,11 +874,8 @@ static lrq_result lrq_start(lrq_header *header, lrq_bytes *from)
 
 lrq_result lrq_read_header(lrq_header *header, const uint8_t *data, size_t size)
 {
-    lrq_bytes from;
-    from.data = data;
-    from.at = 0;
-    from.size = size;
-    return lrq_start(header, &from);
+    lrq_bytes from = lrq_bytes_of(data, size);
+    return lrq_start(header, &from, 1);
 }
 
 uint32_t lrq_rows(const lrq_header *header, int shrink)
@@ -842,44 +898,8 @@ uint64_t lrq_size(const lrq_header *header, int shrink)
     return (uint64_t)lrq_rows(header, shrink) * lrq_columns(header, shrink) * (uint64_t)lrq_channels(header);
 }
 
-/* length: of the payload as the chunk tells it; present: how much of it there is. */
-typedef struct {
-    int tag;
-    const uint8_t *payload;
-    uint64_t length;
-    size_t present;
-} lrq_chunk;
-
-/* The next chunk: check 6. If the file ends inside its payload or its CRC-32, `chunk` tells what there is of it; its
-   tag is 0 if that is nothing. */
-static lrq_result lrq_next_chunk(lrq_bytes *from, lrq_chunk *chunk)
-{
-    size_t start = from->at - 4, left; /* the CRC-32 before it binds a chunk to its place */
-    uint32_t crc;
-    int tag;
-    chunk->tag = 0;
-    tag = from->data[from->at++];
-    if (!((tag >= 'A' && tag <= 'Z') || (tag >= 'a' && tag <= 'z')) || !lrq_varint(from, &chunk->length))
-        return LRQ_NOT_VALID;
-    left = from->size - from->at;
-    chunk->payload = from->data + from->at;
-    chunk->present = chunk->length < left ? (size_t)chunk->length : left;
-    if (left < chunk->length || left - chunk->present < 4) {
-        chunk->tag = tag;
-        return LRQ_NOT_VALID;
-    }
-    from->at += chunk->present;
-    crc = lrq_crc(0, from->data + start, from->at - start);
-    from->at += 4;
-    if (crc != lrq_le32(from->data + from->at - 4))
-        return LRQ_NOT_VALID;
-    chunk->tag = tag;
-    if ((tag & 0x20) == 0 && tag != 'I' && tag != 'A')
-        return LRQ_NOT_SUPPORTED;
-    return LRQ_OK;
-}
-
-/* What the chunks of a file are: where the first begins, how many of indices there are, the payload of alpha. */
+/* What the chunks of a file are: the bytes from the first to the last that counts, how many of indices there are, the
+   payload of alpha. */
 typedef struct {
     lrq_bytes first;
     uint64_t strips;
@@ -891,22 +911,23 @@ typedef struct {
 static lrq_result lrq_read_file(lrq_file *file, lrq_header *header, const uint8_t *data, size_t size, int partial)
 {
     int metadata[3] = {0, 0, 0}, alphas = 0, i;
-    lrq_bytes from;
+    lrq_bytes from = lrq_bytes_of(data, size);
     lrq_chunk chunk;
     lrq_result result;
-    from.data = data;
-    from.at = 0;
-    from.size = size;
     memset(file, 0, sizeof *file);
-    result = lrq_start(header, &from);
+    result = lrq_start(header, &from, partial);
     if (result != LRQ_OK)
         return result;
     file->first = from;
+    file->first.checked = 1;
     while (from.at < size) {
+        const size_t start = from.at;
         result = lrq_next_chunk(&from, &chunk);
         if (result == LRQ_NOT_VALID && partial) {
             file->incomplete = 1;
             file->strips += chunk.tag == 'I';
+            if (!from.cut)
+                file->first.size = start;
             break;
         }
         if (result != LRQ_OK)
@@ -2666,7 +2687,7 @@ static lrq_result lrq_draw(lrq_pool *pool, uint8_t *pixels, size_t capacity, con
 {
     lrq_drawing *drawing;
     lrq_result result;
-    if (memcmp(header->model, model->fingerprint, 8) != 0)
+    if (memcmp(header->model, model->fingerprint, 4) != 0)
         return LRQ_NOT_SUPPORTED;
     if (header->band >= model->bands || header->rank > model->rank || (header->colour && model->channels == 1)
         || (header->smoothing && model->smoothing.hidden == 0))

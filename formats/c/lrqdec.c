@@ -166,7 +166,9 @@ int main(int count, char **arguments)
         goto done;
     }
     result = lrq_read_header(&header, data, size);
-    if (result == LRQ_OK && options.shrink > 0) {
+    if (result != LRQ_OK) /* it takes the whole file to say what is wrong */
+        result = lrq_decode(NULL, 0, model, data, size, &options, NULL);
+    else if (options.shrink > 0) {
         /* Not more than the limit, whatever a header claims. */
         const uint64_t wanted = lrq_size(&header, options.shrink);
         const uint64_t room = (uint64_t)header.width * header.height > LRQ_MAX_PIXELS ? 1 : wanted;
@@ -186,7 +188,7 @@ int main(int count, char **arguments)
             result = time_decode(times, pixels, (size_t)room, model, data, size, &options);
         else
             result = lrq_decode(pixels, (size_t)room, model, data, size, &options, NULL);
-    } else if (result == LRQ_OK)
+    } else
         result = LRQ_USAGE;
     if (result != LRQ_OK && result != LRQ_INCOMPLETE)
         fail(result, arguments[at + 1]);

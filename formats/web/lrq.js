@@ -83,7 +83,7 @@ export async function fetchBytes(url, options) {
 }
 
 /**
- * The header of a file; the first 64 bytes are enough.
+ * The header of a file; the first 64 bytes are enough, but it takes the first chunk to tell damage.
  *
  * @param {BufferSource} bytes
  * @returns {Promise<{width: number, height: number, colour: number, smoothing: number, rank: number,
@@ -231,7 +231,7 @@ class Decoder {
 
   /** Of the last model or file. */
   #fingerprint() {
-    return [...this.#bytes(this.#wasm.get_fingerprint(), 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    return [...this.#bytes(this.#wasm.get_fingerprint(), 4)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
   #fields() {

@@ -3,8 +3,8 @@
 import { LrqError, decode, loadDecoder, openModel, readHeader } from "./lrq.js";
 import { Zoom } from "./zoom.js";
 
-const LRQ = "\x8cLRQ";
-const LRQM = "\x8cLRM";
+const LRQ = "LRQ";
+const LRQM = "LRM";
 /** Larger images are decoded at a lower resolution at first: pixels, and pixels of a side, that any canvas takes. */
 const CANVAS_PIXELS = 2 ** 26;
 const CANVAS_SIDE = 16384;
@@ -28,8 +28,9 @@ const zoom = new Zoom(at("stage"), place);
 
 // ---- files
 
+/** Whether a file begins with a signature, and the byte of a version behind it. */
 function startsWith(bytes, signature) {
-  return [...signature].every((letter, i) => bytes[i] === letter.charCodeAt(0));
+  return [...signature].every((letter, i) => bytes[i] === letter.charCodeAt(0)) && bytes[signature.length] >= 0x80;
 }
 
 /** Take in files: models, pictures, and an original. The first of several pictures is shown. */

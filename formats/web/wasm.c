@@ -65,7 +65,7 @@ void *memchr(const void *memory, int value, size_t size) {
 
 static lrq_model *model;
 static int fields[8];
-static uint8_t fingerprint[8];
+static uint8_t fingerprint[4];
 static uint8_t *pixels;
 
 /* Of the last file or model; zeros if it could not be read. */
@@ -117,7 +117,7 @@ lrq_result EXPORT(decode)(const uint8_t *data, size_t size, int shrink, int part
     lrq_options options = {shrink, partial, (uint64_t)max_pixels};
     lrq_header header;
     lrq_result result = read(&header, data, size);
-    if (result) return result;
+    if (result) return lrq_decode(NULL, 0, model, data, size, &options, &arena); /* of the whole file, it says why */
     size_t channels = (size_t)lrq_channels(&header), count = 0;
     if ((uint64_t)header.width * header.height <= options.max_pixels) {
         uint64_t wanted = lrq_size(&header, shrink) / channels;

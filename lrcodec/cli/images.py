@@ -36,7 +36,7 @@ def job_of(data: bytes, region: Region | None = None, shrink: int = 1, partial: 
 
     region: of the image at 1/shrink of its size. partial: what may be incomplete is decoded strip by strip.
     """
-    header = container.unpack_header(data)
+    header = container.unpack_rest(data).header if partial else container.unpack(data)[0]
     size = header.shrunk(shrink)
     everything = Region(0, 0, size.width, size.height)
     if region:

@@ -81,8 +81,9 @@ class Decoder:
         return self._decode([self._read(data) for data in files], shrink)
 
     def preview(self, data: BytesLike, shrink: int = 1) -> Preview:
-        """`decode` of a file that may be cut short or damaged after its header: what is left of it.
+        """What is left of a file that may be cut short after its header, or damaged after its first chunk.
 
+        Nothing vouches for a header whose first chunk is cut short.
         A strip that is cut short is drawn as far as its coarse scales go, one that is missing grey. Missing alpha is
         255 everywhere.
         Raises as `decode` does for a file that is not valid although none of it is missing or damaged.

@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 
 from ..format.grid import Scale
 
+LEAST_SIDE = 16
+"""Pixels of a side below which a coarse scale does not pay: docs/experiments.md, "Small images"."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -61,10 +64,15 @@ class Config:
     learning_rate: float = 6e-4
 
     def fitted_to(self, side: int) -> "Config":
-        """The settings for images whose sides are at most `side` pixels: if a window covers them, there is only one."""
-        patches = -(-side // self.scales[0].span)
-        tokens = patches * self.scales[0].span // self.scales[-1].span
-        return replace(self, window=tokens, shift=False) if tokens <= self.window else self
+        """The settings for images whose sides are at most `side` pixels.
+
+        Coarse scales at which they are smaller than LEAST_SIDE are left out. If a window covers them, there is only one.
+        """
+        left = [scale for scale in self.scales[:-1] if side // scale.scale < LEAST_SIDE]
+        config = replace(self, scales=self.scales[len(left) :], prediction=self.prediction[len(left) :])
+        patches = -(-side // config.scales[0].span)
+        tokens = patches * config.scales[0].span // config.scales[-1].span
+        return replace(config, window=tokens, shift=False) if tokens <= config.window else config
 
     @property
     def shared(self) -> bool:

@@ -3,7 +3,7 @@
 `FIELDS` is the one description of the header: packing, unpacking, `lrq info` and the test of SPEC.md
 derive from it.
 
->>> header = Header(width=64, height=48, colour=RGB, rank=2, iterations=8, band=1, smoothing=1, model=bytes(8))
+>>> header = Header(width=64, height=48, colour=RGB, rank=2, iterations=8, band=1, smoothing=1, model=bytes(4))
 >>> data = pack(header, [Chunk(b"I", b"payload")])
 >>> unpack(data) == (header, [Chunk(b"I", b"payload")])
 True
@@ -21,8 +21,12 @@ from typing import IO, Any, Literal, NamedTuple
 from ..errors import FormatError, LimitError, UnsupportedError, UsageError
 from .numbers import CRC_BYTES, BytesLike, Reader, varint
 
-SIGNATURE = b"\x8cLRQ"
+SIGNATURE = b"LRQ"
 VERSION = 1
+VERSION_BIT = 0x80
+"""Set in the byte of the version, so that transfers show which keep 7 bits."""
+FINGERPRINT_BYTES = 4
+"""Of a model's fingerprint."""
 GREY, RGB = 0, 1
 INDICES, ALPHA = b"I", b"A"
 ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
@@ -38,12 +42,12 @@ ANCILLARY_BIT = 0x20
 class Field(NamedTuple):
     """One header field.
 
-    `varint` is LEB128 in its shortest form, `bytes8` eight raw bytes. Fields of kind `bits` share the two bytes of
+    `varint` is LEB128 in its shortest form, `bytes4` four raw bytes. Fields of kind `bits` share the two bytes of
     the options: each takes as many bits as high - low needs, and holds its value less `low`.
     """
 
     name: str
-    kind: Literal["varint", "bits", "bytes8"]
+    kind: Literal["varint", "bits", "bytes4"]
     low: int
     high: int
     meaning: str
@@ -63,14 +67,14 @@ FIELDS = (
     Field("iterations", "bits", 1, 32, "cap on the depth of every scale"),
     Field("band", "bits", 0, 15, "rate band: which set of frequency tables"),
     Field("alpha", "bits", 0, 1, "1 if the image has alpha"),
-    Field("model", "bytes8", 0, 0, "content fingerprint of the model"),
+    Field("model", "bytes4", 0, 0, "content fingerprint of the model"),
 )
 OPTIONS = tuple(field for field in FIELDS if field.kind == "bits")
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header fields of SPEC.md; `model` is 8 bytes, all others integers within `FIELDS`' bounds."""
+    """The header fields of SPEC.md; `model` is 4 bytes, all others integers within `FIELDS`' bounds."""
 
     width: int
     height: int
@@ -93,7 +97,7 @@ class Header:
         return replace(self, width=-(-self.width // shrink), height=-(-self.height // shrink))
 
     def describe(self) -> dict[str, int | str]:
-        """Field names and printable values (the fingerprint as 16 hexadecimal digits)."""
+        """Field names and printable values (the fingerprint as 8 hexadecimal digits)."""
         values = {field.name: getattr(self, field.name) for field in FIELDS}
         return {k: v.hex() if isinstance(v, bytes) else v for k, v in values.items()}
 
@@ -121,13 +125,14 @@ def pack(header: Header, chunks: list[Chunk]) -> bytes:
     for field in OPTIONS:
         options |= values[field.name] - field.low << shift
         shift += field.bits
-    out = bytearray(SIGNATURE + bytes([VERSION]))
+    out = bytearray(SIGNATURE + bytes([VERSION_BIT | VERSION]))
     out += varint(header.width) + varint(header.height) + struct.pack("<H", options) + header.model
-    out += struct.pack("<I", zlib.crc32(out))
+    sealed = 0
     for tag, payload in chunks:
-        start = len(out)
         out += tag + varint(len(payload)) + payload
-        out += struct.pack("<I", zlib.crc32(out[start - CRC_BYTES :]))
+        checksum = zlib.crc32(out[sealed:])
+        sealed = len(out)
+        out += struct.pack("<I", checksum)
     return bytes(out)
 
 
@@ -139,7 +144,7 @@ def unpack(data: BytesLike) -> tuple[Header, list[Chunk]]:
     is not looked at.
     """
     reader = Reader(data)
-    header = _unpack_header(reader)
+    header = _unpack_header(reader, cut=False)
     chunks: list[Chunk] = []
     while reader.at < len(reader.data):
         chunks.append(_known(_chunk(reader)))
@@ -165,9 +170,10 @@ class Rest(NamedTuple):
 
 
 def unpack_rest(data: BytesLike) -> Rest:
-    """`unpack` of a file that may be cut short or damaged after its header. SPEC.md, "Incomplete files".
+    """`unpack` of a file that may be cut short after its header, or damaged after its first chunk.
 
-    Raises as `unpack` does, but not where chunks are damaged, cut short or missing.
+    SPEC.md, "Incomplete files". Raises as `unpack` does, but not where the first chunk is cut short, or others are
+    damaged, cut short or missing.
     """
     reader = Reader(data)
     header = _unpack_header(reader)
@@ -217,7 +223,11 @@ def _counts(header: Header, chunks: list[Chunk]) -> Counter[bytes]:
 
 
 def unpack_header(data: BytesLike) -> Header:
-    """The header alone, from the first bytes of a file (64 are always enough)."""
+    """The header alone, from the first bytes of a file (64 are always enough).
+
+    If they have the first chunk, its checksum vouches for the header. Otherwise nothing does: damage may pass for other
+    values, or for a newer version. Raises FormatError or UnsupportedError.
+    """
     return _unpack_header(Reader(data))
 
 
@@ -230,7 +240,7 @@ def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]
     size = file.tell()
     file.seek(0)
     reader = Reader(file.read(64))
-    header, at = _unpack_header(reader), reader.at
+    header, sealed, at = _unpack_header(reader), 0, reader.at
     chunks: list[Chunk] = []
     with suppress(FormatError):
         while at < size:
@@ -239,36 +249,47 @@ def scan(file: IO[bytes], tags: Collection[bytes]) -> tuple[Header, list[Chunk]]
             tag = reader.take(1, "a chunk tag")
             end = reader.varint("a chunk length") + reader.at + CRC_BYTES + at
             if tag in tags and end <= size:
-                file.seek(at - CRC_BYTES)
-                reader = Reader(file.read(CRC_BYTES + end - at))
-                reader.take(CRC_BYTES, "the CRC-32 before it")
+                file.seek(sealed)
+                reader = Reader(file.read(end - sealed))
+                reader.take(at - sealed, "what its checksum covers")
                 chunks.append(_chunk(reader))
-            at = end
+            sealed, at = end - CRC_BYTES, end
     return header, chunks
 
 
 def _chunk(reader: Reader) -> Chunk:
-    start = reader.at - CRC_BYTES  # the CRC-32 before it binds a chunk to its place
     tag = reader.take(1, "a chunk tag")
     if not tag.isalpha():
         raise FormatError("a chunk tag is not a letter")
     payload = reader.take(reader.varint("a chunk length"), "a chunk")
-    reader.crc(start, f"chunk {tag.decode()}")
+    reader.crc(f"chunk {tag.decode()}")
     return Chunk(tag, payload)
 
 
-def _unpack_header(reader: Reader) -> Header:
-    if not reader.data.startswith(SIGNATURE):
+def has_signature(start: bytes) -> bool:
+    """Whether a file that starts so is a .lrq file of any version: the first 4 bytes are enough."""
+    return start.startswith(SIGNATURE) and start[len(SIGNATURE) : len(SIGNATURE) + 1] >= bytes([VERSION_BIT])
+
+
+def _unpack_header(reader: Reader, cut: bool = True) -> Header:
+    """The header, in front of the chunks. cut: whether the first of them, which vouches for it, may be cut short."""
+    if not has_signature(reader.data):
         raise FormatError("empty file" if not reader.data else "not an .lrq file")
     reader.take(len(SIGNATURE), "the signature")
-    version = reader.take(1, "the header")[0]
+    version = reader.take(1, "the version")[0] & ~VERSION_BIT
     values: dict[str, Any] = {name: reader.varint("the header") for name in ("width", "height")}
     (options,) = struct.unpack("<H", reader.take(2, "the header"))
     for field in OPTIONS:
         values[field.name] = field.low + (options & (1 << field.bits) - 1)
         options >>= field.bits
-    values["model"] = reader.take(8, "the header")
-    reader.crc(0, "the header")
+    values["model"] = reader.take(FINGERPRINT_BYTES, "the header")
+    chunks = reader.at
+    try:
+        _chunk(reader)
+    except FormatError:
+        if not (cut and reader.cut):
+            raise
+    reader.at, reader.sealed = chunks, 0
     # Only now: a damaged byte must not pass for a newer version.
     if version != VERSION or options:
         raise UnsupportedError(f"format version {version}, flags {options}: this program reads version {VERSION}")
@@ -278,6 +299,6 @@ def _unpack_header(reader: Reader) -> Header:
 
 
 def _check(field: Field, value) -> None:
-    ok = len(value) == 8 if field.kind == "bytes8" else field.low <= value <= field.high
+    ok = len(value) == FINGERPRINT_BYTES if field.kind == "bytes4" else field.low <= value <= field.high
     if not ok:
         raise FormatError(f"header field {field.name} is out of range: {value!r}")

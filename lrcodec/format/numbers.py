@@ -21,14 +21,19 @@ def varint(value: int) -> bytes:
 
 
 class Reader:
-    """Reads forward through `data`; everything past the end is a FormatError, which names `what` is read."""
+    """Reads forward through `data`; everything past the end is a FormatError, which names `what` is read.
+
+    sealed: how many bytes the checksums so far cover. cut: whether the end has cut short what was read last.
+    """
 
     def __init__(self, data: BytesLike):
         self.data, self.at = data if isinstance(data, bytes) else bytes(memoryview(data)), 0
+        self.sealed, self.cut = 0, False
 
     def take(self, count: int, what: str) -> bytes:
         """The next bytes."""
-        if count > len(self.data) - self.at:
+        self.cut = count > len(self.data) - self.at
+        if self.cut:
             raise FormatError(f"file ends inside {what}")
         self.at += count
         return self.data[self.at - count : self.at]
@@ -45,8 +50,9 @@ class Reader:
                 return value
         raise FormatError(f"{what} is too large")
 
-    def crc(self, start: int, what: str) -> None:
-        """Raises FormatError unless the CRC-32 of the bytes from `start` on comes next."""
-        expected = zlib.crc32(self.data[start : self.at])
+    def crc(self, what: str) -> None:
+        """Raises FormatError unless a CRC-32 of the bytes since the one before, with that one, comes next."""
+        expected = zlib.crc32(self.data[self.sealed : self.at])
+        self.sealed = self.at
         if struct.unpack("<I", self.take(CRC_BYTES, what))[0] != expected:
             raise FormatError(f"{what} is damaged (CRC-32 does not match)")

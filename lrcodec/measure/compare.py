@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..errors import EncoderMissingError, UsageError
-from ..format.container import SIGNATURE
+from ..format.container import has_signature
 from ..image_io import read_picture
 from .metrics import colours, ms_ssim, psnr, ssimulacra2
 from .tables import cell
@@ -39,7 +39,7 @@ def read(data: bytes, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
 
     decode: used if it is a .lrq file. Raises what that does; for other files UsageError or LimitError.
     """
-    return colours(decode(data) if data.startswith(SIGNATURE) else read_picture(data, to_8bit=True).pixels)
+    return colours(decode(data) if has_signature(data) else read_picture(data, to_8bit=True).pixels)
 
 
 def compare(file: str, size: int, image: np.ndarray, reference: np.ndarray) -> Comparison:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..format.container import VERSION_BIT
 from .pack import Pack
 from .tablefile import CLUSTERS, MEMBERS, MODEL, PREDICTION, SCALE, SHAPES, SMOOTHING
 
-SIGNATURE = b"\x8cLRM"
+SIGNATURE = b"LRM"
 VERSION = 1
 ALIGNMENT = 4
 """Arrays begin at multiples of so many bytes."""
@@ -17,7 +18,7 @@ ALIGNMENT = 4
 
 def save(pack: Pack) -> bytes:
     """The .lrqm file of a pack. The same pack gives the same bytes."""
-    out = bytearray(SIGNATURE + bytes([VERSION]) + pack.fingerprint)
+    out = bytearray(SIGNATURE + bytes([VERSION_BIT | VERSION]) + pack.fingerprint)
     for name in _order(pack):
         out += bytes(-len(out) % ALIGNMENT)
         array = pack.tables[name]

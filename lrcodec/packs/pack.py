@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import FormatError, LrqError, UnsupportedError
 from ..format import container
-from ..format.container import Header
+from ..format.container import FINGERPRINT_BYTES, Header
 from ..format.grid import Scale
 from . import tablefile
 
@@ -38,7 +38,7 @@ class Pack:
     """
 
     def __init__(self, name: str, blobs: dict[str, bytes]):
-        self.name, self.fingerprint = name, fingerprint(blobs)[:8]
+        self.name, self.fingerprint = name, fingerprint(blobs)[:FINGERPRINT_BYTES]
         self.graphs = {key: value for key, value in blobs.items() if key.endswith(".onnx")}
         for key, graph in self.graphs.items():
             # ONNX names a file that holds a tensor's data under this key, and protobuf never splits a string.
@@ -134,10 +134,15 @@ class PackFolder:
         except (UnsupportedError, OSError):
             return False
 
+    @cached_property
+    def digest(self) -> bytes:
+        """The SHA-256 that tells models apart: that of the decoder's files as they came."""
+        return fingerprint(self.blobs) if self.sha256 is None else bytes.fromhex(self.sha256)
+
     @property
     def fingerprint(self) -> bytes:
-        """The 8 bytes that files name this model by."""
-        return (fingerprint(self.blobs) if self.sha256 is None else bytes.fromhex(self.sha256))[:8]
+        """The 4 bytes that files name this model by."""
+        return self.digest[:FINGERPRINT_BYTES]
 
     @property
     def description(self) -> str:

@@ -70,7 +70,8 @@ def install(path: Path, name: str | None = None, replace: bool = False) -> PackF
     """Copy the pack in a folder, whole or not at all, to where `find` and `by_fingerprint` look for it.
 
     name: that of the folder by default. replace: whether it may take the place of an installed pack of that name.
-    Raises UnsupportedError if it is not a valid pack or holds links, UsageError if it cannot have the name, OSError.
+    Raises UnsupportedError if it is not a valid pack, holds links or has the fingerprint of another model that is here,
+    UsageError if it cannot have the name, OSError.
     """
     name = path.resolve().name if name is None else name
     if not NAME.fullmatch(name):
@@ -82,6 +83,8 @@ def install(path: Path, name: str | None = None, replace: bool = False) -> PackF
         raise UsageError(f"model {name} is installed already: choose another name with --name, or add -f")
     source = PackFolder(name, path)
     source.load()
+    for other in (entry for entry in shipped() + installed() if entry.path != target):
+        _check_apart(source, other)
     encoder = source.encoder if (path / ENCODER).is_file() else b""
     files = {**source.blobs, ENCODER: encoder, **{name: read_text(path / name) for name in (CARD, ATTRIBUTION)}}
     if links := [file for file in files if (path / file).is_symlink()]:
@@ -124,13 +127,24 @@ def find(name_or_path: str | Path) -> PackFolder:
 
 
 def by_fingerprint(wanted: bytes, extra: Sequence[str | Path] = ()) -> PackFolder:
-    """The pack that a file names by its 8-byte fingerprint. Raises UnsupportedError.
+    """The pack that a file names by its 4-byte fingerprint. Raises UnsupportedError, also if two models have it.
 
     Damage to an installed pack shows when it is loaded, so it is in the way of no other pack.
     """
-    for entry in packs(extra):
-        if entry.fingerprint == wanted:
-            return entry
-    raise UnsupportedError(
-        f"the file needs model {wanted.hex()}, which is not here: use lrq models add, or add its folder with --model"
-    )
+    found = [entry for entry in packs(extra) if entry.fingerprint == wanted]
+    if not found:
+        raise UnsupportedError(
+            f"the file needs model {wanted.hex()}, which is not here: "
+            "use lrq models add, or add its folder with --model"
+        )
+    for other in found[1:]:
+        _check_apart(found[0], other)
+    return found[0]
+
+
+def _check_apart(one: PackFolder, other: PackFolder) -> None:
+    """Raise UnsupportedError if files cannot tell two models apart. Copies of one are no trouble."""
+    if one.fingerprint == other.fingerprint and one.digest != other.digest:
+        raise UnsupportedError(
+            f"models {one.name} and {other.name} have one fingerprint, {one.fingerprint.hex()}: use only one of them"
+        )

@@ -166,7 +166,7 @@ def _measure_set(
 def _in_container(bits: float) -> int:
     """Bytes of a file whose indices take so many bits."""
     header = Header(
-        width=64, height=64, colour=container.RGB, smoothing=0, rank=1, iterations=1, band=0, model=bytes(8)
+        width=64, height=64, colour=container.RGB, smoothing=0, rank=1, iterations=1, band=0, model=bytes(4)
     )
     return len(container.pack(header, [container.Chunk(container.INDICES, bytes(math.ceil(bits / 8)))]))
 

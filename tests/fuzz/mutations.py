@@ -82,7 +82,7 @@ def _splice(random: Random, data: bytes, seeds: Sequence[Seed]) -> bytes:
 
 
 def _noise(random: Random, data: bytes, seeds: Sequence[Seed]) -> bytes:
-    return random.choice((b"", data[:4], data[:5])) + random.randbytes(random.choice((0, 1, 8, 64, 512)))
+    return random.choice((b"", data[:3], data[:4])) + random.randbytes(random.choice((0, 1, 8, 64, 512)))
 
 
 def _append(random: Random, data: bytes, seeds: Sequence[Seed]) -> bytes:
@@ -108,8 +108,8 @@ TAGS = [bytes([letter]) for letter in b"IAZceqx"]
 
 def _header(random: Random, seed: Seed, seeds: Sequence[Seed]) -> bytes:
     field = random.choice(FIELDS)
-    if field.kind == "bytes8":
-        value: int | bytes = random.choice((random.randbytes(8), random.choice(seeds).header.model))
+    if field.kind == "bytes4":
+        value: int | bytes = random.choice((random.randbytes(4), random.choice(seeds).header.model))
     else:
         value = random.choice((field.low, field.high, random.randint(field.low, field.high)))
     return container.pack(replace(seed.header, **{field.name: value}), seed.chunks)
@@ -161,17 +161,18 @@ def _chunk(before: bytes, tag: bytes, payload: bytes) -> bytes:
 
 
 def repair(data: bytes) -> bytes:
-    """The same bytes with the CRC-32 of header and chunks set to match, as far as there is a header, and chunks."""
+    """The same bytes with the CRC-32 of all chunks set to match, as far as there are any."""
     out = bytearray(data)
-    _, at = _varint(out, 5)
+    _, at = _varint(out, 4)
     _, at = _varint(out, at)
-    start, at = 0, at + 10
-    while at + 4 <= len(out):
-        out[at : at + 4] = struct.pack("<I", zlib.crc32(out[start:at]))
-        start = at
-        length, at = _varint(out, at + 5)
+    start, at = 0, at + 6
+    while True:
+        length, at = _varint(out, at + 1)
         at += length
-    return bytes(out)
+        if at + 4 > len(out):
+            return bytes(out)
+        out[at : at + 4] = struct.pack("<I", zlib.crc32(out[start:at]))
+        start, at = at, at + 4
 
 
 def _varint(data: bytes | bytearray, at: int) -> tuple[int, int]:
