@@ -134,3 +134,59 @@ def test_folders_that_cannot_be(photographs: Path, tmp_path: Path):
     (tmp_path / "out" / "train").mkdir(parents=True)  # of an earlier run
     assert line(photographs, tmp_path / "out").endswith("out/train: File exists")
     assert not [*tmp_path.glob("out/**/*.png")]
+
+
+# ---- the pack
+
+
+def test_the_authors_of_what_it_is_trained_on_are_named():
+    """Of the photographs of `photo` all that are not held out."""
+    photo, ours = ((store.find(name).path / ATTRIBUTION).read_text("utf-8") for name in ("photo", "thumbs64"))
+    title, *rows = photo.splitlines()
+    held_out = sorted(row.split("\t")[0] for row in rows)[:: script.HELD_OUT]
+    assert ours.splitlines() == [title, *(row for row in rows if row.split("\t")[0] not in held_out)]
+    counts = re.search(r"^(\d+) .*: (\d+) CC0, (\d+) public domain, (\d+) CC-BY, (\d+) CC-BY-SA; ", TERMS.data)
+    assert counts
+    licences = [row.split("\t")[6] for row in ours.splitlines()[1:]]
+    starts = ("CC0", "Public domain", "CC-BY-[234]", "CC-BY-SA")
+    found = [sum(bool(re.match(start, licence)) for licence in licences) for start in starts]
+    assert [*map(int, counts.groups())] == [len(licences), *found] and sum(found) == len(licences)
+
+
+# ---- the tutorial
+
+PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+KEPT = slice(0, 24, 3)
+"""Of the thumbnails of a photograph: the fewer, the faster."""
+
+
+def test_the_tutorial(tmp_path: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its commands in turn: on the thumbnails of two photographs instead of 186, and with the preset tiny."""
+    monkeypatch.chdir(tmp_path)
+    for line in re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE):
+        words = shlex.split(line.replace("--preset small", "--preset tiny"))
+        words = [path for word in words for path in sorted(glob(word)) or [word]]
+        match words:
+            case ["python", "models/fetch_photographs.py", folder]:
+                Path(folder).mkdir()
+                for path in find_images()[1:3]:
+                    shutil.copy(path, folder)
+            case ["python", "models/cut_thumbnails.py", folder, out]:
+                assert cut(Path(folder), Path(out)).exit_code == 0
+                for part in (Path(out, "train"), Path(out, "held-out")):
+                    files = sorted(part.iterdir())
+                    assert len(files) == 24
+                    for path in {*files} - {*files[KEPT]}:
+                        path.unlink()
+            case ["lrq", *arguments]:
+                result = lrq(*arguments)
+                assert result.exit_code == 0, (line, result.output)
+                if arguments[0] == "train":
+                    write_terms(Path("my-thumbs/card.md"))
+            case _:
+                raise AssertionError(line)
+    assert store.find("my-thumbs").terms == TERMS and store.find("my-thumbs").path.parent == user_folder
+    for decoded in ("decoded", "again"):
+        assert len([*Path(decoded).iterdir()]) == 8
+    shown = Path("bench.html").read_text(encoding="utf-8")
+    assert "lrq" in shown and "webp" in shown
