@@ -396,7 +396,7 @@ def _models() -> Iterator[Vector]:
         yield Vector(f"{model}-grey-alpha", f"Model {model}, grey, with alpha.", encoded(image, model, quality=80))
     image = picture(32, 40, 3, 9)
     for mode, part in (("rgb", image), ("grey", image[..., 1])):
-        data = encoded(np.ascontiguousarray(part), "faces64", smoothing=False)
+        data = encoded(np.ascontiguousarray(part), "cifar10", smoothing=False)
         yield Vector(f"no-smoothing-{mode}", "A model that has smoothing, without it.", data)
     stroke = np.zeros((28, 28), np.uint8)
     stroke[5:8, 6:20], stroke[8:23, 16:20] = 255, 200

@@ -66,8 +66,8 @@ def test_an_image_over_the_limit_is_5_and_named(command: list[str], picture: Pat
         ("tabulate", ["bench"]),
         ("tabulate", ["speed"]),
         ("tabulate", ["paper"]),
-        ("matplotlib", ["paper", "--plot", "OUT"]),
-        ("matplotlib", ["paper", "--pictures", "OUT"]),
+        ("skimage", ["paper"]),
+        ("matplotlib", ["paper", "-o", "OUT"]),
     ],
 )
 def test_measuring_without_its_extra_is_6_before_it_starts(
@@ -120,26 +120,40 @@ def test_no_output_of_bench_replaces_another_or_the_model(picture: Path, tmp_pat
     data = tmp_path / "mnist" / "test-00-1.png"
     data.parent.mkdir()
     shutil.copy(picture, data)
-    assert "would replace a file of this command" in fails(2, "paper", "--data", tmp_path, "--pictures", data)
-    assert "would replace a file of this command" in fails(2, "paper", "--data", tmp_path, "--work", tmp_path)
+    for options in (["-o", tmp_path], ["--work", tmp_path], ["--work", out, "-o", out], ["-o", data.parent]):
+        assert "would replace a file of this command" in fails(2, "paper", "--data", tmp_path, *options)
+    out.mkdir()
+    (out / "figure4.png").symlink_to(data)
+    assert f"{out / 'figure4.png'} would replace" in fails(2, "paper", "--data", tmp_path, "-o", out)
 
 
 @pytest.mark.usefixtures("refused")
 @pytest.mark.parametrize(
     "mode",
-    [["bench", "--json"], ["bench", "--plot"], ["bench", "--html"], ["speed", "--json"], ["paper", "--pictures"]],
+    [["bench", "--json"], ["bench", "--plot"], ["bench", "--html"], ["speed", "--json"]],
     ids=" ".join,
 )
 def test_impossible_outputs_of_bench_are_1_before_the_work(mode: list[str], picture: Path, tmp_path: Path):
-    images = [picture] * (mode[0] != "paper")
     for path, reason in (
         (tmp_path / "missing" / "out", f"{tmp_path / 'missing'}: no such folder"),
         (tmp_path, f"{tmp_path}: is a folder"),
         (picture / "out", f"{picture}: is no folder"),
         (Path("/proc/out"), "/proc: "),  # nobody may write there, not even root
     ):
-        assert f"lrq: error: {reason}" in fails(1, *mode, path, *images)
+        assert f"lrq: error: {reason}" in fails(1, *mode, path, picture)
     assert list(tmp_path.iterdir()) == [picture.parent]
+
+
+@pytest.mark.usefixtures("refused")
+def test_impossible_outputs_of_paper_are_1_before_the_work(picture: Path, tmp_path: Path):
+    (tmp_path / "out" / "curves.png").mkdir(parents=True)
+    for path, reason in (
+        (picture, f"{picture}: is no folder"),
+        (picture / "out", f"{picture}: is no folder"),
+        (tmp_path / "out", f"{tmp_path / 'out' / 'curves.png'}: is a folder"),
+        (Path("/proc/out"), "/proc: "),
+    ):
+        assert f"lrq: error: {reason}" in fails(1, "paper", "-o", path)
 
 
 @pytest.mark.usefixtures("refused")

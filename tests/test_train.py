@@ -35,7 +35,7 @@ from lrcodec.training.work import WorkFolder
 TINY = PRESETS["tiny"]
 LUMA = replace(TINY, scales=(*TINY.scales[:-1], replace(TINY.scales[-1], luma_only=True)), steps=5)
 SHARED = replace(
-    paper(32, codewords=32, iterations=2, smoothing=0), steps=4, start_patches=2000, width=32, blocks=1, heads=2
+    paper(32, 8, codewords=32, iterations=2, smoothing=0), steps=4, start_patches=2000, width=32, blocks=1, heads=2
 )
 
 
@@ -338,7 +338,7 @@ def test_tiny_images_train(train_pack, images):
 
 
 def test_shared_codebook_for_a_side_that_patches_do_not_divide(train_pack, grey_images):
-    config = paper(28, codewords=32, iterations=2, smoothing=4, mirror=False)
+    config = paper(28, 8, codewords=32, iterations=2, smoothing=4, mirror=False)
     out = train_pack(grey_images, replace(config, steps=2, width=32, blocks=1, heads=2))
     data = Encoder(out, device="cpu").encode(grey_images[0])
     np.testing.assert_array_equal(decode(data, models=[out]), reference.decode(data, store.find(out).load().tables))

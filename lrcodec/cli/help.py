@@ -26,13 +26,13 @@ OPTIONS = {
     ),
     "Output": (
         *("--output", "--out-dir", "--format", "--output-quality", "--force", "--skip-existing", "--preview"),
-        *("--amplify", "--no-open", "--json", "--plot", "--html", "--pictures"),
+        *("--amplify", "--no-open", "--json", "--plot", "--html"),
     ),
     "Quality and size": (
         *("--quality", "--target-size", "--target-psnr", "--target-ssim", "--effort", "--tune"),
         *("--rank", "--iterations", "--no-smoothing", "--no-transformer"),
     ),
-    "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work"),
+    "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work", "--train"),
     "Measurements": ("--anchor", "--bpp", "--per-image", "--large"),
     "Machine": ("--device", "--threads"),
     "Messages": ("--verbose", "--quiet", "--version", "--help"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import extra
+from ..errors import UsageError, extra
 from ..files import check_outputs, write_file
 from ..runtime import no_list_of_fonts
 from .bench import require
@@ -14,6 +14,7 @@ from .options import FILE
 from .progress import goes_on
 
 SETS = ("celeba64", "cifar10", "mnist")
+RESULTS = ("paper.md", "paper.json", "figure3.png", "figure4.png", "curves.png")
 
 
 @click.command(cls=Command)
@@ -39,18 +40,22 @@ SETS = ("celeba64", "cifar10", "mnist")
 @click.option(
     "--limit", metavar="N", type=click.IntRange(1), help="Use at most this many images of each split. Default: all."
 )
-@click.option("--json", "json_file", metavar="FILE", type=FILE, help="Write all figures as JSON.")
-@click.option("--plot", "plot_file", metavar="FILE", type=FILE, help="Write the paper's figure 4 as a PNG.")
-@click.option("--pictures", metavar="FILE", type=FILE, help="Write test images side by side as a PNG.")
+@click.option(
+    "--train",
+    "pattern",
+    metavar="PATTERN",
+    help="Train the models of this name, such as 'vq-vae*', and measure nothing. Default: train all, then measure.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=FILE,
+    help=f"Folder for {', '.join(RESULTS[:-1])} and {RESULTS[-1]}. Without it the tables are printed only.",
+)
 @no_list_of_fonts()
 def paper(
-    data: Path,
-    work: Path,
-    sets: tuple[str, ...],
-    limit: int | None,
-    json_file: Path | None,
-    plot_file: Path | None,
-    pictures: Path | None,
+    data: Path, work: Path, sets: tuple[str, ...], limit: int | None, pattern: str | None, output: Path | None
 ) -> None:
     """Reproduce the experiments of the paper.
 
@@ -58,20 +63,41 @@ def paper(
     given several times.
     """
     from ..measure import report
-    from ..paper import report as paper_report
-    from ..paper import suite
 
-    check_outputs([json_file, plot_file, pictures], data.glob("*/*"))
-    check_outputs([work], [data], folders=True)
+    if pattern is not None and output:
+        raise UsageError("--train measures nothing that -o could write")
+    inputs = [data / name for name in SETS]
+    check_outputs([work, output], [data, *inputs], folders=True)
+    if output and output.exists():
+        check_outputs([output / name for name in RESULTS], [path for folder in inputs for path in folder.glob("*")])
     with extra("encode"):
         import_module("lrcodec.training.run")
-    require("tabulate", *["matplotlib"] * bool(plot_file or pictures))
+        from ..paper import suite
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if pattern is not None:
+        with goes_on(work):
+            suite.train(data, work, sets, limit, pattern, 0, say)
+        return
+    require("tabulate", "skimage", *["matplotlib"] * bool(output))
+    from ..paper import figures
+    from ..paper import report as paper_report
+
     with goes_on(work):
-        measured = suite.run(data, work, sets, limit, 0, lambda line: click.echo(line, err=True))
-    click.echo(paper_report.table(measured.points))
-    if json_file:
-        write_file(json_file, paper_report.to_json(measured, report.versions()).encode())
-    if plot_file:
-        write_file(plot_file, paper_report.plot(measured.points))
-    if pictures:
-        write_file(pictures, paper_report.pictures(measured))
+        measured = suite.run(data, work, sets, limit, 0, say)
+    tables = paper_report.tables(measured)
+    click.echo(tables)
+    if output:
+        # All are made before the first is written.
+        results = (
+            f"{tables}\n".encode(),
+            paper_report.to_json(measured, report.versions()).encode(),
+            figures.figure3(measured),
+            figures.figure4(measured),
+            figures.curves(measured),
+        )
+        output.mkdir(parents=True, exist_ok=True)
+        for name, content in zip(RESULTS, results, strict=True):
+            write_file(output / name, content)

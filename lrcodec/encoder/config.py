@@ -66,7 +66,7 @@ class Config:
     def fitted_to(self, side: int) -> "Config":
         """The settings for images whose sides are at most `side` pixels.
 
-        Coarse scales at which they are smaller than LEAST_SIDE are left out. If a window covers them, there is only one.
+        Coarse scales at which they are smaller than LEAST_SIDE are left out. A window that covers them is the only one.
         """
         left = [scale for scale in self.scales[:-1] if side // scale.scale < LEAST_SIDE]
         config = replace(self, scales=self.scales[len(left) :], prediction=self.prediction[len(left) :])

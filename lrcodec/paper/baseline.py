@@ -1,23 +1,20 @@
 """The baseline of the paper, for measurement only: the VQ-VAE of Sonnet's example, in torch.
 
 Architecture and settings are those of the example (van den Oord et al. 2017; 128 hiddens, 2 residual layers of 32,
-embedding 64, exponential moving averages with decay 0.99, commitment 0.25, Adam at 3e-4, loss = MSE / data
-variance). `stride` 8 halves the latent once more, with one more convolution on either side.
+embedding 64, exponential moving averages with decay 0.99, commitment 0.25). Its latent grid has a stride of 4;
+`stride` 2 leaves out the second convolution that halves, and the one that doubles.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 HIDDEN, RESIDUAL, EMBEDDING = 128, 32, 64
-DECAY, COMMITMENT, LEARNING_RATE = 0.99, 0.25, 3e-4
+DECAY, COMMITMENT = 0.99, 0.25
+LEAST_COUNT = 0.2
+"""Latents of a batch, on average, from which a codeword counts as used."""
 
 
 class Residuals(nn.Module):
@@ -35,22 +32,25 @@ class Residuals(nn.Module):
 
 
 class Vqvae(nn.Module):
-    """Encoder, vector quantization with moving averages, decoder. Pixels are in [-0.5, 0.5]."""
+    """Encoder, vector quantization with moving averages, decoder. Pixels are in [-0.5, 0.5].
+
+    stride: pixels of a side for each latent, a power of two from 2 on. codewords: how many.
+    """
 
     def __init__(self, channels: int, stride: int = 4, codewords: int = 512):
         super().__init__()
         self.stride, self.codewords = stride, codewords
-        halve = [nn.Conv2d(channels, 64, 4, 2, 1), nn.ReLU(), nn.Conv2d(64, HIDDEN, 4, 2, 1), nn.ReLU()]
-        double: list[nn.Module] = [nn.ConvTranspose2d(HIDDEN, 64, 4, 2, 1), nn.ReLU()]
-        for _ in range(int(math.log2(stride)) - 2):
-            halve += [nn.Conv2d(HIDDEN, HIDDEN, 4, 2, 1), nn.ReLU()]
-            double = [nn.ConvTranspose2d(HIDDEN, HIDDEN, 4, 2, 1), nn.ReLU(), *double]
+        widths = [channels, 64, *[HIDDEN] * 8][: int(math.log2(stride)) + 1]
+        halve: list[nn.Module] = []
+        double: list[nn.Module] = []
+        for outer, inner in zip(widths, widths[1:], strict=False):
+            halve += [nn.Conv2d(outer, inner, 4, 2, 1), nn.ReLU()]
+            double = [nn.ConvTranspose2d(inner, outer, 4, 2, 1), nn.ReLU(), *double]
         self.encoder = nn.Sequential(
-            *halve, nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1), nn.ReLU(), Residuals(), nn.Conv2d(HIDDEN, EMBEDDING, 1)
+            *halve, nn.Conv2d(widths[-1], HIDDEN, 3, padding=1), nn.ReLU(), Residuals(), nn.Conv2d(HIDDEN, EMBEDDING, 1)
         )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(EMBEDDING, HIDDEN, 3, padding=1), Residuals(), *double, nn.ConvTranspose2d(64, channels, 4, 2, 1)
-        )
+        double[0] = nn.ConvTranspose2d(HIDDEN, widths[-2], 4, 2, 1)
+        self.decoder = nn.Sequential(nn.Conv2d(EMBEDDING, HIDDEN, 3, padding=1), Residuals(), *double[:-1])
         embeddings = torch.empty(codewords, EMBEDDING).uniform_(-1, 1) * math.sqrt(3 / EMBEDDING)
         self.embeddings: torch.Tensor
         self.counts: torch.Tensor
@@ -66,19 +66,18 @@ class Vqvae(nn.Module):
         return scores.argmin(-1)
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(b, C, h, w) -> what is decoded, float32 of the same shape, and the commitment loss ()."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
-            latents = self.encoder(pixels)
-        latents = latents.float()
+        """(b, C, h, w) -> what is decoded, float32 of the same shape, and the commitment loss ().
+
+        In training, codewords move too.
+        """
+        latents = self.encoder(pixels)
         with torch.no_grad():
             chosen = self.indices(latents)
         drawn = self.embeddings[chosen].movedim(-1, 1)
         if self.training:
             self._move(latents.detach().movedim(1, -1).flatten(0, 2), chosen.flatten())
         commitment = COMMITMENT * (latents - drawn).square().mean()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.training):
-            decoded = self.decoder(latents + (drawn - latents).detach())
-        return decoded.float(), commitment
+        return self.decoder(latents + (drawn - latents).detach()), commitment
 
     @torch.no_grad()
     def _move(self, latents: torch.Tensor, chosen: torch.Tensor) -> None:
@@ -90,6 +89,14 @@ class Vqvae(nn.Module):
         total = self.counts.sum()
         smoothed = (self.counts + 1e-5) / (total + self.codewords * 1e-5) * total
         self.embeddings.copy_(self.sums / smoothed[:, None])
+
+    @torch.no_grad()
+    def restart(self, pixels: torch.Tensor, random: torch.Generator) -> None:
+        """Put the codewords that hardly any latent chooses where random latents of pixels (b, C, h, w) are."""
+        dead = (self.counts < LEAST_COUNT).nonzero()[:, 0]
+        latents = self.encoder(pixels).movedim(1, -1).flatten(0, 2)
+        picked = latents[torch.randint(len(latents), (len(dead),), generator=random)]
+        self.embeddings[dead], self.sums[dead], self.counts[dead] = picked, picked, 1.0
 
     def decoder_macs(self, height: int, width: int) -> float:
         """Multiply-accumulates per pixel of the decoder."""
@@ -104,78 +111,8 @@ class Vqvae(nn.Module):
                 total += module.weight.numel() * output[0, 0].numel()
 
         hooks = [module.register_forward_hook(count) for module in self.decoder.modules()]
-        self.decoder(torch.zeros(1, EMBEDDING, height // self.stride, width // self.stride))
+        with torch.no_grad():
+            self.decoder(torch.zeros(1, EMBEDDING, height // self.stride, width // self.stride))
         for hook in hooks:
             hook.remove()
         return total / (height * width)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the baseline does on test images.
-
-    indices: int64 (n, h, w). decoded: uint8 images. macs: per pixel. bits: mean over the images of the ideal code
-    length of their indices under the training images' frequencies.
-    """
-
-    indices: np.ndarray
-    decoded: np.ndarray
-    macs: float
-    bits: float
-
-
-def train_and_measure(
-    images: np.ndarray,
-    test: np.ndarray,
-    *,
-    stride: int,
-    codewords: int,
-    steps: int,
-    batch: int,
-    seed: int,
-    checkpoint: Path,
-    progress: Callable[[float, str], None],
-) -> Measured:
-    """Train on uint8 images (n, h, w[, 3]), or load `checkpoint`, and measure on `test`."""
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    model = Vqvae(1 if images.ndim == 3 else 3, stride, codewords)
-    if checkpoint.exists():
-        model.load_state_dict(load_file(checkpoint))
-    else:
-        optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-        variance = (images[:: max(1, len(images) // 2000)] / 255.0).var()
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for step in range(steps):
-            pixels = _pixels(images[random.integers(0, len(images), batch)])
-            decoded, commitment = model(pixels)
-            loss = (decoded - pixels).square().mean() / variance + commitment
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            if (step + 1) % 100 == 0:
-                progress((step + 1) / steps, f"step {step + 1}/{steps}: loss {loss.item():.4f}")
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, checkpoint)
-    model.eval()
-    counts = np.full(codewords, 0.5)
-    np.add.at(counts, _code(model, images[:: max(1, len(images) // 2048)])[0].ravel(), 1)
-    indices, decoded = _code(model, test)
-    bits = -np.log2(counts / counts.sum())[indices].sum() / len(test)
-    return Measured(indices, decoded, model.decoder_macs(*test.shape[1:3]), float(bits))
-
-
-def _pixels(images: np.ndarray) -> torch.Tensor:
-    pixels = torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).float() / 255 - 0.5
-    return pixels.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _code(model: Vqvae, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices int64 (n, h, w) and decoded images, of uint8 images (n, h, w[, 3])."""
-    indices, decoded = [], []
-    for start in range(0, len(images), 128):
-        chosen = model.indices(model.encoder(_pixels(images[start : start + 128])))
-        pixels = model.decoder(model.embeddings[chosen].movedim(-1, 1))
-        indices.append(chosen.numpy())
-        decoded.append(((pixels + 0.5) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
-    return np.concatenate(indices), np.concatenate(decoded).reshape(images.shape)

@@ -1,14 +1,13 @@
-"""The decoder of the paper's baseline in ONNX Runtime, as this project's own decoder runs: for times alone."""
+"""The decoder of the paper's baseline in ONNX Runtime, as this project's own decoder runs."""
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from ..decoder.session import session_options
 from .baseline import Residuals, Vqvae
+from .cost import open_baseline
 
 
 def baseline_graph(model: Vqvae) -> bytes:
@@ -71,10 +70,7 @@ class BaselineDecoder:
         self.bytes = self.indices.size * (model.codewords - 1).bit_length() / 8
         with torch.no_grad():
             self.macs = model.decoder_macs(rows * model.stride, columns * model.stride)
-        options = session_options(threads)
-        # With so many channels as these, the layouts that it then chooses are the faster ones.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self.session = ort.InferenceSession(baseline_graph(model), options, providers=["CPUExecutionProvider"])
+        self.session = open_baseline(baseline_graph(model), threads)
 
     def decode(self) -> np.ndarray:
         """uint8 (1, rows, columns, channels)."""

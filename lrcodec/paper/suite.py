@@ -5,40 +5,29 @@ baselines are trained on the training images where the work folder does not hold
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..decoder import Decoder
+from ..files import write_file
 from ..format import container
 from ..format.container import Header
 from ..measure import classic
 from ..measure.metrics import mse, psnr
 from ..packs import store
+from ..packs.pack import fingerprint
 from . import datasets
+from .cost import BATCH, BaselineDecoding, Cost, Decoding, PackDecoding, measure_cost
+from .examples import example
+from .models import Data, Progress, Setting, baseline, folder_of, paper_pack, settings, train_matching
 
-BASE = {"patch": 8, "iterations": 4, "codewords": 512, "rank": 2, "smoothing": 16}
-KNOBS = {
-    "rank": (1, 2, 4),
-    "iterations": (1, 2, 4),
-    "patch": (4, 8, 16),
-    "smoothing": (0, 4, 16),
-    "codewords": (128, 512, 2048),
-}
-"""Values of the settings of the paper's model. Each setting is varied alone, the others stay as in `BASE`."""
-BASELINES = ((4, 512), (4, 64))
-"""Stride and codewords of the baseline, in two rates."""
-BASELINE_STEPS = 2.5
-"""The baseline starts from nothing, so it gets this many times the optimiser steps of the paper's model."""
 PACKS = {"celeba64": "faces64", "cifar10": "cifar10", "mnist": "mnist"}
 QUALITIES = tuple(range(0, 101, 10))
-EFFORT = 1
-SHOWN = 6
-"""Images of each data set in the pictures."""
-
-Progress = Callable[[str], None]
+EFFORT = 2
 
 
 @dataclass(frozen=True)
@@ -69,98 +58,169 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """The `example` of a data set, as a point's model decodes it: uint8 (h, w[, 3]), whole file, and the error."""
+
+    dataset: str
+    model: str
+    setting: str
+    pixels: np.ndarray
+    bpp: float
+    mse: float
+    macs: float
+
+
+@dataclass(frozen=True)
 class Suite:
-    """All points, with images for the pictures.
+    """All that is measured.
 
-    pictures: for each point, in the same order, the first `SHOWN` decoded images, uint8 (n, H, W[, 3]).
-    originals: the same images of each data set before encoding. images: how many of each were trained on, and tested.
+    version: of the format that all points are in; None if they are of several. packs: SHA-256 of our packs, by name.
+    images: how many of each set were trained on, and tested. costs: of all points that have MACs. curves: of the
+    baselines, by data set and setting, rows of `baseline_training.Epoch`. pictures: of all points that have MACs.
     """
 
-    points: list[Point]
-    pictures: list[np.ndarray]
-    originals: dict[str, np.ndarray]
-    images: dict[str, tuple[int, int]]
+    version: int | None = container.VERSION
+    packs: dict[str, str] = field(default_factory=dict)
+    images: dict[str, tuple[int, int]] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    curves: dict[str, dict[str, list[dict]]] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
 
 
-def knob_settings(dataset: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """The paper's models to measure, name and settings of each: the base, then every knob's other values."""
-    largest = 14 if dataset == "mnist" else 16
-    yield "base", BASE
-    for knob, values in KNOBS.items():
-        for value in values:
-            value = min(value, largest) if knob == "patch" else value
-            if value != BASE[knob]:
-                yield f"{knob} {value}", BASE | {knob: value}
+class Coded(NamedTuple):
+    """Images as a model codes them: bytes of each file, decoded images, uint8 (n, h, w[, 3]), and as for `Point`.
 
-
-def run(data: Path, work: Path, names: Sequence[str], limit: int | None, seed: int, progress: Progress) -> Suite:
-    """Train what is missing in `work`, and measure everything on the data sets `names` in the folder `data`.
-
-    limit: images of each split, at most (None: all). Raises UsageError where images are missing.
+    raw_bytes: of an image's indices at equal lengths. decoding: of no images but the first ones.
     """
-    sets = {name: [datasets.load(data, name, split)[:limit] for split in ("train", "test")] for name in names}
-    suite = Suite([], [], {}, {name: (len(training), len(test)) for name, (training, test) in sets.items()})
-    work.mkdir(parents=True, exist_ok=True)
-    for name, (training, test) in sets.items():
-        suite.originals[name] = test[:SHOWN]
-        for point, decoded in _measure_set(name, training, test, work, seed, progress):
+
+    sizes: Sequence[int]
+    decoded: np.ndarray
+    raw_bytes: float | None = None
+    macs: float | None = None
+    usage: float | None = None
+    decoding: Decoding | None = None
+
+
+def run(folder: Path, work: Path, names: Sequence[str], limit: int | None, seed: int, progress: Progress) -> Suite:
+    """Train what is missing in `work`, and measure everything on the data sets `names` in `folder`.
+
+    limit: images of each split, at most (None: all). Raises UsageError where images are missing or others were trained
+    on, and EncoderMissingError where scikit-image is missing.
+    """
+    suite = Suite()
+    for data in _sets(folder, names, limit):
+        pack = store.find(PACKS[data.name])
+        suite.packs[pack.name] = fingerprint(pack.blobs).hex()
+        suite.images[data.name] = len(data.training), len(data.test)
+        suite.curves[data.name] = {}
+        image, decodings = example(data.name), []
+        for model, setting, coded, shown in _code(data, image, work, seed, suite, progress):
+            point = _point(data, model, setting, coded)
             suite.points.append(point)
-            suite.pictures.append(decoded[:SHOWN])
-            progress(f"{name} {point.model} {point.setting}: {point.bytes:.0f} bytes, MSE {point.mse:.2e}")
+            progress(f"{data.name} {model} {setting}: {point.bytes:.0f} bytes, MSE {point.mse:.2e}")
+            if shown and shown.macs is not None:
+                bpp, error = 8 * shown.sizes[0] / data.side**2, mse(image, shown.decoded[0])
+                suite.pictures.append(Picture(data.name, model, setting, shown.decoded[0], bpp, error, shown.macs))
+            if coded.decoding:
+                decodings.append((point, coded.decoding))
+        # At the end of a set, close together: whatever else the machine does hits all of them alike.
+        for point, decoding in decodings:
+            cost = measure_cost(data.name, point.model, point.setting, point.macs or 0.0, decoding)
+            suite.costs.append(cost)
+            progress(f"{data.name} {point.model} {point.setting}: {cost.ms:.2f} ms")
     return suite
 
 
-def _measure_set(
-    name: str, training: np.ndarray, test: np.ndarray, work: Path, seed: int, progress: Progress
-) -> Iterator[tuple[Point, np.ndarray]]:
-    from ..encoder import Encoder
-    from ..training.presets import paper
-    from ..training.run import train
-    from .baseline import train_and_measure
+def train(
+    folder: Path, work: Path, names: Sequence[str], limit: int | None, pattern: str, seed: int, progress: Progress
+) -> None:
+    """Train, as `run` would, the models whose folders match a pattern. Raises as `run`, UsageError if none does."""
+    train_matching(pattern, _sets(folder, names, limit), work, seed, progress)
 
-    side = test.shape[1]
-    for setting, knobs in knob_settings(name):
-        pack = work / f"{name}-{setting.replace(' ', '-')}"
-        if not (pack / "tables.npz").exists():
-            config = paper(side, **knobs, mirror=name != "mnist")
-            checkpoints = pack.with_suffix(".work")
-            train(training, pack, config=config, work=checkpoints, seed=seed, progress=_line(pack.name, progress))
-        # The paper's form: the nearest codeword in every iteration, no search.
-        files = Encoder(pack).encode_batch(list(test), rank=knobs["rank"], effort=0, tune="psnr")
-        yield _point(name, "paper", setting, test, pack, files)
-    for stride, codewords in BASELINES:
-        setting = f"stride {stride}, K {codewords}"
-        checkpoint = work / f"{name}-vqvae-{stride}-{codewords}.safetensors"
-        measured = train_and_measure(
-            training,
-            test,
-            stride=stride,
-            codewords=codewords,
-            steps=int(BASELINE_STEPS * paper(side).steps),
-            batch=paper(side).batch,
-            seed=seed,
-            checkpoint=checkpoint,
-            progress=_line(checkpoint.stem, progress),
-        )
-        count = measured.indices[0].size * math.log2(codewords) / 8
-        usage = len(np.unique(measured.indices)) / codewords
-        file_size = _in_container(measured.bits)
-        yield _summary(name, "vq-vae", setting, test, measured.decoded, file_size, count, measured.macs, usage)
-    pack = store.find(PACKS[name]).path
+
+def _sets(folder: Path, names: Sequence[str], limit: int | None) -> list[Data]:
+    return [Data(name, *(datasets.load(folder, name, split)[:limit] for split in ("train", "test"))) for name in names]
+
+
+def _code(
+    data: Data, image: np.ndarray, work: Path, seed: int, suite: Suite, progress: Progress
+) -> Iterator[tuple[str, str, Coded, Coded | None]]:
+    """Model, setting, the test images and the image that is shown, as each model codes them. Adds to suite.curves."""
+    from ..encoder import Encoder
+
+    images = [*data.test, image]
+    for setting in settings(data.name):
+        if setting.model == "paper":
+            pack = paper_pack(data, setting, work, seed, progress)
+            # The paper's form: the nearest codeword in every iteration, no search.
+            files = Encoder(pack).encode_batch(images, rank=setting.knobs["rank"], effort=0, tune="psnr")
+            yield "paper", setting.name, *_of_pack(pack, files)
+        else:
+            yield "vq-vae", setting.name, *_of_baseline(data, image, setting, work, seed, suite, progress)
+    pack = store.find(PACKS[data.name]).path
     encoder = Encoder(pack)
     for quality in QUALITIES:
-        files = encoder.encode_batch(list(test), quality, effort=EFFORT, tune="psnr")
-        yield _point(name, "lrq", f"{quality}", test, pack, files)
-        yield _point(name, "lrq", f"{quality}, no smoothing", test, pack, [_without_smoothing(data) for data in files])
+        files = encoder.encode_batch(images, quality, effort=EFFORT, tune="psnr")
+        yield "lrq", f"{quality}", *_of_pack(pack, files)
+        if encoder.config.smoothing:
+            yield "lrq", f"{quality}, no smoothing", *_of_pack(pack, [_without_smoothing(file) for file in files])
     available, skipped = classic.split_available(tuple(classic.CLASSIC))
     for codec in skipped:
         progress(f"not measured: {codec} (this build of Pillow cannot write it)")
     for codec in available:
         for quality in classic.CLASSIC[codec].qualities:
-            files = [classic.classic_encode(image, codec, quality) for image in test]
-            decoded = np.stack([classic.classic_decode(data, test.ndim == 3) for data in files])
-            size = float(np.mean([len(data) for data in files]))
-            yield _summary(name, codec, f"{quality}", test, decoded, size, None, None, None)
+            files = [classic.classic_encode(one, codec, quality) for one in data.test]
+            decoded = np.stack([classic.classic_decode(file, data.test.ndim == 3) for file in files])
+            yield codec, f"{quality}", Coded([len(file) for file in files], decoded), None
+
+
+def _of_pack(pack: Path, files: list[bytes]) -> tuple[Coded, Coded]:
+    """What our decoder makes of files: of all but the last, and of the last."""
+    decoder = Decoder([pack])
+    return _decoded(decoder, pack, files[:-1]), _decoded(decoder, pack, files[-1:])
+
+
+def _decoded(decoder: Decoder, pack: Path, files: list[bytes]) -> Coded:
+    decoded: list[tuple[int, np.ndarray]] = []
+    macs, used, first = 0.0, set(), []
+    for header, numbers, planes in decoder.batches(files):
+        graph = decoder.graph(header)
+        pixels = graph.run(planes, header.rank, header.height, header.width)
+        decoded += zip(numbers, pixels, strict=True)
+        macs += len(numbers) / len(files) * graph.macs(planes, header.rank, header.height, header.width).total
+        used |= set(np.unique(planes[0]).tolist()) - {0}
+        first.append([plane[:BATCH] for plane in planes])
+    scale = decoder.pack(header).scales[0]
+    usage, raw = None, None
+    if scale.shared:
+        usage, raw = len(used) / scale.rows, planes[0][0].size * math.log2(scale.rows) / 8
+    decoding = PackDecoding(pack, header, [np.concatenate(parts)[:BATCH] for parts in zip(*first, strict=True)])
+    in_order = np.stack([pixels for _, pixels in sorted(decoded, key=lambda one: one[0])])
+    return Coded([len(file) for file in files], in_order, raw, macs, usage, decoding)
+
+
+def _of_baseline(
+    data: Data, image: np.ndarray, setting: Setting, work: Path, seed: int, suite: Suite, progress: Progress
+) -> tuple[Coded, Coded]:
+    """What a baseline makes of the test images, and of one image. Adds to suite.curves."""
+    from .baseline_graph import baseline_graph
+    from .baseline_training import code, code_lengths
+
+    model, curve = baseline(data, setting, work, seed, progress)
+    suite.curves[data.name][setting.name] = [asdict(epoch) for epoch in curve]
+    graph = folder_of(data, setting, work) / "decoder.onnx"
+    write_file(graph, baseline_graph(model))
+    lengths = code_lengths(model, data.training)
+    both = []
+    for images in (data.test, image[None]):
+        indices, decoded = code(model, images)
+        sizes = [_in_container(bits) for bits in lengths[indices].sum((1, 2))]
+        usage = len(np.unique(indices)) / model.codewords
+        raw = indices[0].size * math.log2(model.codewords) / 8
+        decoding = BaselineDecoding(graph, indices[:BATCH])
+        both.append(Coded(sizes, decoded, raw, model.decoder_macs(data.side, data.side), usage, decoding))
+    return both[0], both[1]
 
 
 def _in_container(bits: float) -> int:
@@ -171,60 +231,27 @@ def _in_container(bits: float) -> int:
     return len(container.pack(header, [container.Chunk(container.INDICES, bytes(math.ceil(bits / 8)))]))
 
 
-def _line(name: str, progress: Progress) -> Callable[[float, str], None]:
-    return lambda share, line: progress(f"{name} {share:.0%} {line}")
-
-
 def _without_smoothing(data: bytes) -> bytes:
     """The same indices in a file that asks for no smoothing: as if it had been encoded so."""
     header, chunks = container.unpack(data)
     return container.pack(replace(header, smoothing=0), chunks)
 
 
-def _point(
-    name: str, model: str, setting: str, test: np.ndarray, pack: Path, files: list[bytes]
-) -> tuple[Point, np.ndarray]:
-    """A point of one of our packs, by its real files."""
-    decoder = Decoder([pack])
-    decoded, macs, used = np.empty_like(test), 0.0, set()
-    for header, numbers, planes in decoder.batches(files):
-        graph = decoder.graph(header)
-        decoded[numbers] = graph.run(planes, header.rank, header.height, header.width)
-        macs += len(numbers) / len(test) * graph.macs(planes, header.rank, header.height, header.width).total
-        used |= set(np.unique(planes[0]).tolist()) - {0}
-    scale = decoder.pack(header).scales[0]
-    usage, count = None, None
-    if scale.shared:
-        usage, count = len(used) / scale.rows, planes[0][0].size * math.log2(scale.rows) / 8
-    size = float(np.mean([len(data) for data in files]))
-    return _summary(name, model, setting, test, decoded, size, count, macs, usage)
-
-
-def _summary(
-    name: str,
-    model: str,
-    setting: str,
-    test: np.ndarray,
-    decoded: np.ndarray,
-    size: float,
-    raw_size: float | None,
-    macs: float | None,
-    usage: float | None,
-) -> tuple[Point, np.ndarray]:
-    pixels, raw = test.shape[1] * test.shape[2], test[0].size
-    psnrs = [psnr(a, b) for a, b in zip(test, decoded, strict=True)]
-    point = Point(
-        dataset=name,
+def _point(data: Data, model: str, setting: str, coded: Coded) -> Point:
+    pixels, raw = data.side**2, data.test[0].size
+    size = float(np.mean(coded.sizes))
+    psnrs = [psnr(a, b) for a, b in zip(data.test, coded.decoded, strict=True)]
+    return Point(
+        dataset=data.name,
         model=model,
         setting=setting,
         bytes=size,
         bpp=8 * size / pixels,
         ratio=raw / size,
-        raw_bpp=None if raw_size is None else 8 * raw_size / pixels,
-        raw_ratio=None if raw_size is None else raw / raw_size,
-        mse=mse(test, decoded),
+        raw_bpp=None if coded.raw_bytes is None else 8 * coded.raw_bytes / pixels,
+        raw_ratio=None if coded.raw_bytes is None else raw / coded.raw_bytes,
+        mse=mse(data.test, coded.decoded),
         psnr=float(np.mean(psnrs)) if math.isfinite(max(psnrs)) else None,
-        macs=macs,
-        usage=usage,
+        macs=coded.macs,
+        usage=coded.usage,
     )
-    return point, decoded

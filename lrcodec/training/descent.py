@@ -26,3 +26,13 @@ class Descent:
         self.optimiser.step()
         self.schedule.step()
         self.done += 1
+
+    def state(self) -> dict:
+        """All of it, for `load`."""
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict(), "done": self.done}
+
+    def load(self, state: dict) -> None:
+        """Go on from a `state`."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.done = state["done"]

@@ -120,9 +120,9 @@ def _gains(objective: Objective, planes: torch.Tensor) -> list[float]:
 
 def _store(checkpoint: Path, networks: Networks, objective: Objective, descent: Descent) -> None:
     """Write a checkpoint, whole or not at all."""
-    state = {name: module.state_dict() for name, module in networks.modules.items()}
-    state |= {"optimiser": descent.optimiser.state_dict(), "schedule": descent.schedule.state_dict()}
-    torch.save(state | {"slopes": objective.slopes, "step": descent.done}, checkpoint.with_suffix(".tmp"))
+    modules = {name: module.state_dict() for name, module in networks.modules.items()}
+    state = {"modules": modules, "descent": descent.state(), "slopes": objective.slopes}
+    torch.save(state, checkpoint.with_suffix(".tmp"))
     checkpoint.with_suffix(".tmp").replace(checkpoint)
 
 
@@ -130,10 +130,9 @@ def _restore(checkpoint: Path, networks: Networks, objective: Objective, descent
     """Read what `_store` wrote."""
     state = torch.load(checkpoint, weights_only=True)
     for name, module in networks.modules.items():
-        module.load_state_dict(state[name])
-    descent.optimiser.load_state_dict(state["optimiser"])
-    descent.schedule.load_state_dict(state["schedule"])
-    objective.slopes, descent.done = state["slopes"], state["step"]
+        module.load_state_dict(state["modules"][name])
+    descent.load(state["descent"])
+    objective.slopes = state["slopes"]
 
 
 def _settle(networks: Networks, objective: Objective, crops: Crops, seed: int, progress: Progress) -> None:

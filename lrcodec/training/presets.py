@@ -116,8 +116,13 @@ PRESETS = {
 }
 
 
+EPOCHS, BATCH = 50, 128
+"""Of the paper's trainings: how often each image is seen, and images a step."""
+
+
 def paper(
     side: int,
+    images: int,
     patch: int = 8,
     iterations: int = 4,
     codewords: int = 512,
@@ -127,9 +132,9 @@ def paper(
 ) -> Config:
     """The model of the paper for images of one size: one scale, one codebook shared by all iterations.
 
-    side: of an image in pixels. smoothing: hidden channels of the pair, 0 for none. mirror: whether to train on
-    mirrored images too. The others are the paper's knobs. Loss and optimiser are the paper's; the steps are far
-    fewer, for two CPU cores.
+    side: of an image in pixels. images: how many there are to train on. smoothing: hidden channels of the pair, 0 for
+    none. mirror: whether to train on mirrored images too. The others are the paper's knobs. Loss, optimiser, epochs and
+    batch are the paper's.
     """
     return Config(
         scales=(Scale(1, patch, (codewords,) * iterations, shared=True),),
@@ -146,8 +151,8 @@ def paper(
         blocks=3,
         window=-(-side // patch),
         smoothing=smoothing,
-        steps=400 if side >= 64 else 200,
-        batch=64 if side >= 64 else 128,
+        steps=-(-EPOCHS * images // BATCH),
+        batch=BATCH,
         crop=side,
         learning_rate=3e-4,
     )
