@@ -228,7 +228,7 @@ def test_unknown_model_and_limit(photo_file: Path):
     with pytest.raises(LimitError):
         decoder.Decoder(max_pixels=97 * 61 - 1).decode(data)
     assert decoder.Decoder(max_pixels=97 * 61).decode(data).shape == (61, 97, 3)
-    with pytest.raises(UnsupportedError, match="00000000000000ff"):
+    with pytest.raises(UnsupportedError, match="000000ff"):
         store.by_fingerprint(bytes(3) + b"\xff")
 
 

@@ -497,7 +497,7 @@ def rewrite(folder: Path, change) -> None:
         lambda config: {**config, "scales": 5},
         lambda config: {**config, "scales": config["scales"][1:]},
         lambda config: {**config, "bands": config["bands"] + 1},
-        lambda config: {**config, "smoothing": 0},
+        lambda config: {**config, "smoothing": config["smoothing"] + 1},
     ],
 )
 def test_encoders_that_do_not_fit(folder: Path, change):

@@ -23,10 +23,8 @@ from .numbers import CRC_BYTES, BytesLike, Reader, varint
 
 SIGNATURE = b"LRQ"
 VERSION = 1
-VERSION_BIT = 0x80
-"""Set in the byte of the version, so that transfers show which keep 7 bits."""
+VERSION_BIT = 0x80  # set in the byte of the version, so that transfers show which keep 7 bits
 FINGERPRINT_BYTES = 4
-"""Of a model's fingerprint."""
 GREY, RGB = 0, 1
 INDICES, ALPHA = b"I", b"A"
 ICC_PROFILE, EXIF, XMP = b"c", b"e", b"x"
@@ -170,10 +168,9 @@ class Rest(NamedTuple):
 
 
 def unpack_rest(data: BytesLike) -> Rest:
-    """`unpack` of a file that may be cut short after its header, or damaged after its first chunk.
+    """`unpack` of a file as in SPEC.md, "Incomplete files".
 
-    SPEC.md, "Incomplete files". Raises as `unpack` does, but not where the first chunk is cut short, or others are
-    damaged, cut short or missing.
+    Raises as `unpack` does, but not where the first chunk is cut short, or others are damaged, cut short or missing.
     """
     reader = Reader(data)
     header = _unpack_header(reader)
@@ -223,10 +220,9 @@ def _counts(header: Header, chunks: list[Chunk]) -> Counter[bytes]:
 
 
 def unpack_header(data: BytesLike) -> Header:
-    """The header alone, from the first bytes of a file (64 are always enough).
+    """The header alone, from the first bytes of a file (64 are always enough). Raises FormatError, UnsupportedError.
 
-    If they have the first chunk, its checksum vouches for the header. Otherwise nothing does: damage may pass for other
-    values, or for a newer version. Raises FormatError or UnsupportedError.
+    If they have the first chunk, its checksum vouches for the header. Otherwise damage may pass for other values.
     """
     return _unpack_header(Reader(data))
 
