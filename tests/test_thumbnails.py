@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 import shutil
+from glob import glob
 from itertools import combinations
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from click.testing import CliRunner, Result
 from commands import lrq
 from PIL import Image
 
-from lrcodec.image_files import SKIMAGE_PHOTOGRAPHS, find_images, read_file
+from lrcodec.image_files import find_images, read_file
 from lrcodec.packs import store
-from lrcodec.packs.pack import ATTRIBUTION
+from lrcodec.packs.pack import ATTRIBUTION, CARD, Terms
 
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("cut_thumbnails", ROOT / "models/cut_thumbnails.py")
 assert spec and spec.loader
 script = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(script)
+
+PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+TERMS = Terms(*re.findall(r"^(?:Licence|Data): (.+)$", PAGE, re.MULTILINE))
+"""What the tutorial writes into the card."""
 
 
 def cut(folder: Path, out: Path) -> Result:
@@ -30,7 +35,7 @@ def cut(folder: Path, out: Path) -> Result:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder of three photographs: wide, square and lying on its side, and a file that is none."""
+    """A folder of three photographs, two wide ones in colour and a square one in grey, and a file that is none."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     for path in find_images():
@@ -155,7 +160,6 @@ def test_the_authors_of_what_it_is_trained_on_are_named():
 
 # ---- the tutorial
 
-PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
 KEPT = slice(0, 24, 3)
 """Of the thumbnails of a photograph: the fewer, the faster."""
 
@@ -181,11 +185,18 @@ def test_the_tutorial(tmp_path: Path, user_folder: Path, monkeypatch: pytest.Mon
             case ["lrq", *arguments]:
                 result = lrq(*arguments)
                 assert result.exit_code == 0, (line, result.output)
-                if arguments[0] == "train":
-                    write_terms(Path("my-thumbs/card.md"))
+            case ["cp", table, folder]:
+                card = Path(folder, CARD).read_text(encoding="utf-8")
+                for title, term in zip(("Licence", "Data"), TERMS, strict=True):
+                    card, count = re.subn(f"^{title}: .*$", f"{title}: {term}", card, flags=re.MULTILINE)
+                    assert count == 1
+                Path(folder, CARD).write_text(card, encoding="utf-8")
+                shutil.copy(ROOT / table, folder)
             case _:
                 raise AssertionError(line)
-    assert store.find("my-thumbs").terms == TERMS and store.find("my-thumbs").path.parent == user_folder
+    added = store.find("my-thumbs")
+    assert added.path.parent == user_folder and (added.path / ATTRIBUTION).is_file()
+    assert added.terms == TERMS == store.find("thumbs64").terms
     for decoded in ("decoded", "again"):
         assert len([*Path(decoded).iterdir()]) == 8
     shown = Path("bench.html").read_text(encoding="utf-8")
