@@ -201,6 +201,23 @@ def write_image(
     return b"".join(write_strips([array], len(array), suffix, metadata, quality))
 
 
+def scaled_down(pixels: np.ndarray, size: int, metadata: Metadata) -> bytes:
+    """A PNG at most `size` pixels a side, turned upright as the EXIF orientation says; it keeps the ICC profile alone.
+
+    An orientation that Pillow cannot read counts as none.
+    """
+    image = Image.fromarray(pixels)
+    image.thumbnail((size, size))
+    image.info["exif"] = metadata.exif
+    try:
+        image = ImageOps.exif_transpose(image)
+    except MemoryError:
+        raise
+    except Exception:  # of EXIF that makes no sense Pillow raises many kinds, and documents none
+        pass
+    return write_image(np.asarray(image), metadata=Metadata(metadata.icc_profile))
+
+
 def write_strips(
     strips: Iterable[np.ndarray],
     height: int,

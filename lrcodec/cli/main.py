@@ -19,8 +19,10 @@ from .decode import decode
 from .encode import encode
 from .help import Group
 from .inspect import compare, info
+from .integrate import integrate
 from .models import models
 from .paper import paper
+from .thumbnail import thumbnail
 from .train import train
 from .view import view
 
@@ -99,5 +101,5 @@ def main() -> None:
     """
 
 
-for command in (encode, decode, info, compare, view, models, train, bench, speed, paper):
+for command in (encode, decode, info, compare, view, thumbnail, integrate, models, train, bench, speed, paper):
     main.add_command(command)
