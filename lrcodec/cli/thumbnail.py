@@ -42,4 +42,7 @@ def thumbnail(file: Path, output: Path, size: int, max_pixels: int, models: tupl
         shrink = max((s for s in SHRINKS if s * size <= longer), default=1)
         pixels = Decoder(models, max_pixels).decode(data, shrink)
         image = scaled_down(pixels, size, unpack_metadata(chunks))
-    write_file(output, image)
+    if output.is_file():
+        output.write_bytes(image)  # in place: tumbler, which made it, holds it open, and would not see another
+    else:
+        write_file(output, image)
