@@ -1,4 +1,4 @@
-"""`lrq integrate`: other programs show and convert .lrq files once it has run, and nothing is left once it is undone."""
+"""`lrq integrate`: other programs show and convert .lrq files once it has run, and nothing is left of it in the end."""
 
 import os
 import shlex
@@ -55,9 +55,7 @@ def needs(*programs: str) -> None:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """All that is in a folder, and the content of its files."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def integrate() -> list[str]:
@@ -184,7 +182,10 @@ def test_file_and_xdg_mime_know_the_type(home: Path, tmp_path: Path):
 def magick() -> str:
     """ImageMagick, version 7 or 6."""
     for name in ("magick", "convert"):
-        if shutil.which(name) and "ImageMagick" in subprocess.run([name, "-version"], capture_output=True).stdout.decode():
+        if (
+            shutil.which(name)
+            and "ImageMagick" in subprocess.run([name, "-version"], capture_output=True).stdout.decode()
+        ):
             return name
     pytest.skip("ImageMagick is not installed")
 

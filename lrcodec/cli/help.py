@@ -6,7 +6,7 @@ COMMANDS = {
     "Images": ("encode", "decode", "info", "compare", "view", "thumbnail"),
     "Models": ("models", "train"),
     "Measuring": ("bench", "speed", "paper"),
-    "This machine": ("integrate",),
+    "This machine": ("integrate", "selftest"),
 }
 OPTIONS = {
     "Input": (
@@ -35,7 +35,7 @@ OPTIONS = {
     ),
     "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work", "--train"),
     "Measurements": ("--anchor", "--bpp", "--per-image", "--large"),
-    "Machine": ("--user", "--remove", "--device", "--threads"),
+    "Machine": ("--user", "--remove", "--c", "--device", "--threads"),
     "Messages": ("--verbose", "--quiet", "--version", "--help"),
 }
 """Heading -> options, by their long names, of all commands."""
