@@ -32,7 +32,7 @@ def thumbnail(file: Path, output: Path, size: int, max_pixels: int, models: tupl
     1/16 of its size, as far as that is larger than N, and scaled down from there. It keeps its ICC profile.
     """
     from ..decoder import Decoder
-    from ..image_io import scaled_down
+    from ..image_io import upright_thumbnail
 
     refuse_input(output, [file])
     data = read_file(file)
@@ -41,7 +41,10 @@ def thumbnail(file: Path, output: Path, size: int, max_pixels: int, models: tupl
         longer = max(header.width, header.height)
         shrink = max((s for s in SHRINKS if s * size <= longer), default=1)
         pixels = Decoder(models, max_pixels).decode(data, shrink)
-        image = scaled_down(pixels, size, unpack_metadata(chunks))
+        box = header.width / shrink, header.height / shrink
+        scale = min(1, size / longer)
+        sides = max(1, round(header.width * scale)), max(1, round(header.height * scale))
+        image = upright_thumbnail(pixels, box, sides, unpack_metadata(chunks))
     if output.is_file():
         output.write_bytes(image)  # in place: tumbler, which made it, holds it open, and would not see another
     else:
