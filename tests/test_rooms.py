@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "lrcodec"
 FLOORS = (
-    ("cli", "plugin", "__init__", "__main__"),
+    ("cli", "plugin", "integrations", "__init__", "__main__"),
     ("paper", "selftest"),
     ("training", "measure"),
     ("encoder",),
@@ -25,6 +25,7 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py"))
 MEASURING = {"matplotlib", "scipy", "skimage", "bjontegaard", "tabulate", "jinja2", "ssimulacra2"}
+ENGINES = {"torch", "ray", "pyspark", "webdataset", "pandas", "pyarrow"}
 HEAVY = {"torch", "onnx", "safetensors"} | MEASURING
 
 
@@ -69,6 +70,7 @@ def test_imports_go_down(module: tuple[str, ...]):
         (("encoder",), HEAVY - {"torch", "safetensors"}),
         (("measure",), {"torch", "onnx"}),
         (("training",), {"matplotlib", "click"}),
+        (("integrations",), HEAVY - {"torch"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -80,7 +82,11 @@ def test_what_rooms_do_without(rooms: tuple[str, ...], never: set[str]):
 
 @pytest.mark.parametrize(
     ("module", "never"),
-    [("lrcodec.decoder", {"torch", "onnx", "PIL"}), ("lrcodec.encoder", {"onnx", "onnxruntime", "matplotlib"})],
+    [
+        ("lrcodec.decoder", {"torch", "onnx", "PIL"}),
+        ("lrcodec.encoder", {"onnx", "onnxruntime", "matplotlib"}),
+        *((f"lrcodec.integrations.{name}", ENGINES) for name in ("ray", "spark", "webdataset", "torch")),
+    ],
 )
 def test_what_importing_brings(module: str, never: set[str]):
     """By whatever way: other packages included."""

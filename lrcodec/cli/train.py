@@ -45,6 +45,7 @@ def train(
 
     with extra("encode"):
         from ..encoder.limits import torch_threads
+        from ..training import ranks
         from ..training.presets import PRESETS as settings
         from ..training.run import train as run
 
@@ -59,9 +60,11 @@ def train(
     options += [f"--steps {steps}"] * bool(steps) + [f"--seed {seed}"] * bool(seed)
     names = " ".join(path.name for path in paths)
     command = " ".join([f"lrq train {names} -o {output.name} --preset {preset}", *options])
-    with goes_on(work), torch_threads(threads), bar_of(1000) as bar:
+    with goes_on(work), torch_threads(threads), ranks.joined(), bar_of(1000) as bar:
 
         def progress(done: float, line: str) -> None:
+            if not ranks.first():
+                return
             if bar:
                 bar.update(int(1000 * done) - bar.pos, line)
             else:

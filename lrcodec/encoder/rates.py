@@ -21,7 +21,7 @@ class Rates:
         self._with_contexts: dict[int, list[Bits]] = {}
         symmetries = [bits.symmetries for bits in self._of_tables(0)]  # which are the same in all bands
         bands = (unpack_bits(weights, symmetries, pack.scales, band) for band in range(pack.bands))
-        self._plain = [_to(device, bits) for bits in bands]
+        self._plain = [[bits.to(device) for bits in band] for band in bands]
 
     def plain(self, quality: float) -> list[Bits]:
         """Of each scale, with one class alone. quality: 0..100."""
@@ -52,7 +52,7 @@ class Rates:
         """The bits of a rate band's tables."""
         if band not in self._with_contexts:
             of_scales = zip(self.pack.scales, entropy.tables(self.pack, band), strict=True)
-            self._with_contexts[band] = _to(self.device, [_of_scale(scale, tables.bits) for scale, tables in of_scales])
+            self._with_contexts[band] = [_of_scale(scale, tables.bits).to(self.device) for scale, tables in of_scales]
         return self._with_contexts[band]
 
 
@@ -63,9 +63,3 @@ def _of_scale(scale: Scale, bits: cost_tables.Bits) -> Bits:
     symmetries = torch.from_numpy(bits.symmetries)
     of_iterations = [symmetries[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True)]
     return Bits(depths, [torch.from_numpy(b) for b in bits.shapes], of_iterations)
-
-
-def _to(device: torch.device, bits: list[Bits]) -> list[Bits]:
-    return [
-        Bits(b.depths.to(device), [x.to(device) for x in b.shapes], [x.to(device) for x in b.symmetries]) for b in bits
-    ]

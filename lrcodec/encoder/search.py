@@ -25,6 +25,12 @@ class Bits(NamedTuple):
     shapes: list[torch.Tensor]
     symmetries: list[torch.Tensor]
 
+    def to(self, device: torch.device) -> "Bits":
+        """The same, on a device."""
+        return Bits(
+            self.depths.to(device), [b.to(device) for b in self.shapes], [b.to(device) for b in self.symmetries]
+        )
+
 
 class Labels(NamedTuple):
     """The class of every patch's depth, int64 (n,), and of its shapes, (n, D). All classes are 0 without them."""

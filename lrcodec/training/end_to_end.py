@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
 from ..encoder.convolutions import Integers
 from ..encoder.pyramid import to_pixels
 from ..encoder.search import clusters
+from . import ranks
 from .descent import Descent
 from .exactness import check_exact
 from .images import Crops
@@ -58,13 +60,12 @@ def fit_networks(
 
     def make() -> Networks:
         crops = Crops(images, config, networks.transformer.multiple)
-        objective = Objective(networks, codebooks)
-        _optimise(networks, objective, crops, work.path / "optimiser.pt", seed, progress)
-        if not networks.codebook:
-            _settle(networks, objective, crops, seed, progress)
+        _optimise(networks, codebooks, crops, work.path / "optimiser.pt", seed, progress)
+        if ranks.first() and not networks.codebook:
+            _settle(networks, Objective(networks, codebooks), crops, seed, progress)
         return networks
 
-    work.keep("networks", make, networks.load)
+    work.keep("networks", make, networks.load, together=True)
     if networks.codebook:
         codebooks = _with_shared(codebooks, networks.codebook().detach())
     return finished(networks, codebooks)
@@ -86,27 +87,48 @@ def _with_shared(codebooks: Codebooks, shapes: torch.Tensor) -> Codebooks:
     return replace(codebooks, books=[[ordered] * len(scale.shapes)])
 
 
+class _Cost(nn.Module):
+    """J of every image as one module over all networks, so that processes can train it together."""
+
+    def __init__(self, objective: Objective):
+        super().__init__()
+        self.modules_of = nn.ModuleDict(objective.networks.modules)
+        self.objective = objective
+
+    def forward(self, planes: torch.Tensor, quality: float) -> torch.Tensor:
+        """float32 (b,), differentiable. planes, quality: as for the objective."""
+        return self.objective(planes, quality, latents=True)[0]
+
+
 def _optimise(
-    networks: Networks, objective: Objective, crops: Crops, checkpoint: Path, seed: int, progress: Progress
+    networks: Networks, codebooks: Codebooks, crops: Crops, checkpoint: Path, seed: int, progress: Progress
 ) -> None:
-    """Train the networks in place. Goes on from `checkpoint` if it exists, and keeps it up to date."""
-    config = objective.config
+    """Train the networks in place. Goes on from `checkpoint` if it exists, and keeps it up to date.
+
+    Several processes look at their shares of every batch: the steps are those of one process, but for rounding.
+    """
+    config, device = codebooks.config, ranks.device()
+    networks.to(device)
+    objective = Objective(networks, codebooks, device)
+    cost_of = ranks.averaged(_Cost(objective))
     descent = Descent(networks.parameters, config.learning_rate, config.steps)
     if checkpoint.exists():
         _restore(checkpoint, networks, objective, descent)
-    held = crops.corners(HELD)
+    held = crops.corners(HELD).to(device)
     while descent.done < config.steps:
         random = np.random.default_rng((seed, descent.done))
         quality = random.random()
-        cost, _ = objective(crops.batch(random), quality, latents=True)
+        cost = cost_of(ranks.share(crops.batch(random)), quality)
         # All images count alike, whatever their J; with a shared codebook those that are hard to draw count more.
-        typical = cost.detach().mean() if networks.codebook else cost.detach()
-        descent.step((cost / typical).mean(), limit=1.0)
-        if descent.done % max(1, min(KEEP_STEPS, config.steps)) == 0:
+        typical = ranks.total(cost.detach().sum()) / config.batch if networks.codebook else cost.detach()
+        # Gradients are means over processes, whose shares may differ by an image.
+        descent.step((cost / typical).sum() * ranks.count() / config.batch, limit=1.0)
+        if ranks.first() and descent.done % max(1, min(KEEP_STEPS, config.steps)) == 0:
             networks.check_finite()
             line = f"J with latents / without {_gains(objective, held)}"
             progress(descent.done / config.steps, f"step {descent.done}/{config.steps}: {line}")
             _store(checkpoint, networks, objective, descent)
+    networks.to(torch.device("cpu"))
 
 
 @torch.no_grad()
@@ -128,7 +150,7 @@ def _store(checkpoint: Path, networks: Networks, objective: Objective, descent: 
 
 def _restore(checkpoint: Path, networks: Networks, objective: Objective, descent: Descent) -> None:
     """Read what `_store` wrote."""
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     for name, module in networks.modules.items():
         module.load_state_dict(state["modules"][name])
     descent.load(state["descent"])

@@ -61,6 +61,11 @@ class Networks:
         """All that is trained."""
         return [parameter for module in self.modules.values() for parameter in module.parameters()]
 
+    def to(self, device: torch.device) -> None:
+        """Move all networks to a device."""
+        for module in self.modules.values():
+            module.to(device)
+
     def check_finite(self) -> None:
         """Raise LrqError if a weight is no finite number: what follows would be of no use."""
         for name, module in self.modules.items():

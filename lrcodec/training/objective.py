@@ -17,9 +17,11 @@ from ..encoder.mending import importance
 from ..encoder.pyramid import block_means, from_patches, guess_from, to_patches, to_pixels
 from ..encoder.quantizer import bits_spent, closed_loop, plain_search
 from ..encoder.search import beam_search, reconstruct
+from . import ranks
 from .networks import Networks
 from .refine import Codebooks
 
+CPU = torch.device("cpu")
 COMMITMENT = 0.25
 """Weight of the pull of latents towards the codewords of a shared codebook (van den Oord et al. 2017)."""
 STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
@@ -29,13 +31,15 @@ STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 class Objective:
     """J of a batch, differentiable. With a shared codebook the commitment of the latents takes the place of R.
 
+    device: where the networks are, and planes.
     slopes: slopes[band][position] is the bits for each unit of the logarithm that stands for them. Calls that have a
     gradient fit it.
     """
 
-    def __init__(self, networks: Networks, codebooks: Codebooks):
+    def __init__(self, networks: Networks, codebooks: Codebooks, device: torch.device = CPU):
         self.networks, self.config = networks, codebooks.config
-        self.quantizer, self.bits = codebooks.quantizer, codebooks.bits
+        self.quantizer = codebooks.quantizer if device == CPU else codebooks.quantizer_on(device)
+        self.bits = [[bits.to(device) for bits in band] for band in codebooks.bits]
         self.slopes = [[4.0] * len(self.config.scales) for _ in range(self.config.bands)]
 
     def __call__(self, planes: torch.Tensor, quality: float, latents: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,7 +49,7 @@ class Objective:
         """
         lam, scales = self.config.lam(quality), self.config.scales
         targets = self.networks.transformer(planes, lam) if latents else block_means(planes, scales)
-        minded = importance(self.config, quality, planes.shape[1])
+        minded = importance(self.config, quality, planes.shape[1], device=planes.device)
         rate, real_rate = planes.new_zeros(len(planes)), planes.new_zeros(len(planes))
         coarser = decoded = None
         for position, (scale, target) in enumerate(zip(scales, targets, strict=True)):
@@ -94,7 +98,8 @@ class Objective:
         proxy = torch.log2(1 + x.square().sum(2) / (10 * lam))
         slopes = self.slopes[band]
         if torch.is_grad_enabled():
-            slope = ((spent * proxy).sum() / (proxy.square().sum() + 1e-6)).item()
+            bits, units = ranks.total(torch.stack([(spent * proxy).sum(), proxy.square().sum()]))
+            slope = (bits / (units + 1e-6)).item()
             slopes[position] = 0.9 * slopes[position] + 0.1 * slope
         return slopes[position] * proxy.sum(1)
 

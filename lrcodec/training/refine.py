@@ -6,6 +6,7 @@ learned it by heart: their J was 15 % lower there than on the same images, shift
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -57,8 +58,13 @@ class Codebooks:
     @cached_property
     def quantizer(self) -> Quantizer:
         """The search, with the codewords that the decoder draws at the default rank."""
+        return self.quantizer_on(torch.device("cpu"))
+
+    def quantizer_on(self, device: torch.device) -> Quantizer:
+        """The `quantizer`, on a device."""
+        predictors: Predictors = [p and deepcopy(p).to(device) for p in self.predictors]
         rank = self.config.default_rank
-        return Quantizer.of_factors(self.config.scales, self.factors, self.predictors, rank)
+        return Quantizer.of_factors(self.config.scales, self.factors, predictors, rank, device=device)
 
     @property
     def integer_predictors(self) -> list[Integers | None]:
@@ -137,7 +143,8 @@ def _refine(
 ) -> Codebooks:
     """Run all rounds, but for those that an earlier run has kept."""
     refinement, first = Refinement(config, start, predictors), 0
-    if state := work.load("refinement"):
+    if work.has("refinement"):
+        state = work.load("refinement")
         first = int(state.pop("rounds"))
         refinement.load(state)
     every = list(stacks(images))

@@ -20,15 +20,16 @@ from ..encoder.config import Config
 from ..encoder.limits import memory_errors
 from ..errors import LrqError, UsageError
 from ..packs.pack import PackFolder, fingerprint
+from . import ranks
 from .check import check_pack
-from .end_to_end import fit_networks
+from .end_to_end import Model, fit_networks
 from .images import digest, prepare
 from .pack import TABLES, write_card, write_pack
 from .prediction import fit_prediction
 from .progress import Progress, part_of
 from .refine import refine_codebooks
 from .start import start_codebooks
-from .tables import make_tables
+from .tables import Tables, make_tables
 from .tuning import tune_decoder
 from .work import WorkFolder
 
@@ -54,9 +55,13 @@ def train(
     Raises UsageError, OSError, and MemoryError, also where PyTorch has another. Raises LrqError if the weights are not
     exact in the decoder's arithmetic, or if the pack does not do what it was trained to: then it stays in the work
     folder.
+    Several processes that torchrun has started, within `ranks.joined`, train together, with the same images and the
+    same work folder; the first makes the pack.
     """
     if out.exists() and not (out.is_dir() and ((out / TABLES).exists() or not any(out.iterdir()))):
         raise UsageError(f"{out} exists and is not a model pack")
+    if config.batch < ranks.count():
+        raise UsageError(f"{ranks.count()} processes cannot share batches of {config.batch} images: use fewer")
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("medium")
     images = list(images)
@@ -64,9 +69,24 @@ def train(
     images = prepare(images, config, seed)
     checkpoints = WorkFolder(work, {"config": asdict(config), "seed": seed, "images": digest(images)})
     with memory_errors():
-        new = _make_pack(images, out.name, config, checkpoints, seed, progress, command)
+        model, tables = _stages(images, config, checkpoints, seed, progress)
+        if not ranks.first():
+            return
+        new = _make_pack(images, out.name, config, checkpoints, model, tables, command)
     _replace(out, new)
     progress(1.0, f"{out}: SHA-256 {fingerprint(PackFolder(out.name, out).blobs).hex()}")
+
+
+def _stages(
+    images: list[np.ndarray], config: Config, work: WorkFolder, seed: int, progress: Progress
+) -> tuple[Model, Tables]:
+    """All stages."""
+    start = start_codebooks(config, images, work, seed, part_of(progress, 0.0, STARTED))
+    predictors = fit_prediction(config, images, start, work, seed, part_of(progress, STARTED, PREDICTED))
+    codebooks = refine_codebooks(config, images, start, predictors, work, seed, part_of(progress, PREDICTED, REFINED))
+    model = fit_networks(config, images, codebooks, work, seed, part_of(progress, REFINED, FITTED))
+    model = tune_decoder(config, images, model, work, seed, part_of(progress, FITTED, TUNED))
+    return model, make_tables(config, images, model, work, seed, part_of(progress, TUNED, 1.0))
 
 
 def _make_pack(
@@ -74,20 +94,14 @@ def _make_pack(
     name: str,
     config: Config,
     work: WorkFolder,
-    seed: int,
-    progress: Progress,
+    model: Model,
+    tables: Tables,
     command: str,
 ) -> Path:
-    """All stages. Returns the folder of the pack, which has been tried, in the work folder."""
+    """The folder of the pack, which has been tried, in the work folder."""
     new = work.path / "unchecked"
     if new.exists():
         shutil.rmtree(new)  # of a run that was interrupted, or whose pack was refused
-    start = start_codebooks(config, images, work, seed, part_of(progress, 0.0, STARTED))
-    predictors = fit_prediction(config, images, start, work, seed, part_of(progress, STARTED, PREDICTED))
-    codebooks = refine_codebooks(config, images, start, predictors, work, seed, part_of(progress, PREDICTED, REFINED))
-    model = fit_networks(config, images, codebooks, work, seed, part_of(progress, REFINED, FITTED))
-    model = tune_decoder(config, images, model, work, seed, part_of(progress, FITTED, TUNED))
-    tables = make_tables(config, images, model, work, seed, part_of(progress, TUNED, 1.0))
     write_pack(new, config, model, tables)
     write_card(new, name, config, images, work.seconds, command)
     try:

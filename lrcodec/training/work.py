@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import UsageError
 from ..files import write_file
+from . import ranks
 
 Tensors = dict[str, torch.Tensor]
 
@@ -37,34 +38,48 @@ class WorkFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         claim, text = path / "settings.json", json.dumps(settings)
-        if not claim.exists():
+        if not claim.exists() and ranks.first():
             write_file(claim, text.encode())
-        elif claim.read_text() != text:
+        ranks.wait()
+        if claim.read_text() != text:
             raise UsageError(f"{path} holds checkpoints of other images or settings: name another with --work")
 
-    def keep(self, name: str, make: Callable[[], Kept], load: Callable[[Tensors], Kept]) -> Kept:
-        """The result of a stage: loaded if an earlier run has kept it, else made and kept."""
-        tensors = self.load(name)
-        if tensors is None:
+    def keep(
+        self, name: str, make: Callable[[], Kept], load: Callable[[Tensors], Kept], together: bool = False
+    ) -> Kept:
+        """The result of a stage: loaded if an earlier run has kept it, else made and kept.
+
+        Of several processes, see `ranks`, the first makes it, or with `together` all do. The first keeps it.
+        """
+        kept = self.has(name)
+        ranks.wait()  # until all have looked
+        if not kept and (together or ranks.first()):
             start = time.perf_counter()
             tensors = make().to_tensors()
-            # The time comes first, so that a checkpoint never lacks it.
-            (self.path / f"{name}.seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
-            tensors = self.save(name, tensors)
-        return load(tensors)
+            if ranks.first():
+                # The time comes first, so that a checkpoint never lacks it.
+                (self.path / f"{name}.seconds").write_text(f"{time.perf_counter() - start:.1f}\n")
+                self.save(name, tensors)
+        ranks.wait()
+        return load(self.load(name))
 
-    def load(self, name: str) -> Tensors | None:
-        """The tensors that were saved under a name, or None."""
-        path = self.path / f"{name}.safetensors"
-        return load_file(path) if path.exists() else None
+    def has(self, name: str) -> bool:
+        """Whether tensors were saved under a name."""
+        return self._file(name).exists()
 
-    def save(self, name: str, tensors: Tensors) -> Tensors:
-        """Save tensors under a name, whole or not at all. Returns them, contiguous."""
+    def load(self, name: str) -> Tensors:
+        """The tensors that were saved under a name. Raises OSError if there are none."""
+        return load_file(self._file(name))
+
+    def save(self, name: str, tensors: Tensors) -> None:
+        """Save tensors under a name, whole or not at all."""
         tensors = {key: value.contiguous() for key, value in tensors.items()}
-        path = self.path / f"{name}.safetensors"
+        path = self._file(name)
         save_file(tensors, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
-        return tensors
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.safetensors"
 
     @property
     def seconds(self) -> float:
