@@ -591,7 +591,7 @@ def test_what_the_wheel_holds():
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
     included = [Path(path) for path in wheel["wheel"]["force-include"]]
     packs = {path.name for path in included if path.parent == Path("models")} - {"models.toml"}
-    assert packs == {entry.name for entry in store.shipped()} - {"faces64", "conformance"}
+    assert packs == {entry.name for entry in store.shipped()} - {"faces64"}
 
 
 def test_a_pack_that_is_not_shipped_states_its_terms_in_its_card(folder: Path):
