@@ -52,8 +52,7 @@ def workers(pid: int) -> list[int]:
 def started(command: Sequence[object]) -> Iterator[subprocess.Popen]:
     """A job in a session of its own, all of whose processes are killed at the end: half-way, if it is still at work."""
     environment = os.environ | ENVIRONMENT
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*map(str, command)], env=environment, start_new_session=True, **quiet) as job:
+    with subprocess.Popen([*map(str, command)], env=environment, start_new_session=True) as job:
         try:
             yield job
         finally:

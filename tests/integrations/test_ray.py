@@ -118,7 +118,12 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
         return len(list(out.glob("*.lrq")))
 
     with engines.started(command) as job:
-        engines.kill_one_worker(job.pid, lambda: written() >= 20)
+
+        def half_way() -> bool:
+            assert job.poll() is None, "the job has ended too soon"
+            return written() >= 20
+
+        engines.kill_one_worker(job.pid, half_way)
         while written() < 60:
             assert job.poll() is None, "the job has ended because of one worker"
             time.sleep(0.02)

@@ -104,7 +104,12 @@ def test_a_job_goes_on_after_a_worker_and_the_job_were_killed(folder, png, lrq, 
         return [row for path in out.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
     with engines.started(command) as job:
-        engines.kill_one_worker(job.pid, lambda: any(out.glob("*.parquet")))
+
+        def half_way() -> bool:
+            assert job.poll() is None, "the job has ended too soon"
+            return any(out.glob("*.parquet"))
+
+        engines.kill_one_worker(job.pid, half_way)
         while len(list(out.glob("*.parquet"))) < 5:
             assert job.poll() is None, "the job has ended because of one worker"
             time.sleep(0.02)
