@@ -389,14 +389,14 @@ def _two_strips(header: Header, name: str, tests: str) -> Vector:
 
 
 def _models() -> Iterator[Vector]:
-    for model, side in (("faces64", 64), ("cifar10", 32)):
+    for model, side in (("thumbs64", 64), ("faces64", 64), ("cifar10", 32), ("conformance", 40)):
         image = picture(side, side, 3, 12)
         yield Vector(f"{model}-rgb", f"Model {model}, in its own size.", encoded(image, model, quality=30))
         image = picture(side // 2 - 3, side // 2 + 5, 2, 13)
         yield Vector(f"{model}-grey-alpha", f"Model {model}, grey, with alpha.", encoded(image, model, quality=80))
     image = picture(32, 40, 3, 9)
     for mode, part in (("rgb", image), ("grey", image[..., 1])):
-        data = encoded(np.ascontiguousarray(part), "cifar10", smoothing=False)
+        data = encoded(np.ascontiguousarray(part), "conformance", smoothing=False)
         yield Vector(f"no-smoothing-{mode}", "A model that has smoothing, without it.", data)
     stroke = np.zeros((28, 28), np.uint8)
     stroke[5:8, 6:20], stroke[8:23, 16:20] = 255, 200
@@ -425,7 +425,7 @@ def _shrunk() -> Iterator[Vector]:
         name = f"shrink-{vector.name}"
         yield vector._replace(name=name, tests=f"At 1/4 of the size: {vector.tests}", shrink=4)
     for model, shrink, channels in (
-        *(("faces64", 2, 3), ("faces64", 8, 3), ("faces64", 16, 2)),
+        *(("thumbs64", 8, 3), ("conformance", 16, 3), ("faces64", 2, 3), ("faces64", 8, 3), ("faces64", 16, 2)),
         *(("cifar10", 4, 3), ("cifar10", 8, 4), ("mnist", 8, 1), ("mnist", 16, 1)),
     ):
         data = encoded(picture(27, 39, channels, 16), model)

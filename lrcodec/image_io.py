@@ -7,6 +7,7 @@ of such arrays, its rows from top to bottom.
 import io
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -199,6 +200,21 @@ def write_image(
 ) -> bytes:
     """The image file of one array. See `write_strips`."""
     return b"".join(write_strips([array], len(array), suffix, metadata, quality))
+
+
+def upright_thumbnail(pixels: np.ndarray, box: tuple[float, float], size: tuple[int, int], metadata: Metadata) -> bytes:
+    """A PNG of the image in the columns and rows `box` of the pixels, from the top left, scaled to `size`.
+
+    It is turned as the EXIF orientation says, if Pillow can read one, and keeps the ICC profile alone.
+    """
+    image = Image.fromarray(pixels)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BICUBIC, (0, 0, *box))
+    image.info["exif"] = metadata.exif
+    with warnings.catch_warnings(), suppress(Exception):  # which kinds EXIF without sense raises is not documented
+        warnings.simplefilter("ignore")
+        image = ImageOps.exif_transpose(image)
+    return write_image(np.asarray(image), metadata=Metadata(metadata.icc_profile))
 
 
 def write_strips(

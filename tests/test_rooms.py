@@ -10,13 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "lrcodec"
 FLOORS = (
     ("cli", "plugin", "integrations", "__init__", "__main__"),
-    ("paper",),
+    ("paper", "selftest"),
     ("training", "measure"),
     ("encoder",),
     ("decoder",),
     ("entropy", "image_files"),
     ("packs", "image_io"),
-    ("strips",),
+    ("strips", "desktop"),
     ("format",),
     ("runtime", "files", "targets", "viewer"),
     ("errors",),
@@ -63,7 +63,10 @@ def test_imports_go_down(module: tuple[str, ...]):
 @pytest.mark.parametrize(
     ("rooms", "never"),
     [
-        (("format", "packs", "entropy", "decoder", "errors", "runtime", "files", "targets"), HEAVY | {"PIL"}),
+        (
+            ("format", "packs", "entropy", "decoder", "errors", "runtime", "files", "targets", "desktop", "selftest"),
+            HEAVY | {"PIL"},
+        ),
         (("encoder",), HEAVY - {"torch", "safetensors"}),
         (("measure",), {"torch", "onnx"}),
         (("training",), {"matplotlib", "click"}),

@@ -48,7 +48,8 @@ def test_every_knob_is_turned_alone_and_has_three_values():
         trained = list(models.settings(name))
         assert len({setting.folder for setting in trained}) == len(trained)
         knobs = {setting.name: setting.knobs for setting in trained if setting.model == "paper"}
-        assert knobs.pop("base") == models.BASE
+        assert knobs.pop("base") == knobs.pop(f"base, {models.SHORT} epochs") == models.BASE
+        assert {setting.epochs for setting in trained if setting.name in knobs} == {models.SHORT}
         turned = [{k for k in models.BASE if values[k] != models.BASE[k]} for values in knobs.values()]
         assert all(len(some) == 1 for some in turned)
         for knob in models.BASE:
@@ -208,6 +209,21 @@ def test_restarts_keep_the_codebook_in_use(small_images, tmp_path, monkeypatch):
     assert usage[1.0] > 2 * usage[0.0]
 
 
+def test_baselines_see_crops_of_large_images_and_at_last_the_whole(small_images, tmp_path, monkeypatch):
+    seen = []
+    forward = Vqvae.forward
+    monkeypatch.setattr(Vqvae, "forward", lambda self, pixels: seen.append(pixels) or forward(self, pixels))
+    monkeypatch.setattr(baseline_training, "CROP", 8)
+    monkeypatch.setattr(baseline_training, "CROPPED", 0.6)
+    monkeypatch.setattr(baseline_training, "BATCH", len(small_images))
+    baseline_training.train_baseline(
+        small_images, small_images, stride=4, codewords=8, epochs=5, seed=0, work=tmp_path, progress=lambda *_: None
+    )
+    assert [pixels.shape[-1] for pixels in seen] == [8, 8, 8, 16, 16]
+    ordered = [pixels.flatten().sort().values for pixels in seen]
+    assert not torch.equal(ordered[0], ordered[1]) and torch.equal(ordered[3], ordered[4])
+
+
 def test_a_baseline_that_was_interrupted_goes_on_as_if_it_had_not_been(small_images, tmp_path, monkeypatch):
     def train(work: str, stop: int = 99) -> baseline_training.Trained:
         def progress(share: float, line: str) -> None:
@@ -295,6 +311,7 @@ def tiny_suite(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(models, "BASE", models.BASE | {"codewords": 32, "iterations": 2, "smoothing": 4})
     monkeypatch.setattr(models, "BASELINES", ((8, 16),))
     monkeypatch.setattr(models, "EPOCHS", 2)
+    monkeypatch.setattr(models, "SHORT", 2)
     monkeypatch.setattr(suite, "QUALITIES", (0, 60))
     two = {name: replace(classic.CLASSIC[name], qualities=(10, 50)) for name in ("jpeg", "webp")}
     monkeypatch.setattr(classic, "CLASSIC", two)
@@ -320,10 +337,10 @@ def test_whole_suite(tiny_suite, monkeypatch):
     smooth = len(tables["smooth_w1"]) > 0
     lrq_points = by_model["lrq"]
     assert {name: len(points) for name, points in by_model.items()} == {
-        "paper": 2, "vq-vae": 1, "lrq": 4 if smooth else 2, "jpeg": 2, "webp": 2,
+        "paper": 3, "vq-vae": 1, "lrq": 4 if smooth else 2, "jpeg": 2, "webp": 2,
     }  # fmt: skip
-    base, plain = by_model["paper"]
-    assert base.raw_bpp == plain.raw_bpp == 16 * 2 * 5 / 1024 and 0 < base.usage <= 1
+    base, short, plain = by_model["paper"]
+    assert base.raw_bpp == short.raw_bpp == plain.raw_bpp == 16 * 2 * 5 / 1024 and 0 < base.usage <= 1
     assert base.macs == 2 * 2 * 3 + 2 * 9 * 4 * 12 / 4 + 36
     assert plain.macs == 2 * 2 * 3 + 36
     low, high = (next(p for p in lrq_points if p.setting == quality) for quality in ("0", "60"))
@@ -369,8 +386,8 @@ def test_training_alone(tiny_suite, tmp_path, monkeypatch):
     result = lrq(*options, "vq-vae*")
     assert (result.exit_code, result.stdout) == (0, "") and "epoch 2/2" in result.stderr
     assert [path.name for path in (work / "cifar10").iterdir()] == ["vq-vae-stride-8-K-16"]
-    message = fails(2, *options, "vqvae")
-    assert "no model is called vqvae: there are paper-base, paper-smoothing-0, vq-vae-stride-8-K-16" in message
+    names = "paper-base, paper-base-2-epochs, paper-smoothing-0, vq-vae-stride-8-K-16"
+    assert f"no model is called vqvae: there are {names}" in fails(2, *options, "vqvae")
     assert "--train measures nothing" in fails(2, *options, "vq-vae*", "-o", tmp_path / "out")
 
 

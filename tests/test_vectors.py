@@ -98,7 +98,7 @@ def test_every_way_of_decoding_is_there():
     assert {way_of(case)[0] for case in cases} == {*SHRINKS}
     assert {case["exit"] for case in cases if "partial" in case} == {0, 7}
     assert {(shrink > 1, partial) for shrink, partial in map(way_of, cases)} == {*product((False, True), repeat=2)}
-    for model in ("photo", "faces64", "cifar10", "mnist"):
+    for model in (entry.name for entry in store.shipped()):
         assert {case.get("shrink", 1) for case in cases if case["model"] == model} & {8, 16}
 
 

@@ -3,9 +3,10 @@
 import click
 
 COMMANDS = {
-    "Images": ("encode", "decode", "info", "compare", "view"),
+    "Images": ("encode", "decode", "info", "compare", "view", "thumbnail"),
     "Models": ("models", "train"),
     "Measuring": ("bench", "speed", "paper"),
+    "This machine": ("integrate", "selftest"),
 }
 OPTIONS = {
     "Input": (
@@ -25,7 +26,7 @@ OPTIONS = {
         "--limit",
     ),
     "Output": (
-        *("--output", "--out-dir", "--format", "--output-quality", "--force", "--skip-existing", "--preview"),
+        *("--output", "--out-dir", "--format", "--output-quality", "--size", "--force", "--skip-existing", "--preview"),
         *("--amplify", "--no-open", "--json", "--plot", "--html"),
     ),
     "Quality and size": (
@@ -34,7 +35,7 @@ OPTIONS = {
     ),
     "Model": ("--model", "--name", "--preset", "--steps", "--seed", "--work", "--train"),
     "Measurements": ("--anchor", "--bpp", "--per-image", "--large"),
-    "Machine": ("--device", "--threads"),
+    "Machine": ("--user", "--remove", "--c", "--device", "--threads"),
     "Messages": ("--verbose", "--quiet", "--version", "--help"),
 }
 """Heading -> options, by their long names, of all commands."""

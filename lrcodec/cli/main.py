@@ -19,8 +19,11 @@ from .decode import decode
 from .encode import encode
 from .help import Group
 from .inspect import compare, info
+from .integrate import integrate
 from .models import models
 from .paper import paper
+from .selftest import selftest
+from .thumbnail import thumbnail
 from .train import train
 from .view import view
 
@@ -88,7 +91,7 @@ def main() -> None:
     \b
     Exit codes:
       0    ok
-      1    a file cannot be read or written, memory is short, or a training failed
+      1    a file cannot be read or written, memory is short, or a training or a self-test failed
       2    wrong usage, or an image that cannot be encoded
       3    not a valid .lrq file
       4    unsupported version of the format, or unknown model
@@ -99,5 +102,19 @@ def main() -> None:
     """
 
 
-for command in (encode, decode, info, compare, view, models, train, bench, speed, paper):
+for command in (
+    encode,
+    decode,
+    info,
+    compare,
+    view,
+    thumbnail,
+    integrate,
+    selftest,
+    models,
+    train,
+    bench,
+    speed,
+    paper,
+):
     main.add_command(command)

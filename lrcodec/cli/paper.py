@@ -62,7 +62,7 @@ def paper(
     Trains the paper's models and its baseline on the paper's data sets, and measures them beside ours. --set may be
     given several times.
     """
-    from ..measure import report
+    from ..measure.machine import versions
 
     if pattern is not None and output:
         raise UsageError("--train measures nothing that -o could write")
@@ -93,7 +93,7 @@ def paper(
         # All are made before the first is written.
         results = (
             f"{tables}\n".encode(),
-            paper_report.to_json(measured, report.versions()).encode(),
+            paper_report.to_json(measured, versions()).encode(),
             figures.figure3(measured),
             figures.figure4(measured),
             figures.curves(measured),

@@ -18,7 +18,8 @@ from ..errors import extra
 from .bench import LRQ, Curve, Result, Row, means
 from .classic import Pixels
 from .curves import METRICS, bd_rates
-from .report import COLUMNS, NOTES, bd_note, bd_table, draw, image_count, machine, versions
+from .machine import machine, versions
+from .report import COLUMNS, NOTES, bd_note, bd_table, draw, image_count
 from .tables import table_of
 
 MAX_IMAGES = 48

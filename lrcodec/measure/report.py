@@ -3,16 +3,14 @@
 import io
 import json
 import math
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..errors import extra
-from ..runtime import cores
 from .bench import LRQ, Curve, Result, means
 from .curves import METRICS, BdRate, bd_rates, curves, levels
+from .machine import machine, versions
 from .tables import Column, Table, table_of
 
 COLUMNS = (
@@ -41,9 +39,6 @@ bytes, bpp: of whole files. ratio: raw 8-bit bytes / file bytes. MSE: pixels on 
 tune: what lrq's encoder aims at, the eye (lambda follows how visible errors are) or PSNR.
 low-rank, predict, smooth, colour: multiply-accumulates of decoding per pixel, of every codeword that is drawn.
 predict: enlargement, of scales and of chroma, and the convolutions beside it."""
-PACKAGES = """
-lrcodec numpy pillow onnxruntime constriction torch pillow-jxl-plugin scikit-image scipy bjontegaard ssimulacra2
-""".split()
 
 
 def table(result: Result, per_image: bool = False, bpp: tuple[float, float] | None = None) -> str:
@@ -159,26 +154,5 @@ def draw(result: Result, metric: str, inches: tuple[float, float]) -> Any:
     return figure
 
 
-def machine() -> dict[str, Any]:
-    """The machine that measured, without names of hosts or paths."""
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "processor": platform.processor(),
-        "cpus": cores(),
-    }
-
-
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of those `PACKAGES` that are installed."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return installed

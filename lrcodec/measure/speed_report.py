@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict
 
+from .machine import machine, versions
 from .process import REFERENCE, Process
-from .report import image_count, machine, versions
+from .report import image_count
 from .speed import ROUNDS, Large, Speed, medians
 from .tables import Column, Table, table_of
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from ..errors import UsageError
 from ..training.images import digest
-from ..training.presets import EPOCHS, paper
+from ..training.presets import paper
 from ..training.run import train
 from ..training.work import WorkFolder
 from .baseline_training import Trained, train_baseline
 
+EPOCHS, SHORT = 50, 10
+"""How often each image is seen: by the baselines and the base of the paper's form, and while a knob is turned."""
 BASE = {"patch": 8, "iterations": 4, "codewords": 512, "rank": 2, "smoothing": 16}
 KNOBS = {
     "rank": (1, 2, 4),
@@ -22,7 +24,8 @@ KNOBS = {
     "smoothing": (0, 4, 16),
     "codewords": (128, 512, 2048),
 }
-"""Values of the settings of the paper's model. Each setting is varied alone, the others stay as in `BASE`."""
+"""Values of the settings of the paper's model. Each setting is varied alone, the others stay as in `BASE`, which is
+trained for as short beside them."""
 BASELINES = ((4, 512), (4, 64), (2, 512))
 """Stride and codewords of the baseline: two rates, and a deeper latent grid."""
 
@@ -43,11 +46,12 @@ class Data(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A model to train. model: paper or vq-vae. name: of the setting. knobs: their values."""
+    """A model to train. model: paper or vq-vae. name: of the setting. knobs: their values. epochs: of the training."""
 
     model: str
     name: str
     knobs: dict[str, int]
+    epochs: int
 
     @property
     def folder(self) -> str:
@@ -58,14 +62,15 @@ class Setting(NamedTuple):
 def settings(dataset: str) -> Iterator[Setting]:
     """All models to train on a data set: the paper's base, every knob's other values, and the baselines."""
     largest = 14 if dataset == "mnist" else 16
-    yield Setting("paper", "base", BASE)
+    yield Setting("paper", "base", BASE, EPOCHS)
+    yield Setting("paper", f"base, {SHORT} epochs", BASE, SHORT)
     for knob, values in KNOBS.items():
         for value in values:
             value = min(value, largest) if knob == "patch" else value
             if value != BASE[knob]:
-                yield Setting("paper", f"{knob} {value}", BASE | {knob: value})
+                yield Setting("paper", f"{knob} {value}", BASE | {knob: value}, SHORT)
     for stride, codewords in BASELINES:
-        yield Setting("vq-vae", f"stride {stride}, K {codewords}", {"stride": stride, "codewords": codewords})
+        yield Setting("vq-vae", f"stride {stride}, K {codewords}", {"stride": stride, "codewords": codewords}, EPOCHS)
 
 
 def train_matching(pattern: str, sets: Sequence[Data], work: Path, seed: int, progress: Progress) -> None:
@@ -83,7 +88,7 @@ def paper_pack(data: Data, setting: Setting, work: Path, seed: int, progress: Pr
     folder = _claimed(data, setting, work, seed)
     pack = folder / "pack"
     if not (pack / "tables.npz").exists():
-        config = paper(data.side, len(data.training), **setting.knobs, mirror=data.name != "mnist")
+        config = paper(data.side, len(data.training), setting.epochs, **setting.knobs, mirror=data.name != "mnist")
         line = _line(data, setting, progress)
         train(data.training, pack, config=config, work=folder / "checkpoints", seed=seed, progress=line)
     return pack
@@ -94,7 +99,7 @@ def baseline(data: Data, setting: Setting, work: Path, seed: int, progress: Prog
     folder = _claimed(data, setting, work, seed)
     line = _line(data, setting, progress)
     return train_baseline(
-        data.training, data.test, **setting.knobs, epochs=EPOCHS, seed=seed, work=folder, progress=line
+        data.training, data.test, **setting.knobs, epochs=setting.epochs, seed=seed, work=folder, progress=line
     )
 
 
@@ -105,7 +110,7 @@ def folder_of(data: Data, setting: Setting, work: Path) -> Path:
 
 def _claimed(data: Data, setting: Setting, work: Path, seed: int) -> Path:
     """The folder of a model, which holds that of no other images, such as fewer, or settings."""
-    claim = {"knobs": setting.knobs, "epochs": EPOCHS, "seed": seed, "images": digest([data.training])}
+    claim = {"knobs": setting.knobs, "epochs": setting.epochs, "seed": seed, "images": digest([data.training])}
     return WorkFolder(folder_of(data, setting, work), claim).path
 
 

@@ -116,13 +116,14 @@ PRESETS = {
 }
 
 
-EPOCHS, BATCH = 50, 128
-"""Of the paper's trainings: how often each image is seen, and images a step."""
+BATCH = 128
+"""Images a step of the paper's trainings."""
 
 
 def paper(
     side: int,
     images: int,
+    epochs: int = 50,
     patch: int = 8,
     iterations: int = 4,
     codewords: int = 512,
@@ -132,9 +133,9 @@ def paper(
 ) -> Config:
     """The model of the paper for images of one size: one scale, one codebook shared by all iterations.
 
-    side: of an image in pixels. images: how many there are to train on. smoothing: hidden channels of the pair, 0 for
-    none. mirror: whether to train on mirrored images too. The others are the paper's knobs. Loss, optimiser, epochs and
-    batch are the paper's.
+    side: of an image in pixels. images: how many there are to train on. epochs: how often each is seen. smoothing:
+    hidden channels of the pair, 0 for none. mirror: whether to train on mirrored images too. The others are the paper's
+    knobs. Loss, optimiser, batch and the epochs of the default are the paper's.
     """
     return Config(
         scales=(Scale(1, patch, (codewords,) * iterations, shared=True),),
@@ -151,7 +152,7 @@ def paper(
         blocks=3,
         window=-(-side // patch),
         smoothing=smoothing,
-        steps=-(-EPOCHS * images // BATCH),
+        steps=-(-epochs * images // BATCH),
         batch=BATCH,
         crop=side,
         learning_rate=3e-4,
