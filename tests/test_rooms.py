@@ -70,7 +70,7 @@ def test_imports_go_down(module: tuple[str, ...]):
         (("encoder",), HEAVY - {"torch", "safetensors"}),
         (("measure",), {"torch", "onnx"}),
         (("training",), {"matplotlib", "click"}),
-        (("integrations",), HEAVY - {"torch"}),
+        (("integrations",), HEAVY - {"torch"}),  # see below
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -78,6 +78,13 @@ def test_what_rooms_do_without(rooms: tuple[str, ...], never: set[str]):
     for module in MODULES:
         if module[0] in rooms:
             assert not {name[0] for name in imports(module)} & never, module
+
+
+def test_who_imports_pytorch():
+    """The rooms that encode and train, and of the engines' adapters that of PyTorch itself, which gives tensors."""
+    users = {module for module in MODULES if "torch" in {name[0] for name in imports(module)}}
+    assert {module[0] for module in users} == {"encoder", "training", "paper", "integrations"}
+    assert {module for module in users if module[0] == "integrations"} == {("integrations", "torch")}
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def train_baseline(
     for epoch in range(len(curve), epochs):
         model.train()
         restart = epoch < RESTARTED * epochs
-        crop = CROP if epoch < CROPPED * epochs else max(images.shape)
+        crop = CROP if epoch < CROPPED * epochs else max(images.shape[1:3])
         loss = _train_epoch(model, descent, images, variance, restart, crop, np.random.default_rng((seed, epoch)))
         chosen, decoded = code(model, test[:WATCHED])
         error = float(np.mean(((decoded.astype(np.float32) - test[:WATCHED]) / 255) ** 2))

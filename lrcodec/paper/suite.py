@@ -6,7 +6,7 @@ baselines are trained on the training images where the work folder does not hold
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,8 +163,6 @@ def _code(
     for quality in QUALITIES:
         files = encoder.encode_batch(images, quality, effort=EFFORT, tune="psnr")
         yield "lrq", f"{quality}", *_of_pack(pack, files)
-        if encoder.config.smoothing:
-            yield "lrq", f"{quality}, no smoothing", *_of_pack(pack, [_without_smoothing(file) for file in files])
     available, skipped = classic.split_available(tuple(classic.CLASSIC))
     for codec in skipped:
         progress(f"not measured: {codec} (this build of Pillow cannot write it)")
@@ -229,12 +227,6 @@ def _in_container(bits: float) -> int:
         width=64, height=64, colour=container.RGB, smoothing=0, rank=1, iterations=1, band=0, model=bytes(4)
     )
     return len(container.pack(header, [container.Chunk(container.INDICES, bytes(math.ceil(bits / 8)))]))
-
-
-def _without_smoothing(data: bytes) -> bytes:
-    """The same indices in a file that asks for no smoothing: as if it had been encoded so."""
-    header, chunks = container.unpack(data)
-    return container.pack(replace(header, smoothing=0), chunks)
 
 
 def _point(data: Data, model: str, setting: str, coded: Coded) -> Point:
