@@ -202,14 +202,17 @@ def test_what_training_smooths_is_what_the_decoder_does(fine, channels):
     network = Smoothing(scales, channels, 4)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    finest = torch.randint(-500, 500, (2, fine, 16, 24)) / 8  # small enough that no hidden value is clipped
-    coarser = torch.randint(-500, 500, (2, channels, 16, 16)) / 8
+    # So large that the decoder clips some planes, and hidden values.
+    finest = torch.randint(-2600, 2600, (2, fine, 16, 24)) / 8
+    coarser = torch.randint(-2600, 2600, (2, channels, 16, 16)) / 8
     weights = network.integers()
     network.change = Convolutions.of_integers(weights)
     got = network(finest, coarser).detach().numpy() + 128
     assert got.shape == (2, channels, 16, 24)
     for image, fine_plane, coarse_plane in zip(got, finest.numpy(), coarser.numpy(), strict=True):
-        x, chroma = (8 * fine_plane).astype(np.int64), (8 * coarse_plane[fine:, :8, :12]).astype(np.int64)
+        x, chroma = (
+            (8 * plane).astype(np.int64).clip(-2047, 2047) for plane in (fine_plane, coarse_plane[fine:, :8, :12])
+        )
         inputs = np.concatenate([x[:, i // 2 :: 2, i % 2 :: 2] for i in range(4)])
         inputs = inputs.reshape(4, fine, 8, 12).swapaxes(0, 1).reshape(-1, 8, 12)
         inputs = np.concatenate([inputs, chroma])
@@ -237,7 +240,7 @@ def test_what_training_predicts_is_what_the_decoder_does(channels):
     predictor = Convolutions.of_integers(integers)
     for array, again in zip(integers, predictor.integers(), strict=True):
         np.testing.assert_array_equal(array, again)
-    plane = random.integers(-250, 251, (3, 9, 11))  # small enough that no hidden value is clipped
+    plane = random.integers(-2047, 2048, (3, 9, 11))  # so large that some hidden values are clipped
     target = torch.zeros(1, channels, 16, 20)
     got = guess_from(torch.from_numpy(plane / 8).float()[None], target, predictor)[0].numpy()
     enlarged, change = 4 * reference.enlarge(plane[:channels]), reference.change(plane[:channels], *integers)

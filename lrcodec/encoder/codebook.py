@@ -23,6 +23,10 @@ class Codebook:
             unflipped = self._turned.unflatten(0, (-1, 2, 2))[:, 0].flatten(0, 2)
             self._halves = self._fold(unflipped) / 2
 
+    def to(self, device: torch.device) -> "Codebook":
+        """The same, on a device."""
+        return Codebook(self.shapes.to(device), self.p, self.symmetries)
+
     def __len__(self) -> int:
         return len(self.shapes) * self.symmetries
 

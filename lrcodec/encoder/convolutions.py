@@ -1,24 +1,26 @@
 """Two small convolutions, as the decoder has them in prediction and in smoothing: SPEC.md, "Reconstruction"."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from ..format.fixed import PLANE_BITS, WEIGHT_BITS
+from ..format.fixed import PLANE_BITS, PLANE_LIMIT, WEIGHT_BITS
 from ..format.grid import Scale
 from ..packs.tablefile import PREDICTION
 
 LEVELS = 64.0
 """Networks see planes divided by this: then they are about as large as their weights expect."""
+LIMIT = PLANE_LIMIT / 2**PLANE_BITS
+"""The decoder clips planes and hidden values to so many levels, and so must all that is trained for it."""
 Integers = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Weights and biases as the decoder has them, int64: w1 (hidden, inputs, 3, 3), b1, w2 (outputs, hidden, 3, 3), b2."""
 
 
 class Convolutions(nn.Module):
-    """A 3x3 convolution, ReLU and another 3x3 convolution, which gives zeros until it is trained.
+    """A 3x3 convolution, clipping and another 3x3 convolution, which gives zeros until it is trained.
 
     Planes come and go in levels of the 8-bit range. Unlike the decoder's they are not rounded.
     """
@@ -32,7 +34,7 @@ class Convolutions(nn.Module):
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Planes float32 (b, inputs, h, w) -> (b, outputs, h, w)."""
-        return LEVELS * self.second(F.relu(self.first(planes / LEVELS)))
+        return LEVELS * self.second(self.first(planes / LEVELS).clamp(0, LIMIT / LEVELS))
 
     @classmethod
     def of_integers(cls, arrays: Sequence[np.ndarray]) -> "Convolutions":
@@ -54,6 +56,11 @@ class Convolutions(nn.Module):
 
 Predictors = list[Convolutions | None]
 """For every scale, coarse to fine, what its planes are predicted with beside enlargement. None: nothing."""
+
+
+def on_device(predictors: Predictors, device: torch.device) -> Predictors:
+    """Copies of predictors on a device."""
+    return [predictor and deepcopy(predictor).to(device) for predictor in predictors]
 
 
 def predictors_of(tables: Mapping[str, np.ndarray], scales: Sequence[Scale], channels: int) -> Predictors:

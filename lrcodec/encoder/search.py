@@ -7,8 +7,10 @@ import torch
 
 from .codebook import Codebook
 
-CHUNK_SCORES = 2**22
-"""Scores that are computed at a time: as many as fit into a processor's cache."""
+CHUNK_SCORES, CHUNK_PATCHES = 2**22, 4096
+"""Scores and patches that are computed at a time, at most: as many as fit into a processor's cache."""
+GPU_CHUNKS = 64
+"""So many of these chunks are one on a GPU, which has no use for small ones."""
 BRANCHES = 3
 """Shapes that a path of several goes on with, at most: with more, J stays the same."""
 
@@ -74,7 +76,9 @@ def best_paths(
     Returns indices int64 (n, count, iterations), and J float32 (n, count), infinite where there are no more.
     """
     lams = torch.as_tensor(lam, dtype=torch.float32, device=targets.device).expand(len(targets))
-    chunk = max(64, min(4096, CHUNK_SCORES // (beam * max(len(book) // book.signs for book in books))))
+    chunk = max(64, min(CHUNK_PATCHES, CHUNK_SCORES // (beam * max(len(book) // book.signs for book in books))))
+    if targets.is_cuda:
+        chunk *= GPU_CHUNKS
     if importance is not None and importance.eq(1).all():
         importance = None
     energies = [book.energy(importance) for book in books]

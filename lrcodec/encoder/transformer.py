@@ -13,7 +13,7 @@ from torch import nn
 
 from ..format.grid import Scale
 from .config import Config
-from .convolutions import LEVELS, Convolutions, Integers, no_convolutions
+from .convolutions import LEVELS, LIMIT, Convolutions, Integers, no_convolutions
 from .pyramid import block_means, interpolate, shrink, to_pixels
 
 CHANGE = 4.0
@@ -139,8 +139,9 @@ class Smoothing(nn.Module):
         x = F.pixel_unshuffle(finest, 2)
         if coarser is not None and self.fine < self.channels:
             x = torch.cat([x, coarser[:, self.fine :, : x.shape[2], : x.shape[3]]], 1)
+        x = x.clamp(-LIMIT, LIMIT)
         if self.change:
-            x = x + self.change(x)
+            x = (x + self.change(x)).clamp(-LIMIT, LIMIT)
         planes, chroma = F.pixel_shuffle(x[:, : 4 * self.fine], 2), x[:, 4 * self.fine :]
         return to_pixels(torch.cat([planes, interpolate(chroma)], 1) if chroma.shape[1] else planes)
 

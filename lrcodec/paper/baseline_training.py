@@ -10,15 +10,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..training import ranks
 from ..training.descent import Descent
 from ..training.presets import BATCH
 from .baseline import Vqvae
 
 RATE = 1e-3
 """Peak of the learning rate, of which the training is one cycle."""
-CROP, CROPPED = 32, 0.9
-"""In this share of the epochs, the first ones, images are cropped to so many pixels of a side at most, elsewhere in
-every step: large ones take less time. The last epochs see them whole, with their edges."""
 RESTARTED = 0.8
 """Share of the epochs, the first ones, that put codewords elsewhere which hardly anything chooses."""
 RESTART_STEPS = 20
@@ -70,21 +68,22 @@ def train_baseline(
     if weights.exists():
         model.load_state_dict(load_file(weights))
         return Trained(model.eval(), [Epoch(**row) for row in json.loads(curve_file.read_text())])
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = ranks.device()
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     steps = -(-len(images) // BATCH)
     descent = Descent(list(model.parameters()), RATE, epochs * steps)
     curve: list[Epoch] = []
     if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         descent.load(state["descent"])
         curve = [Epoch(**row) for row in state["curve"]]
     variance = (images[:: max(1, len(images) // 2000)] / 255.0).var()
+    pixels = torch.tensor(images, device=device)
     for epoch in range(len(curve), epochs):
         model.train()
         restart = epoch < RESTARTED * epochs
-        crop = CROP if epoch < CROPPED * epochs else max(images.shape[1:3])
-        loss = _train_epoch(model, descent, images, variance, restart, crop, np.random.default_rng((seed, epoch)))
+        loss = _train_epoch(model, descent, pixels, variance, restart, torch.Generator().manual_seed(seed + epoch))
         chosen, decoded = code(model, test[:WATCHED])
         error = float(np.mean(((decoded.astype(np.float32) - test[:WATCHED]) / 255) ** 2))
         curve.append(Epoch(epoch + 1, loss, error, len(np.unique(chosen)) / codewords))
@@ -94,6 +93,7 @@ def train_baseline(
         state_file.with_suffix(".tmp").replace(state_file)
         progress((epoch + 1) / epochs, f"epoch {epoch + 1}/{epochs}: loss {loss:.4f}, test MSE {error:.2e}")
     curve_file.write_text(json.dumps([asdict(row) for row in curve]))
+    model.to(torch.device("cpu"))
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights.with_suffix(".tmp"))
     weights.with_suffix(".tmp").replace(weights)
     state_file.unlink(missing_ok=True)
@@ -101,28 +101,20 @@ def train_baseline(
 
 
 def _train_epoch(
-    model: Vqvae,
-    descent: Descent,
-    images: np.ndarray,
-    variance: float,
-    restart: bool,
-    crop: int,
-    random: np.random.Generator,
+    model: Vqvae, descent: Descent, images: torch.Tensor, variance: float, restart: bool, random: torch.Generator
 ) -> float:
-    """One pass over all images, in random order, of `crop` x `crop` pixels at most. Returns the mean loss."""
+    """One pass over all images, uint8 (n, h, w[, 3]), in random order. Returns the mean loss."""
     losses = []
-    picks = torch.Generator().manual_seed(int(random.integers(2**31)))
-    order = random.permutation(len(images))
-    for number, start in enumerate(range(0, len(order), BATCH)):
-        top, left = (int(random.integers(max(0, side - crop) + 1)) for side in images.shape[1:3])
-        pixels = _pixels(images[order[start : start + BATCH], top : top + crop, left : left + crop])
+    order = torch.randperm(len(images), generator=random).to(images.device)
+    for number, batch in enumerate(order.split(BATCH)):
+        pixels = _pixels(images[batch])
         decoded, commitment = model(pixels)
         loss = (decoded - pixels).square().mean() / variance + commitment
         descent.step(loss)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if restart and number % RESTART_STEPS == RESTART_STEPS - 1:
-            model.restart(pixels, picks)
-    return float(np.mean(losses))
+            model.restart(pixels, random)
+    return torch.stack(losses).mean().item()
 
 
 def code_lengths(model: Vqvae, images: np.ndarray) -> np.ndarray:
@@ -132,9 +124,9 @@ def code_lengths(model: Vqvae, images: np.ndarray) -> np.ndarray:
     return -np.log2(counts / counts.sum())
 
 
-def _pixels(images: np.ndarray) -> torch.Tensor:
+def _pixels(images: torch.Tensor) -> torch.Tensor:
     """uint8 (n, h, w[, 3]) -> float32 (n, C, h, w) in [-0.5, 0.5]."""
-    pixels = torch.tensor(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2).float() / 255 - 0.5
+    pixels = images.reshape(*images.shape[:3], -1).permute(0, 3, 1, 2).float() / 255 - 0.5
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
@@ -144,8 +136,9 @@ def code(model: Vqvae, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     model.eval()
     indices, decoded = [], []
     for start in range(0, len(images), 128):
-        chosen = model.indices(model.encoder(_pixels(images[start : start + 128])))
+        pixels = torch.tensor(images[start : start + 128], device=model.embeddings.device)
+        chosen = model.indices(model.encoder(_pixels(pixels)))
         pixels = model.decoder(model.embeddings[chosen].movedim(-1, 1))
-        indices.append(chosen.numpy())
-        decoded.append(((pixels + 0.5) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+        indices.append(chosen.cpu().numpy())
+        decoded.append(((pixels + 0.5) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(indices), np.concatenate(decoded).reshape(images.shape)

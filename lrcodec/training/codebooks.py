@@ -129,8 +129,8 @@ class Averages:
     ) -> list[torch.Tensor]:
         """Replace shapes of less weight than `least` by what badly drawn patches would have needed.
 
-        indices, residual: of the batch that was the last to `update`. Returns for each iteration the numbers of
-        the shapes that were replaced, int64.
+        indices, residual: of the batch that was the last to `update`. random: on the device of all these. Returns for
+        each iteration the numbers of the shapes that were replaced, int64.
         """
         replaced = []
         for i, book in enumerate(books):
@@ -144,7 +144,7 @@ class Averages:
                 needed = residual[pick] + book.draw(indices[pick, i])
                 self.weights[i][dead], self.means[i][dead] = 1.0, needed
                 shapes = book.shapes.clone()
-                shapes[dead] = shrink_to_rank(needed, self.p, self.rank, torch.ones(len(dead)), 0.0)
+                shapes[dead] = shrink_to_rank(needed, self.p, self.rank, needed.new_ones(len(dead)), 0.0)
                 books[i] = Codebook(shapes, self.p, book.symmetries)
             replaced.append(dead)
         return replaced
@@ -162,6 +162,15 @@ class ScaleCodebooks:
     bits: Bits
     weights: list[torch.Tensor]
     means: list[torch.Tensor]
+
+    def to(self, device: torch.device) -> "ScaleCodebooks":
+        """The same, on a device."""
+        return ScaleCodebooks(
+            [book.to(device) for book in self.books],
+            self.bits.to(device),
+            [weight.to(device) for weight in self.weights],
+            [mean.to(device) for mean in self.means],
+        )
 
     def to_tensors(self) -> Tensors:
         """All of it by name, without sharing memory."""

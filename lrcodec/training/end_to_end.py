@@ -118,7 +118,7 @@ def _optimise(
     while descent.done < config.steps:
         random = np.random.default_rng((seed, descent.done))
         quality = random.random()
-        cost = cost_of(ranks.share(crops.batch(random)), quality)
+        cost = cost_of(ranks.share(crops.batch(random, device)), quality)
         # All images count alike, whatever their J; with a shared codebook those that are hard to draw count more.
         typical = ranks.total(cost.detach().sum()) / config.batch if networks.codebook else cost.detach()
         # Gradients are means over processes, whose shares may differ by an image.

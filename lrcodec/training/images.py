@@ -15,8 +15,8 @@ from ..format.grid import Scale
 
 LARGE = 256
 """Images with sides from this on count as large: photographs, not icons."""
-STACK_PIXELS = 2**18
-"""Images of one size are worked on together, up to this many pixels."""
+STACK_PIXELS, GPU_STACK_PIXELS = 2**18, 2**20
+"""Images of one size are worked on together, up to this many pixels, and to this many where a GPU works on them."""
 SHIFT = 3
 """Pixels that small images, which may be aligned, are shifted by, at most: enough to make them new to codebooks."""
 TURNED, MIRRORED = 0.3, 0.5
@@ -67,12 +67,12 @@ def sample(images: list[np.ndarray], count: int) -> list[np.ndarray]:
     return images[:: max(1, math.ceil(len(images) / count))]
 
 
-def stacks(images: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """uint8 (n, h, w, C): runs of images of one size, of at most STACK_PIXELS or of one image each."""
+def stacks(images: list[np.ndarray], pixels: int = STACK_PIXELS) -> Iterator[np.ndarray]:
+    """uint8 (n, h, w, C): runs of images of one size, of at most so many pixels or of one image each."""
     start = 0
     for at in range(1, len(images) + 1):
         size = images[start].shape
-        full = (at - start + 1) * size[0] * size[1] > STACK_PIXELS
+        full = (at - start + 1) * size[0] * size[1] > pixels
         if at == len(images) or full or images[at].shape != size:
             yield np.stack(images[start:at])
             start = at
@@ -175,10 +175,10 @@ class Crops:
         chosen = self.images[:: max(1, len(self.images) // count)][:count]
         return to_planes(np.stack([image[: self.side, : self.side] for image in chosen]))
 
-    def batch(self, random: np.random.Generator) -> torch.Tensor:
-        """Planes float32 (batch, C, side, side) of random crops of random images."""
+    def batch(self, random: np.random.Generator, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Planes float32 (batch, C, side, side) of random crops of random images, on a device."""
         chosen = [self.images[random.integers(len(self.images))] for _ in range(self.count)]
-        return to_planes(np.stack([self._crop(image, random) for image in chosen]))
+        return to_planes(np.stack([self._crop(image, random) for image in chosen]), device)
 
     def spread(self, count: int, random: np.random.Generator) -> torch.Tensor:
         """Planes float32 (count, C, side, side) of random crops, of all images alike."""

@@ -79,7 +79,9 @@ PRESETS = {
     # Images that show the same things at the same places, such as aligned faces.
     "aligned": replace(
         _SMALL_BEST,
-        scales=(_scale(4, 8, (1024, 8)), _scale(2, 8, (1024, 8)), _scale(1, 8, (1024, 10), symmetries=MIRRORED)),
+        scales=(_scale(4, 8, (1024, 8)), _scale(2, 8, (1024, 8)), _scale(1, 8, (2048, 12), symmetries=MIRRORED)),
+        rounds=160,
+        memory=50.0,
         aligned=True,
         classes=64,
     ),

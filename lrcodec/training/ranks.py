@@ -1,4 +1,4 @@
-"""The processes that train together, one a GPU, as torchrun starts them. Without torchrun there is one, on the CPU.
+"""The processes that train together, one a GPU, as torchrun starts them. Without torchrun there is one.
 
 Only the networks are trained together. All else is done by the first process, while the others wait, and then read its
 results from the work folder.
@@ -40,10 +40,10 @@ def joined() -> Iterator[None]:
 
 
 def device() -> torch.device:
-    """Where this process trains the networks: on a GPU of its own if torchrun has started it and there are any."""
-    if distributed.is_torchelastic_launched() and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return torch.device("cpu")
+    """Where this process refines codebooks and trains networks: on a GPU of its own, if there is one."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) if distributed.is_torchelastic_launched() else 0)
 
 
 def count() -> int:

@@ -5,8 +5,6 @@ What a codeword should draw is averaged over many rounds, each of them a search 
 learned it by heart: their J was 15 % lower there than on the same images, shifted by some pixels.
 """
 
-from collections.abc import Iterable
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -15,26 +13,25 @@ import torch
 
 from ..encoder.codebook import Codebook
 from ..encoder.config import Config
-from ..encoder.convolutions import Integers, Predictors
-from ..encoder.mending import importance
-from ..encoder.pyramid import block_means
-from ..encoder.quantizer import Quantizer, bits_spent, closed_loop, pack_bits, plain_search, unpack_bits
+from ..encoder.convolutions import Integers, Predictors, on_device
+from ..encoder.quantizer import Quantizer, pack_bits, unpack_bits
 from ..encoder.search import Bits, clusters
-from .codebooks import Averages, ScaleCodebooks, count, factors_of, lengths
+from . import ranks
+from .codebooks import ScaleCodebooks, factors_of
 from .exactness import check_exact
-from .images import View, round_views, stacks
+from .images import GPU_STACK_PIXELS, STACK_PIXELS, round_views, stacks
 from .places import clusters_by_place, uses_at_places
 from .progress import Progress
+from .rounds import Refinement
 from .spectra import balanced_clusters, traits_of
 from .work import Tensors, WorkFolder
 
 KEEP_ROUNDS = 5
 """Rounds between two checkpoints."""
+CPU = torch.device("cpu")
 REVIVE_SHARE = 0.6
 """Share of the rounds, the first ones, that replace codewords which hardly anything takes. In the others each codeword
 has time to become an average."""
-LEAST_WEIGHT = 2.0
-"""Codewords of less weight are replaced."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ class Codebooks:
 
     def quantizer_on(self, device: torch.device) -> Quantizer:
         """The `quantizer`, on a device."""
-        predictors: Predictors = [p and deepcopy(p).to(device) for p in self.predictors]
         rank = self.config.default_rank
+        predictors = on_device(self.predictors, device)
         return Quantizer.of_factors(self.config.scales, self.factors, predictors, rank, device=device)
 
     @property
@@ -142,15 +139,16 @@ def _refine(
     progress: Progress,
 ) -> Codebooks:
     """Run all rounds, but for those that an earlier run has kept."""
-    refinement, first = Refinement(config, start, predictors), 0
+    device = ranks.device()
+    refinement, first = Refinement(config, [one.to(device) for one in start], on_device(predictors, device)), 0
     if work.has("refinement"):
         state = work.load("refinement")
         first = int(state.pop("rounds"))
         refinement.load(state)
-    every = list(stacks(images))
+    every = list(stacks(images, STACK_PIXELS if device == CPU else GPU_STACK_PIXELS))
     for number in range(first, config.rounds):
         revive = number < REVIVE_SHARE * config.rounds
-        random = torch.Generator().manual_seed(seed + number) if revive else None
+        random = torch.Generator(device).manual_seed(seed + number) if revive else None
         cost = refinement.round(round_views(every, config, seed, number), random)
         done = number + 1
         if done % KEEP_ROUNDS == 0:
@@ -161,8 +159,12 @@ def _refine(
         bits = [[started.bits for started in start]] * config.bands
         return Codebooks(config, refinement.books, bits, predictors)
     bits = [refinement.bits(band) for band in range(config.bands)]
-    uses = uses_at_places(config, images, refinement.books, bits, predictors, seed) if config.aligned else None
-    return _in_clusters(Codebooks(config, refinement.books, bits, predictors), uses)
+    uses = None
+    if config.aligned:
+        uses = uses_at_places(config, images, refinement.books, bits, refinement.predictors, seed)
+    books = [[book.to(CPU) for book in of_scale] for of_scale in refinement.books]
+    bits = [[of_scale.to(CPU) for of_scale in of_band] for of_band in bits]
+    return _in_clusters(Codebooks(config, books, bits, predictors), uses)
 
 
 def _in_clusters(codebooks: Codebooks, uses: list[list[torch.Tensor]] | None) -> Codebooks:
@@ -190,110 +192,3 @@ def _in_clusters(codebooks: Codebooks, uses: list[list[torch.Tensor]] | None) ->
         for of_band in codebooks.bits
     ]
     return replace(codebooks, books=books, bits=bits)
-
-
-def _few_counts(bits: Bits) -> list[torch.Tensor]:
-    """Counts as `count` gives them, whose bits are about these: 100 of depths, and 4 a shape."""
-    shapes = [4 * b.shape[1] * 2 ** -b[0] for b in bits.shapes]
-    taken = [uses[:, None] * 2**-b for uses, b in zip(shapes, bits.symmetries, strict=True)]
-    return [100 * 2 ** -bits.depths[0], *taken]
-
-
-class Refinement:
-    """Codebooks that change from round to round, and how often each rate band takes their codewords.
-
-    books: books[position][iteration]. start: the codebooks of every scale, left as they are. predictors: of every
-    scale.
-    """
-
-    def __init__(self, config: Config, start: list[ScaleCodebooks], predictors: Predictors):
-        self.config, self.scales, self.predictors = config, config.scales, predictors
-        self.books = [list(started.books) for started in start]
-        self.averages = []
-        for scale, started in zip(config.scales, start, strict=True):
-            averages = Averages(started.books, scale.patch, min(config.rank, scale.patch), config.memory)
-            averages.weights = [weight.clone() for weight in started.weights]
-            averages.means = [mean.clone() for mean in started.means]
-            self.averages.append(averages)
-        # counts[band][position]: see `count`.
-        self.counts = [[_few_counts(started.bits) for started in start] for _ in range(config.bands)]
-
-    def bits(self, band: int) -> list[Bits]:
-        """The bits of every scale in a rate band, without contexts. Those of symmetries are the same in all bands."""
-        bits = []
-        for position, counts in enumerate(self.counts[band]):
-            pooled = [sum(parts) for parts in zip(*(of_band[position] for of_band in self.counts), strict=True)]
-            bits.append(lengths(counts)._replace(symmetries=lengths(pooled).symmetries))
-        return bits
-
-    def round(self, views: Iterable[View], random: torch.Generator | None) -> float:
-        """Search the views, and move codewords and bits. Returns J a pixel.
-
-        random: picks what codewords that hardly anything takes are replaced by. None leaves them.
-        """
-        patches: list[list[torch.Tensor]] = [[] for _ in self.scales]
-        indices: list[list[torch.Tensor]] = [[] for _ in self.scales]
-        bits = [self.bits(band) for band in range(len(self.counts))]
-        self._fade()
-        total = pixels = 0.0
-        for planes, quality in views:
-            band, lam = self.config.band(quality), self.config.lam(quality)
-            minded = importance(self.config, quality, planes.shape[1])
-            search = plain_search(self.scales, self.books, bits[band], lam, self.config.beam, minded)
-            steps = closed_loop(block_means(planes, self.scales), self.scales, self.books, self.predictors, search)
-            pixels += planes.shape[0] * planes.shape[2] * planes.shape[3]
-            for position, step in enumerate(steps):
-                scale = self.scales[position]
-                more = count(step.indices, scale)
-                for counts, new in zip(self.counts[band][position], more, strict=True):
-                    counts += new
-                patches[position].append(step.patches)
-                indices[position].append(step.indices)
-                rest = step.patches - step.drawn
-                total += lam * bits_spent(step.cost, rest, lam / scale.scale**2, minded[position]).sum().item()
-                # Errors are those of the image in the channels that no finer scale has.
-                last = position + 1 == len(self.scales)
-                mended = 0 if last else self.scales[position + 1].channels(planes.shape[1])
-                final = rest.unflatten(1, (scale.patch, -1, scale.patch))[:, :, mended:]
-                total += scale.scale**2 * final.square().sum().item()
-        for position in range(len(self.scales)):
-            self._move(position, torch.cat(patches[position]), torch.cat(indices[position]), random)
-        return total / pixels
-
-    def _fade(self) -> None:
-        """Let what was counted before weigh less, as the averages do."""
-        for of_band in self.counts:
-            for averages, of_scale in zip(self.averages, of_band, strict=True):
-                for counts in of_scale:
-                    counts.mul_(averages.keep)
-
-    def _move(
-        self, position: int, patches: torch.Tensor, indices: torch.Tensor, random: torch.Generator | None
-    ) -> None:
-        """Move the codewords of a scale to what they should have drawn of patches (n, d). random: as for `round`."""
-        books, averages = self.books[position], self.averages[position]
-        residual = averages.update(patches, indices, books)
-        if random is None:
-            return
-        for i, replaced in enumerate(averages.revive(indices, books, residual, random, LEAST_WEIGHT)):
-            for of_band in self.counts:
-                counts = of_band[position][1 + i]
-                counts[replaced] = counts.sum(1).median() / counts.shape[1]
-
-    def state(self) -> Tensors:
-        """All of it by name. The tensors are those of this object: the next `round` changes them."""
-        state: Tensors = {}
-        for position, (scale, averages) in enumerate(zip(self.scales, self.averages, strict=True)):
-            s = scale.scale
-            for i in range(len(scale.codewords)):
-                state[f"shapes{s}_{i}"] = self.books[position][i].shapes
-                state[f"weight{s}_{i}"], state[f"mean{s}_{i}"] = averages.weights[i], averages.means[i]
-            for band, of_band in enumerate(self.counts):
-                state |= {f"count{s}_{band}_{i}": counts for i, counts in enumerate(of_band[position])}
-        return state
-
-    def load(self, state: Tensors) -> None:
-        """Go on from a `state`."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
-        self.books = [[Codebook(book.shapes, book.p, book.symmetries) for book in books] for books in self.books]
