@@ -28,6 +28,7 @@ from lrcodec.paper.curves import best, cheapest_not_worse, nearest, size_at
 from lrcodec.paper.headline import headline
 from lrcodec.paper.suite import Point, Suite
 from lrcodec.training import presets
+from lrcodec.training.work import WorkFolder
 
 ROOT = Path(__file__).parent.parent
 
@@ -345,6 +346,7 @@ def test_whole_suite(tiny_suite, monkeypatch):
     # Once more, nothing is trained, and the points are the same.
     monkeypatch.setattr(suite, "measure_cost", lambda *_: measured.costs[0])
     monkeypatch.setattr(models, "train", lambda *_, **__: pytest.fail("trains"))
+    monkeypatch.setattr(WorkFolder, "save", lambda *_: pytest.fail("encodes with our pack"))
     again = suite.run(tiny_suite, work, ["cifar10"], None, 0, lambda line: None)
     assert again.points == measured.points
     shown = {(p.model, p.setting): p for p in again.pictures}

@@ -26,7 +26,7 @@ from .examples import example
 from .models import Data, Progress, Setting, baseline, folder_of, paper_pack, settings, train_matching
 
 PACKS = {"celeba64": "faces64", "cifar10": "cifar10", "mnist": "mnist"}
-QUALITIES = tuple(range(0, 101, 10))
+QUALITIES = tuple(range(0, 71, 10))
 EFFORT = 2
 
 
@@ -148,6 +148,7 @@ def _code(
 ) -> Iterator[tuple[str, str, Coded, Coded | None]]:
     """Model, setting, the test images and the image that is shown, as each model codes them. Adds to suite.curves."""
     from ..encoder import Encoder
+    from .kept_files import kept_files
 
     images = [*data.test, image]
     for setting in settings(data.name):
@@ -158,11 +159,11 @@ def _code(
             yield "paper", setting.name, *_of_pack(pack, files)
         else:
             yield "vq-vae", setting.name, *_of_baseline(data, image, setting, work, seed, suite, progress)
-    pack = store.find(PACKS[data.name]).path
-    encoder = Encoder(pack)
+    ours = store.find(PACKS[data.name])
+    encoder = Encoder(ours.path)
     for quality in QUALITIES:
-        files = encoder.encode_batch(images, quality, effort=EFFORT, tune="psnr")
-        yield "lrq", f"{quality}", *_of_pack(pack, files)
+        files = kept_files(work / data.name, ours, encoder, images, quality, EFFORT)
+        yield "lrq", f"{quality}", *_of_pack(ours.path, files)
     available, skipped = classic.split_available(tuple(classic.CLASSIC))
     for codec in skipped:
         progress(f"not measured: {codec} (this build of Pillow cannot write it)")
