@@ -63,7 +63,7 @@ def train(
     if config.batch < ranks.count():
         raise UsageError(f"{ranks.count()} processes cannot share batches of {config.batch} images: use fewer")
     torch.manual_seed(seed)
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision("high")  # with "medium", some CPUs round to bfloat16
     images = list(images)
     config = config.fitted_to(max((max(image.shape[:2]) for image in images), default=0))
     images = prepare(images, config, seed)
