@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import settings
 import lrcodec  # before any test imports onnxruntime, which would else write into the user's folders
 
 collect_ignore = ["fuzz/guided.py"]  # needs atheris
+if sys.platform == "win32":
+    collect_ignore.append("fuzz/kills.py")  # needs the signals of a POSIX system
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of PyTorch: there is a process for each core already
 settings.register_profile("repeatable", derandomize=True)

@@ -237,7 +237,7 @@ def test_only_bad_items_of_a_batch_fail():
 def named(*sources: str, out_dir: str | None = None, suffix: str = ".lrq") -> list[str | None]:
     """The outputs of sources; None for one that fails."""
     outputs = name_outputs([Source(Path(name)) for name in sources], Path(out_dir) if out_dir else None, suffix)
-    return [None if isinstance(output, Failure) else str(output) for output in outputs]
+    return [None if isinstance(output, Failure) else output.as_posix() for output in outputs]
 
 
 def test_names_of_outputs():
@@ -295,7 +295,7 @@ def tree(pictures: list[Path]) -> Path:
 
 
 def below(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_folder_stands_for_the_images_in_it(tree: Path, tmp_path: Path):
@@ -318,10 +318,10 @@ def test_folders_below_keep_their_places(tree: Path, tmp_path: Path):
 
 def test_files_of_a_folder_are_sorted(tree: Path):
     found = find(tree, True, lambda path: path.suffix == ".png")
-    assert [str(source.path.relative_to(tree)) for source in found] == [
+    assert [source.path.relative_to(tree).as_posix() for source in found] == [
         *("a.png", "b.png", "grey.png", "tall.png", "deep/link.png", "deep/more/c.png")
     ]
-    assert [str(source.below) for source in found[-2:]] == ["deep", "deep/more"]
+    assert [source.below.as_posix() for source in found[-2:]] == ["deep", "deep/more"]
 
 
 def test_a_folder_of_nothing_is_one_error(tree: Path, pictures: list[Path], tmp_path: Path):

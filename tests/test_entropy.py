@@ -69,7 +69,7 @@ def test_images_of_a_batch_do_not_see_each_other(random_pack, random_planes):
 
 
 def test_payload_bytes_are_pinned(random_pack, random_planes):
-    """The coding is frozen: other versions of constriction must write these very bytes."""
+    """The coding is frozen: other versions of constriction, and the coder in Python, must write these very bytes."""
     pack, _ = random_pack
     head = header(24, 24)
     (payload,) = entropy.encode(random_planes(pack, head, 0), pack, head)

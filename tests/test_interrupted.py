@@ -12,6 +12,9 @@ from lrcodec.decoder import Decoder
 from lrcodec.files import write_file
 from lrcodec.image_io import write_image
 
+if sys.platform == "win32":
+    pytest.skip("needs the signals of a POSIX system", allow_module_level=True)
+
 ROOT = Path(__file__).parent.parent
 # Runs lrq in a process that sends itself a signal before or after a call that writes.
 PROGRAM = """

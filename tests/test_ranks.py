@@ -33,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*words: object, fails: bool = False) -> str:
     """What a Python with these arguments prints on standard error. It must end well, or badly."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if sys.platform == "win32":
+        environment["USE_LIBUV"] = "0"  # PyTorch for Windows has none, and torchrun asks for it all the same
     command = [sys.executable, *map(str, words)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert (result.returncode != 0) == fails, result.stderr

@@ -22,6 +22,7 @@ TOUR = re.findall(r"^\$ lrq (.+)$", TEXT.replace(TUTORIAL, ""), re.MULTILINE)
 TOUR = [*dict.fromkeys(TOUR)]  # README.md and docs/cli.md begin alike
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the shell of a POSIX system")
 def test_usage_tour(photo, tmp_path, monkeypatch):
     assert len(TOUR) >= 6
     monkeypatch.chdir(tmp_path)

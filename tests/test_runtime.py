@@ -21,6 +21,7 @@ from lrcodec.encoder.limits import memory_errors, torch_threads
 ROOT = Path(__file__).parent.parent
 LRQ = [sys.executable, str(ROOT / "cli.py")]
 STRACE = shutil.which("strace")
+no_home = pytest.mark.skipif(sys.platform == "win32", reason="HOME is not where a home folder is there")
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def traced(photo_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 # ---- nothing is told or kept
 
 
+@no_home
 def test_nothing_appears_in_a_fresh_home(source: Path, tmp_path: Path):
     """After three commands, in one process: importing torch takes longer than all else."""
     user, work = fresh(tmp_path / "home"), tmp_path / "work"
@@ -73,6 +75,7 @@ def test_nothing_appears_in_a_fresh_home(source: Path, tmp_path: Path):
     assert sorted(path.name for path in work.iterdir()) == ["decoded.png", "photo.lrq", "rd.png", "report.html"]
 
 
+@no_home
 def test_decoding_without_a_writable_home_is_silent(photo_file: Path, tmp_path: Path):
     user = fresh(tmp_path / "home") | {"HOME": "/dev/null/nowhere"}
     command = [*LRQ, "decode", photo_file, "-o", tmp_path / "out.png"]

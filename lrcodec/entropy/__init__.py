@@ -1,4 +1,4 @@
-"""Index planes <-> bytes: context classes, integer frequency tables and constriction's range coder.
+"""Index planes <-> bytes: context classes, integer frequency tables and a range coder.
 
 SPEC.md, "Entropy coding", is the normative text. Scale by scale, the depths of all patches come first, in two
 checkerboard phases, then their indices, one iteration after the other. An index is two symbols: a shape and its
@@ -12,7 +12,6 @@ from contextlib import suppress
 from itertools import count, pairwise, repeat
 from typing import NamedTuple
 
-import constriction
 import numpy as np
 
 from ..errors import FormatError
@@ -20,9 +19,10 @@ from ..format.container import Header
 from ..packs.pack import Pack
 from .cost_tables import SYMMETRY_MODELS, Tables, tables
 from .order import Coder, Group, symbols_of, walk
+from .range_coder import RangeDecoder, RangeEncoder
 
 UNFIT = ValueError, AssertionError
-"""What constriction raises where a payload does not fit."""
+"""What range coders raise where a payload does not fit."""
 FILLED = 16
 """So many absent bytes decide all that they can: the state of the range coder has half as many."""
 
@@ -64,7 +64,7 @@ def _images(group: Group, number: int, patches: int) -> list[tuple[int, int]]:
 
 def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     """The payload of the chunk of indices of every image. planes: as `walk` returns them."""
-    queues = [constriction.stream.queue.RangeEncoder() for _ in planes[0]]
+    queues = [RangeEncoder() for _ in planes[0]]
     by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
@@ -86,11 +86,11 @@ def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     return [_finish(queue) for queue in queues]
 
 
-def _finish(queue: constriction.stream.queue.RangeEncoder) -> bytes:
+def _finish(queue: RangeEncoder) -> bytes:
     """The shortest bytes that decode to what the queue holds: SPEC.md, "Range coder"."""
     words = queue.get_compressed()
     shifts, (lower, width) = queue.pos()
-    # As integers over 2^(32 * shifts + 64): what constriction chose, and the lower end of what it chose from.
+    # As integers over 2^(32 * shifts + 64): what the queue chose, and the lower end of what it chose from.
     bits = 32 * (shifts + 2)
     chosen = int.from_bytes(words.astype(">u4").tobytes(), "big") << bits - 32 * len(words)
     lower = chosen - (chosen - lower) % 2**64
@@ -171,7 +171,7 @@ def _decoder(
     queues = []
     for payload in payloads:
         words = np.frombuffer(payload + bytes(-len(payload) % 4), ">u4").astype(np.uint32)
-        queues.append(constriction.stream.queue.RangeDecoder(words))
+        queues.append(RangeDecoder(words))
 
     def coder(group: Group) -> np.ndarray:
         table, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)

@@ -4,20 +4,20 @@ from collections.abc import Callable
 from functools import cached_property, partial
 from typing import NamedTuple
 
-import constriction
 import numpy as np
 
 from ..format.grid import Scale
 from ..packs.pack import Pack
 from .features import Traits
 from .order import Group
+from .range_coder import Categorical
 
 TOTAL = 2**24
 COST_STEP = 8
 """Costs in tables.npz are eighths of a bit."""
 _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679, 9975792, 9147842], np.int64)
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
-SYMMETRY_MODELS = constriction.stream.model.Categorical(perfect=False)
+SYMMETRY_MODELS = Categorical(perfect=False)
 """The family of models of symmetries: each shape has its own."""
 LEVELS = 8
 """Each feature of a context is quantised to this many levels."""
@@ -45,14 +45,14 @@ class Bits(NamedTuple):
     symmetries: np.ndarray
 
 
-class Models(dict[int, constriction.stream.model.Categorical]):
+class Models(dict[int, Categorical]):
     """Models by context class, each built when it is first asked for, from its frequencies."""
 
     def __init__(self, frequencies: Callable[[int], np.ndarray]):
         self._frequencies = frequencies
 
-    def __missing__(self, label: int) -> constriction.stream.model.Categorical:
-        self[label] = constriction.stream.model.Categorical(_parameters(self._frequencies(label)), perfect=False)
+    def __missing__(self, label: int) -> Categorical:
+        self[label] = Categorical(_parameters(self._frequencies(label)), perfect=False)
         return self[label]
 
 
@@ -95,7 +95,7 @@ class Tables:
         return frequencies((clusters[label, :, None].astype(np.int64) + members).reshape(-1))
 
     def models(self, group: Group) -> "Models":
-        """What constriction codes a group's depths or shapes with, by context class."""
+        """What the range coder codes a group's depths or shapes with, by context class."""
         # Both phases of the first iteration share its costs.
         key = group.iteration, group.phase if group.iteration is None else 0
         if key not in self._models:
@@ -126,7 +126,7 @@ def _bits(costs: np.ndarray) -> np.ndarray:
 
 
 def _parameters(freq: np.ndarray) -> np.ndarray:
-    """Frequencies (..., symbols) as constriction takes them: it adds one to each."""
+    """Frequencies (..., symbols) as the range coder takes them: it adds one to each."""
     return (freq - 1).astype(np.float64)
 
 

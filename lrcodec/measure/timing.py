@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +49,7 @@ def rounds(calls: Mapping[Call, Callable[[], object]], count: int) -> dict[Call,
 @contextmanager
 def _cores(count: int) -> Iterator[None]:
     """Keep this thread, and those that it starts, on `count` cores (0: all): codecs may take threads unasked."""
-    if not count or not hasattr(os, "sched_setaffinity"):
+    if not count or sys.platform != "linux":
         yield
         return
     before = os.sched_getaffinity(0)

@@ -13,7 +13,6 @@ own, so that a crash of native code is seen, and named. Fails unless
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import time
 from collections import Counter
@@ -167,6 +166,8 @@ def work(target: str, files: list[bytes], first: int, last: int, current: Any, p
 
 def peak() -> float:
     """Largest resident memory that this process has had, in MiB."""
+    import resource  # which Windows lacks: only what is imported from here works there
+
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
