@@ -15,6 +15,8 @@ import lrcodec  # before any test imports onnxruntime, which would else write in
 collect_ignore = ["fuzz/guided.py"]  # needs atheris
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of PyTorch: there is a process for each core already
+# Trainings let PyTorch multiply in bfloat16 where the processor can: then it keeps 8 bits, here and in later tests.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
