@@ -35,12 +35,12 @@ LIMIT_PIXELS = 1_000_000
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="there is no C compiler")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests with random packs are run apart from others, and would compile all anew
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("c")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model_files() -> dict[bytes, bytes]:
     """The shipped models as model files, by their fingerprints."""
     packs = [entry.load() for entry in store.shipped()]
