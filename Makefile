@@ -1,4 +1,6 @@
 PYTHON ?= python3
+# Python keeps what it compiles, whatever the user has set: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test lint man
 

@@ -147,9 +147,11 @@ class Decoder:
         """models: by their fingerprints."""
         self.models = models
 
-    def decode(self, data: bytes, shrink: int = 1, partial: bool = False) -> tuple[np.ndarray, bool]:
+    def decode(
+        self, data: bytes, shrink: int = 1, partial: bool = False, max_pixels: int = 0
+    ) -> tuple[np.ndarray, bool]:
         """The pixels, and whether the file was complete."""
-        code, pixels = self.model_of(data).decode(data, shrink, partial)
+        code, pixels = self.model_of(data).decode(data, shrink, partial, max_pixels=max_pixels)
         if code not in (OK, INCOMPLETE):
             raise next(kind for kind in _kinds(LrqError) if kind.exit_code == code)(f"lrq_decode: {code}")
         return pixels, code == OK

@@ -60,6 +60,16 @@ def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+@pytest.fixture(scope="module")
+def few_crops() -> Iterator[None]:
+    """Trainings cut fewer crops to fit the prediction on: as many as `tiny` takes, not six million pixels for each."""
+    from lrcodec.training import prediction
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction, "CROP_PIXELS", 1_000_000)
+        yield
+
+
 @pytest.fixture(scope="session", params=["luma", "separate", "shared"])
 def random_pack(request: pytest.FixtureRequest):
     """A small model with random tables, and its integer smoothing weights: what the decoder must do exactly.

@@ -29,16 +29,18 @@ MEMORY, USAGE, NOT_SUPPORTED, LIMIT = 1, 2, 4, 5
 MUTANTS, PARTS = 10_000, 8
 MOST_PIXELS = 20_000
 """Of the images that are changed: larger ones take long, and have nothing else to get wrong."""
+LIMIT_PIXELS = 1_000_000
+"""Of what they are changed into."""
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="there is no C compiler")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # tests with random packs are run apart from others, and would compile all anew
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("c")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model_files() -> dict[bytes, bytes]:
     """The shipped models as model files, by their fingerprints."""
     packs = [entry.load() for entry in store.shipped()]
@@ -117,7 +119,7 @@ def test_corrupt_file(name: str, c: c_decoder.Decoder):
 def test_mutants(part: int, folder: Path, model_files: dict[bytes, bytes]):
     """Whole, in part, and reduced, in turn."""
     in_c = decoder(folder, model_files, f"-DLRQ_STRIP_PIXELS={seeds.STRIP_PIXELS}")
-    ours = lrcodec.Decoder(threads=1)
+    ours = lrcodec.Decoder(max_pixels=LIMIT_PIXELS, threads=1)
     files = [(vector / "image.lrq").read_bytes() for vector in VECTORS]
     originals = [mutations.Seed.of(data) for data in files if len(data) < 3000 and unpacks(data)]
     originals = [seed for seed in originals if seed.header.width * seed.header.height < MOST_PIXELS]
@@ -133,15 +135,15 @@ def test_mutants(part: int, folder: Path, model_files: dict[bytes, bytes]):
                     pixels, missing = ours.decode(data, shrink), None
             except errors.LrqError as error:
                 with pytest.raises(errors.LrqError) as raised:
-                    in_c.decode(data, shrink, partial)
+                    in_c.decode(data, shrink, partial, LIMIT_PIXELS)
                 assert raised.type is type(error), number
                 outcomes.add(type(error))
             else:
-                in_pixels, complete = in_c.decode(data, shrink, partial)
+                in_pixels, complete = in_c.decode(data, shrink, partial, LIMIT_PIXELS)
                 assert complete == (missing is None), number
                 np.testing.assert_array_equal(in_pixels, pixels, str(number), strict=True)
                 outcomes.add(complete)
-    assert outcomes >= {True, False, errors.FormatError, errors.UnsupportedError}
+    assert outcomes >= {True, False, errors.FormatError, errors.UnsupportedError, errors.LimitError}
 
 
 def unpacks(data: bytes) -> bool:

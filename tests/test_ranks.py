@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import fails, lrq
 from PIL import Image
 from safetensors.torch import load_file
 from torch import distributed
@@ -16,8 +17,7 @@ from lrcodec.encoder import Encoder
 from lrcodec.training import ranks
 
 pytestmark = pytest.mark.skipif(not distributed.is_gloo_available(), reason="needs PyTorch with gloo")
-TRAIN = ("-m", "lrcodec", "train")
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lrcodec", "train")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+<<<<<<< HEAD
 def run(*words: object, fails: bool = False) -> str:
     """What a Python with these arguments prints on standard error. It must end well, or badly."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -41,15 +42,21 @@ def run(*words: object, fails: bool = False) -> str:
     return result.stderr
 
 
+=======
+>>>>>>> tests17
 @pytest.fixture(scope="module")
-def packs(folder: Path) -> dict[int, tuple[Path, str]]:
+def packs(few_crops: None, folder: Path) -> dict[int, tuple[Path, str]]:
     """The packs that one process and two make, and what was printed. The two go on from stage 3 of the one."""
-    arguments = (folder, "--preset", "tiny", "--steps", 8, "-o")
+    arguments = (str(folder), "--preset", "tiny", "--steps", "8", "-o")
     one, two = (folder.with_name(name) for name in ("one", "two"))
-    printed = run(*TRAIN, *arguments, one)
+    alone = lrq("train", *arguments, one)
+    assert alone.exit_code == 0, alone.stderr
     later = shutil.ignore_patterns("networks.*", "optimiser.*", "tuned.*", "tables.*")
     shutil.copytree(f"{one}.work", f"{two}.work", ignore=later)
-    return {1: (one, printed), 2: (two, run(*TORCHRUN, *TRAIN, *arguments, two))}
+    command, environment = [sys.executable, *TORCHRUN, *arguments, two], os.environ | {"OMP_NUM_THREADS": "1"}
+    together = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert together.returncode == 0, together.stderr
+    return {1: (one, alone.stderr), 2: (two, together.stderr)}
 
 
 def test_two_processes_take_the_steps_of_one(packs):
@@ -73,11 +80,11 @@ def test_the_first_process_speaks_alone_and_makes_a_pack(packs, photo):
     assert Encoder(path).encode(photo, effort=0)
 
 
-def test_more_processes_than_images_in_a_batch(folder, tmp_path):
+def test_more_processes_than_images_in_a_batch(folder, tmp_path, monkeypatch):
     """A batch of tiny has two."""
-    arguments = (*TRAIN, folder, "--preset", "tiny", "--steps", 8, "-o", tmp_path / "pack")
-    more = (*TORCHRUN[:-1], "3")
-    assert "3 processes cannot share batches of 2 images" in run(*more, *arguments, fails=True)
+    monkeypatch.setattr(ranks, "count", lambda: 3)
+    line = fails(2, "train", folder, "--preset", "tiny", "-o", tmp_path / "pack")
+    assert "3 processes cannot share batches of 2 images" in line
 
 
 def test_without_torchrun_there_is_one_process():

@@ -164,6 +164,7 @@ KEPT = slice(0, 24, 3)
 """Of the thumbnails of a photograph: the fewer, the faster."""
 
 
+@pytest.mark.usefixtures("few_crops")
 def test_the_tutorial(tmp_path: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Its commands in turn: on the thumbnails of two photographs instead of 186, and with the preset tiny."""
     monkeypatch.chdir(tmp_path)

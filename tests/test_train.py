@@ -38,6 +38,8 @@ SHARED = replace(
     paper(32, 8, codewords=32, iterations=2, smoothing=0), steps=4, start_patches=2000, width=32, blocks=1, heads=2
 )
 
+pytestmark = pytest.mark.usefixtures("few_crops")
+
 
 class Stop(Exception):
     pass
@@ -57,7 +59,7 @@ def crops(images) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def train_pack(tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
+def train_pack(few_crops, tmp_path_factory) -> Callable[[list[np.ndarray], Config], Path]:
     """A function that trains a pack, in a folder whose neighbour `work` has the checkpoints."""
 
     def make(images: list[np.ndarray], config: Config) -> Path:
