@@ -3,7 +3,9 @@
 This is imported before any of them. A codec tells nobody anything, and several of its processes share a machine.
 """
 
+import ctypes
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from .errors import UsageError
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # Else threads of OpenMP, which PyTorch runs on, spin while they wait: two processes on two cores take 25 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if platform.libc_ver()[0] == "glibc" and not {"MALLOC_ARENA_MAX", "GLIBC_TUNABLES"} & os.environ.keys():
+    # Else up to eight heaps for each processor keep what threads have freed.
+    ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def cores() -> int:

@@ -11,7 +11,6 @@ from ..format.fixed import FACTOR_BITS, PLANE_BITS
 from ..format.grid import Scale
 from ..format.symmetry import change
 from ..packs.pack import Pack
-from ..packs.tablefile import MAX_BYTES
 from .session import fetch, open_session, session_options
 
 
@@ -30,8 +29,13 @@ class Products:
         self.v = pack.tables[f"v{scale.scale}"][:, :rank, :width]
         shape = scale.rows * scale.symmetries, width * scale.patch
         self.kept = None
-        if 4 * shape[0] * shape[1] <= MAX_BYTES:
+        if 4 * shape[0] * shape[1] <= pack.kept.limit:
             self.kept = np.empty(shape, np.float32), np.zeros(shape[0], bool)  # takes no memory until it is written to
+
+    @property
+    def size(self) -> int:
+        """The bytes that all codewords take, if they are kept."""
+        return sum(array.nbytes for array in self.kept or ())
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The codewords in these rows, int64 (n,), with all symmetries of a shape before the next shape."""
@@ -61,11 +65,9 @@ class Products:
 
 
 def products(pack: Pack, scale: Scale, rank: int, channels: int) -> Products:
-    """Those of a pack: of one rank at a time, so that memory is bounded."""
-    kept = pack.products.get((scale.scale, channels))
-    if kept is None or kept.rank != rank:
-        kept = pack.products[scale.scale, channels] = Products(pack, scale, rank, channels)
-    return kept
+    """Those of a pack, which keeps them. channels: of the image."""
+    key = pack.fingerprint, "products", scale.scale, rank, scale.channels(channels)
+    return pack.kept.get(key, lambda: Products(pack, scale, rank, channels))
 
 
 def multiplier(pack: Pack) -> ort.InferenceSession:
