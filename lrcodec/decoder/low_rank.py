@@ -50,17 +50,18 @@ class Products:
 
     def _multiply(self, rows: np.ndarray) -> np.ndarray:
         shapes, symmetries = np.divmod(rows, self.symmetries)
+        shapes, places = np.unique(shapes, return_inverse=True)
         p, half = self.patch, self.patch // 2
+        left, right = (factor[shapes].astype(np.float32) for factor in (self.u, self.v))
+        inputs = {"left": left * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)), "right": right}
+        shape = len(shapes), p, self.channels * p
+        patches = fetch(multiplier(self.pack), self.pack, "codewords", inputs, np.float32, shape)
+        patches = patches.reshape(len(shapes), p, self.channels, p)
         out = np.empty((len(rows), self.channels, 2, 2, half, half), np.float32)
-        for symmetry in range(self.symmetries):
+        for symmetry in np.unique(symmetries):
             chosen = np.flatnonzero(symmetries == symmetry)
-            left, right = (factor[shapes[chosen]].astype(np.float32) for factor in (self.u, self.v))
-            inputs = {"left": left * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)), "right": right}
-            shape = len(chosen), p, self.channels * p
-            patches = fetch(multiplier(self.pack), self.pack, "codewords", inputs, np.float32, shape)
-            patches = change(patches.reshape(len(chosen), p, self.channels, p), symmetry)
-            patches = patches.reshape(len(chosen), 2, half, self.channels, 2, half)
-            out[chosen] = patches.transpose(0, 3, 1, 4, 2, 5)
+            turned = change(patches[places[chosen]], symmetry).reshape(len(chosen), 2, half, self.channels, 2, half)
+            out[chosen] = turned.transpose(0, 3, 1, 4, 2, 5)
         return out.reshape(len(rows), self.channels * p * p)
 
 

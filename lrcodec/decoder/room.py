@@ -1,20 +1,15 @@
 """Room to draw: how many pixels all threads of this process draw at once, at most. So memory is bounded."""
 
-import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import Condition, Lock
+
+from ..runtime import give_back
 
 PIXELS = 2**20
 """Drawing takes some 70 bytes a pixel."""
 GIVEN_BACK = 2**21
 """After so many pixels, what malloc holds and nobody uses is given back to the system."""
-
-
-def give_back() -> None:
-    """Give unused memory back to the system, where malloc can be told to: that of glibc."""
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Room:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load
 
 from .. import entropy
@@ -19,6 +20,7 @@ from ..format.container import GREY, RGB, Chunk, Header
 from ..format.grid import Scale
 from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
+from ..runtime import give_back
 from . import visibility
 from .config import Config
 from .convolutions import predictors_of
@@ -156,7 +158,8 @@ class Encoder:
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
-                stack = np.stack([_colours(images[number]) for number in batch])
+                pictures = [_colours(images[number]) for number in batch]
+                stack = np.stack(pictures) if len(batch) > 1 else pictures[0][None]
                 with memory_errors(), torch_threads(self.threads):
                     strips = self._strips(stack, header, Search(quality, EFFORTS[effort], tune, use_transformer))
                     coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
@@ -187,6 +190,8 @@ class Encoder:
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
                     for scale, plane in zip(scales, planes, strict=True)
                 ]
+            if len(bounds) > together:
+                give_back()
 
     def lam(self, quality: float) -> float:
         """Squared error, in 8-bit levels of all channels, that one bit is worth at a quality of 0..100."""
@@ -231,14 +236,13 @@ class Encoder:
     def _indices(self, stack: np.ndarray, header: Header, search: Search) -> list[np.ndarray]:
         """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality."""
         lam = self.lam(search.quality)
-        planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
-        padded = pad(planes, self.transformer.multiple)
-        channels = planes.shape[1]
+        padded = pad(to_planes(stack.reshape(*stack.shape[:3], -1), self.device), self.transformer.multiple)
+        channels = padded.shape[1]
         if search.use_transformer:
             # A grey image has luma alone; the network may have been trained on three channels.
-            colour = padded.new_zeros(len(padded), self.pack.channels, *padded.shape[2:])
-            colour[:, :channels] = padded
+            colour = F.pad(padded, (0, 0, 0, 0, 0, self.pack.channels - channels))
             latents = [latent[:, :channels] for latent in self.transformer.latents(colour, lam)]
+            del colour
         else:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
@@ -246,6 +250,7 @@ class Encoder:
         minded = importance(self.config, search.quality / 100, channels, chroma, self.device)
         size = stack.shape[1], stack.shape[2]
         weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
+        del padded  # of large images it is most of the memory
         (beam, tried), *later = search.passes
         indices = quantizer(latents, size, lam, self.rates.plain(search.quality), beam, minded, None, weights, tried)
         for beam, tried in later:
