@@ -1,7 +1,8 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -14,13 +15,13 @@ from safetensors.torch import load
 
 from .. import entropy
 from ..errors import LimitError, LrqError, UnsupportedError, UsageError
-from ..format import container, grid
+from ..format import container
 from ..format.alpha import pack_alpha
 from ..format.container import GREY, RGB, Chunk, Header
 from ..format.grid import Scale
 from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
-from ..runtime import give_back
+from ..runtime import give_back, large_arrays_apart
 from . import visibility
 from .config import Config
 from .convolutions import predictors_of
@@ -31,6 +32,7 @@ from .quantizer import Quantizer
 from .rates import Rates
 from .search import Labels
 from .transformer import Transformer
+from .windows import windows_of
 
 EFFORTS = {0: ((1, 1),), 1: ((1, 1), (8, 4)), 2: ((2, 1), (16, 16))}
 """Of each search pass the beam width, and how many codings of a patch are tried on the next finer scale.
@@ -42,10 +44,9 @@ TUNINGS = ("eye", "psnr")
 """What the search aims at: little error where it is seen (see visibility.py), or little squared error everywhere."""
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
-WINDOW_PIXELS = 3 * 2**20
-"""Of larger images so many pixels are worked on at a time."""
-MARGIN = 128
-"""Rows of pixels above and below them that the search sees as well."""
+
+Progress = Callable[[float], object]
+"""Told what share of an image is done, 0..1."""
 
 
 class Search(NamedTuple):
@@ -136,10 +137,11 @@ class Encoder:
         smoothing: bool = True,
         use_transformer: bool = True,
         metadata: Sequence[Metadata] | None = None,
+        progress: Progress = lambda share: None,
     ) -> list[bytes]:
         """The bytes of a .lrq file for every image, see `encode`. Small images of one shape are faster together.
 
-        metadata: of every image; None for none.
+        metadata: of every image; None for none. progress: told several times what share of a large image is done.
         """
         if tune not in TUNINGS:
             raise UsageError(f"tune must be {' or '.join(TUNINGS)}, not {tune!r}")
@@ -161,7 +163,8 @@ class Encoder:
                 pictures = [_colours(images[number]) for number in batch]
                 stack = np.stack(pictures) if len(batch) > 1 else pictures[0][None]
                 with memory_errors(), torch_threads(self.threads):
-                    strips = self._strips(stack, header, Search(quality, EFFORTS[effort], tune, use_transformer))
+                    search = Search(quality, EFFORTS[effort], tune, use_transformer)
+                    strips = self._strips(stack, header, search, progress)
                     coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
                 for at, number in enumerate(batch):
                     files = []
@@ -171,27 +174,29 @@ class Encoder:
                     out[number] = min(files, key=len)
         return out
 
-    def _strips(self, stack: np.ndarray, header: Header, search: Search) -> Iterator[list[np.ndarray]]:
+    def _strips(
+        self, stack: np.ndarray, header: Header, search: Search, progress: Progress
+    ) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
         Large images are searched some strips at a time, with a margin above and below: memory stays bounded.
         """
-        scales, span = self.pack.scales, self.pack.scales[0].span
-        bounds = grid.strips(scales, header.height, header.width)
-        high = bounds[0][1]
-        together = max(1, WINDOW_PIXELS // (high * header.width))
-        margin = -(-MARGIN // span) * span
-        for at in range(0, len(bounds), together):
-            window = bounds[at : at + together]
-            first, last = max(0, window[0][0] - margin), min(header.height, window[-1][1] + margin)
-            planes = self._indices(stack[:, first:last], header, search)
-            for top, bottom in window:
+        scales = self.pack.scales
+        windows = windows_of(scales, header.height, header.width)
+        large = len(windows) > 1
+        for number, (first, last, strips) in enumerate(windows):
+            if large and not number:
+                progress(0.0)
+            with large_arrays_apart() if large else nullcontext():
+                planes = self._indices(stack[:, first:last], header, search)
+            for top, bottom in strips:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
                     for scale, plane in zip(scales, planes, strict=True)
                 ]
-            if len(bounds) > together:
+            if large:
                 give_back()
+                progress((number + 1) / len(windows))
 
     def lam(self, quality: float) -> float:
         """Squared error, in 8-bit levels of all channels, that one bit is worth at a quality of 0..100."""
