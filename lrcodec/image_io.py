@@ -39,6 +39,8 @@ COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX")
 TIFF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 """Tags of a TIFF file that describe the picture as EXIF does, not how its pixels are stored."""
 XMP_TAG = 700
+COPIED_PIXELS = 2**20
+"""So many pixels of an image that was read are copied at a time."""
 SUBFILE_TAG, REDUCED = 254, 1
 """The TIFF tag that says what a page is, and its bit for a smaller version of another page."""
 ONE_PICTURE = ("MPO", "PSD")
@@ -110,7 +112,18 @@ def _read(source: bytes, to_8bit: bool, strip: bool, frame: int | None) -> Pictu
         if upright.mode.startswith("I"):
             return Picture((np.asarray(upright) >> bits - 8).astype(np.uint8), metadata)
         mode = ("L" if grey else "RGB") + "A" * upright.has_transparency_data
-        return Picture(np.array(upright.convert(mode)), metadata)
+        return Picture(_samples(upright, mode), metadata)
+
+
+def _samples(image: Image.Image, mode: str) -> np.ndarray:
+    """The samples of an image in a mode of 8 bits, some rows at a time: Pillow makes several copies on the way."""
+    channels = len(mode)
+    out = np.empty((image.height, image.width, channels)[: 2 + (channels > 1)], np.uint8)
+    step = max(1, COPIED_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        rows = image.crop((0, top, image.width, min(top + step, image.height)))
+        out[top : top + step] = np.asarray(rows.convert(mode))
+    return out
 
 
 def _seek(image: ImageFile.ImageFile, frame: int | None) -> None:

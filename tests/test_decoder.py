@@ -25,6 +25,7 @@ from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
 from lrcodec.packs import store
+from lrcodec.packs.kept import Kept
 from lrcodec.packs.pack import Pack
 from lrcodec.training import exactness, export
 
@@ -94,7 +95,7 @@ def test_planes_of_a_coarser_scale(random_pack, random_planes, scales: int, colo
 def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: pytest.MonkeyPatch):
     """All of them, with all symmetries; too many of them are multiplied whenever they are drawn."""
     pack, _ = random_pack
-    monkeypatch.setattr(low_rank, "MAX_BYTES", largest)
+    monkeypatch.setattr(pack.kept, "limit", largest)
     multiplied: list[int] = []
     multiply = low_rank.Products._multiply
 
@@ -120,7 +121,7 @@ def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: p
 def test_planes_of_the_only_scale(random_pack):
     pack = copy.copy(random_pack[0])
     finest = replace(pack.scales[-1], luma_only=False)
-    pack.products = {}
+    pack.kept = Kept()
     pack.scales = (finest,)
     pack.graphs = pack.graphs | {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
     graph = decoder.Graph(pack, RGB, smoothing=False)

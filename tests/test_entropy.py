@@ -107,14 +107,14 @@ def test_contexts_are_those_of_the_coder(random_pack, random_planes, monkeypatch
     head = header(130, 70)
     planes = random_planes(pack, head, 11, count=2)
     used: list[tuple[order.Group, np.ndarray]] = []
-    classes = cost_tables.Tables.classes
+    classes = cost_tables.Contexts.classes
 
-    def spy(self: cost_tables.Tables, group: order.Group) -> np.ndarray:
+    def spy(self: cost_tables.Contexts, group: order.Group) -> np.ndarray:
         used.append((group, classes(self, group)))
         return used[-1][1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(cost_tables.Tables, "classes", spy)
+        patch.setattr(cost_tables.Contexts, "classes", spy)
         payloads = entropy.encode(planes, pack, head)
         coded = len(used)
         entropy.decode(payloads, pack, head, 70)

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lrcodec.cli.progress import bar_of_shares
 from lrcodec.decoder import Decoder
 from lrcodec.files import write_file
 from lrcodec.image_io import write_image
@@ -78,3 +81,56 @@ def test_a_left_temporary_file_is_in_nobodys_way(tmp_path: Path):
     assert precious.read_bytes() == b"precious"
     assert target.read_bytes() == b"new" and not target.is_symlink()
     assert sorted(tmp_path.iterdir()) == [target, precious]
+
+
+# Runs lrq on a terminal of its own, and is interrupted once the encoder is at work on the second part of an image.
+LARGE = """
+import os, signal, sys
+import numpy as np
+from lrcodec import encoder
+from lrcodec.cli.main import main
+from lrcodec.encoder import windows
+windows.PIXELS = 1
+search, searched = encoder.Encoder._indices, []
+def interrupted(self, *arguments):
+    searched.append(None)
+    if len(searched) == 2 and sys.argv[1] == "interrupt":
+        os.kill(os.getpid(), signal.SIGINT)
+    return search(self, *arguments)
+encoder.Encoder._indices = interrupted
+from lrcodec.format import grid
+grid.STRIP_PIXELS = 1
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize("interrupt", ["interrupt", "go on"])
+def test_a_long_encode_shows_how_far_it_is_and_can_be_interrupted(interrupt: str, tmp_path: Path):
+    source, target = tmp_path / "in.png", tmp_path / "out.lrq"
+    Image.fromarray(np.arange(192 * 64, dtype=np.uint8).reshape(192, 64)).save(source)
+    controller, terminal = os.openpty()
+    command = [sys.executable, "-c", LARGE, interrupt, "encode", source, "-o", target, "--effort", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=terminal, stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while piece := os.read(controller, 4096):
+                shown += piece
+        except OSError:  # how Linux tells that nobody has the terminal open any more
+            pass
+        code = process.wait(120)
+    os.close(controller)
+    assert b"  0%" in shown and b" 33%" in shown and b"Traceback" not in shown
+    if interrupt == "interrupt":
+        assert code == 130 and shown.rstrip().endswith(b"lrq: error: interrupted")
+        assert [*tmp_path.iterdir()] == [source]
+    else:
+        assert code == 0 and b"100%" in shown and target.is_file()
+
+
+def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]):
+    with bar_of_shares() as progress:
+        progress(0.0)
+        progress(0.5)
+    assert capsys.readouterr() == ("", "")

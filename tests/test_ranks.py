@@ -30,20 +30,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-<<<<<<< HEAD
-def run(*words: object, fails: bool = False) -> str:
-    """What a Python with these arguments prints on standard error. It must end well, or badly."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if sys.platform == "win32":
-        environment["USE_LIBUV"] = "0"  # PyTorch for Windows has none, and torchrun asks for it all the same
-    command = [sys.executable, *map(str, words)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert (result.returncode != 0) == fails, result.stderr
-    return result.stderr
-
-
-=======
->>>>>>> tests17
 @pytest.fixture(scope="module")
 def packs(few_crops: None, folder: Path) -> dict[int, tuple[Path, str]]:
     """The packs that one process and two make, and what was printed. The two go on from stage 3 of the one."""
@@ -54,6 +40,8 @@ def packs(few_crops: None, folder: Path) -> dict[int, tuple[Path, str]]:
     later = shutil.ignore_patterns("networks.*", "optimiser.*", "tuned.*", "tables.*")
     shutil.copytree(f"{one}.work", f"{two}.work", ignore=later)
     command, environment = [sys.executable, *TORCHRUN, *arguments, two], os.environ | {"OMP_NUM_THREADS": "1"}
+    if sys.platform == "win32":
+        environment["USE_LIBUV"] = "0"  # PyTorch for Windows has none, and torchrun asks for it all the same
     together = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert together.returncode == 0, together.stderr
     return {1: (one, alone.stderr), 2: (two, together.stderr)}

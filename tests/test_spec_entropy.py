@@ -147,7 +147,7 @@ def test_features_that_no_group_picks_are_not_computed(random_pack, random_plane
     pack, _ = random_pack
     planes = random_planes(pack, HEADER, 2)
     traits = [
-        table.traits._replace(picked=np.tile([0, 1, 2, 3], (len(scale.shapes) + 1, 1)))
+        table.contexts.traits._replace(picked=np.tile([0, 1, 2, 3], (len(scale.shapes) + 1, 1)))
         for scale, table in zip(pack.scales, entropy.tables(pack, 0), strict=True)
     ]
     for name in ("latest", "orientations_beside", "frequencies_beside", "parent_orientation", "parent_frequency"):

@@ -18,6 +18,7 @@ from lrcodec.errors import LrqError
 from lrcodec.format import container, fixed, grid, shrink
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale
+from lrcodec.packs.kept import Kept
 from lrcodec.training import exactness, export
 
 SPEC = Document(Path(__file__).parent.parent / "SPEC.md")
@@ -86,7 +87,8 @@ def test_order_of_rows_and_columns(random_pack):
         codewords = low_rank.Products(pack, coarse, 2, 3)
         codewords.take(np.array([6]))
         codewords.kept[0][6, :64] = 0
-        graph.pack.products = {(coarse.scale, 3): codewords}
+        graph.pack.kept = Kept()
+        graph.pack.kept.get((pack.fingerprint, "products", coarse.scale, 2, 3), lambda: codewords)
         got = graph.run(planes, 2, p, p)[0]
         value = reference.interpolate(drawn(coarse, 6)[:, : p // 2, : p // 2])
         value[0] = 0

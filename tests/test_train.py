@@ -164,7 +164,7 @@ def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
     assert image.shape == (192, 256, 3)
     for module in (grid, reference):
         monkeypatch.setattr(module, "STRIP_PIXELS", 32 * 256)
-    monkeypatch.setattr(lrcodec.encoder, "MARGIN", 40)
+    monkeypatch.setattr(lrcodec.encoder.windows, "MARGIN", 40)
     searched = []
     search = Encoder._indices
 
@@ -174,7 +174,7 @@ def test_large_images_are_encoded_in_windows(luma_pack, images, monkeypatch):
 
     monkeypatch.setattr(Encoder, "_indices", spy)
     for pixels, windows in ((3 * 32 * 256, [96 + 48, 48 + 96]), (1, [80, 112, 128, 128, 112, 80])):
-        monkeypatch.setattr(lrcodec.encoder, "WINDOW_PIXELS", pixels)
+        monkeypatch.setattr(lrcodec.encoder.windows, "PIXELS", pixels)
         searched.clear()
         data = encoder.encode(image, quality=70)
         assert searched == windows

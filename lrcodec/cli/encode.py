@@ -36,6 +36,7 @@ from .options import (
     is_picture,
     name_output,
 )
+from .progress import bar_of_shares
 
 if TYPE_CHECKING:
     from ..decoder import Decoder
@@ -160,7 +161,10 @@ class Encoding:
 
     def _files(self, pictures: list["Picture"], quality: float) -> list[bytes]:
         pixels, metadata = zip(*pictures, strict=True)
-        return self.encoder.encode_batch(pixels, quality=quality, metadata=metadata, **self.settings)
+        with bar_of_shares(not self.batch.quiet) as progress:
+            return self.encoder.encode_batch(
+                pixels, quality=quality, metadata=metadata, progress=progress, **self.settings
+            )
 
     def _reasons(self, inputs: list[Input], files: list[bytes], quality: float) -> list[str]:
         """Why each of the images should not be a file of this kind; "" if there is no reason, or nobody reads it."""

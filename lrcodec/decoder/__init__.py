@@ -22,15 +22,19 @@ from ..format.alpha import AlphaReader, OpaqueReader
 from ..format.container import BytesLike, Header
 from ..format.shrink import SHRINKS, means
 from ..packs import store
+from ..packs.kept import Kept
 from ..packs.pack import Pack
 from ..runtime import thread_count
 from . import reduced
 from .file import File
 from .graph import Graph as Graph
 from .graph import Macs as Macs
+from .room import ROOM
 
 MAX_STRIPS = 4
 """Strips that are drawn at a time, at most: memory is bounded, however many cores there are."""
+DRAWN_PIXELS = 2**19
+"""Of a strip so many are drawn at a time."""
 BATCH_PIXELS = 2**20
 """Files of the same header are decoded together up to this many pixels: more gains nothing, and memory is bounded."""
 
@@ -62,6 +66,7 @@ class Decoder:
         self._loading = RLock()
         """Held while a pack or graph is looked up: each is loaded once, whoever comes first."""
         self._packs: dict[bytes, Pack] = {}
+        self._kept = Kept()
         self._graphs: dict[tuple[bytes, int, int, int], Graph] = {}
 
     def decode(self, data: BytesLike, shrink: int = 1) -> np.ndarray:
@@ -140,7 +145,6 @@ class Decoder:
 
     def _draw(self, file: File, rows: tuple[int, int], shrink: int) -> Iterator[np.ndarray]:
         """The pixels of these rows without alpha, strip by strip."""
-        top, bottom = rows
         header, pack = file.header, self.pack(file.header)
         scales = grid.drawn(pack.scales, shrink)
         bounds = grid.strips(scales, header.height, header.width)
@@ -155,22 +159,21 @@ class Decoder:
                 return entropy.decode_cut(payload, absent, pack, header, end - start, len(scales))
             return entropy.decode([payload], pack, header, end - start, len(scales))
 
-        def draw(first: int, parts: list[Future], start: int, end: int) -> np.ndarray:
+        def draw(parts: dict[int, Future], start: int, end: int) -> np.ndarray:
             ranges = grid.window(scales, header.height, start, end, shrink)
             planes = []
-            for i, (scale, (low, stop)) in enumerate(zip(scales, ranges, strict=True)):
-                above = bounds[first][0] // scale.span
-                plane = np.concatenate([part.result()[i] for part in parts], axis=1)
-                planes.append(plane[:, low - above : stop - above])
+            for i, (scale, window) in enumerate(zip(scales, ranges, strict=True)):
+                pieces = []
+                for number, part in parts.items():
+                    low, stop = (max(0, row - bounds[number][0] // scale.span) for row in window)
+                    pieces.append(part.result()[i][:, low:stop])
+                planes.append(np.concatenate(pieces, axis=1))
             return _run(graph, header, planes, shrink, (start, end))[0]
 
         with ThreadPoolExecutor(workers) as pool:
             indices: dict[int, Future] = {}
             drawn: deque[Future] = deque()
-            for start, end in bounds:
-                start, end = max(-(-start // shrink), top), min(-(-end // shrink), bottom)
-                if start >= end:
-                    continue
+            for start, end in _drawn_at_once(bounds, header, rows, shrink):
                 patches = grid.window(scales, header.height, start, end, shrink)[0]
                 low, stop = (row * scales[0].span for row in patches)
                 first, last = low // strip_rows, (min(stop, header.height) - 1) // strip_rows
@@ -179,8 +182,8 @@ class Decoder:
                     if number not in indices:
                         indices[number] = pool.submit(decode_indices, number)
                 indices = {number: part for number, part in indices.items() if number >= first}
-                parts = [indices[number] for number in range(first, last + 1)]
-                drawn.append(pool.submit(draw, first, parts, start, end))
+                parts = {number: indices[number] for number in range(first, last + 1)}
+                drawn.append(pool.submit(draw, parts, start, end))
                 if len(drawn) > workers:
                     yield drawn.popleft().result()
             while drawn:
@@ -236,7 +239,9 @@ class Decoder:
         """The model that the header names, loaded once. Raises UnsupportedError or FormatError."""
         with self._loading:
             if header.model not in self._packs:
-                self._packs[header.model] = store.by_fingerprint(header.model, self.models).load()
+                loaded = store.by_fingerprint(header.model, self.models).load()
+                loaded.kept = self._kept
+                self._packs[header.model] = loaded
             pack = self._packs[header.model]
         pack.check(header)
         return pack
@@ -263,13 +268,26 @@ def _check_shrink(shrink: int) -> None:
         raise UsageError(f"shrink must be one of {', '.join(map(str, SHRINKS))}, not {shrink}")
 
 
+def _drawn_at_once(
+    bounds: Sequence[tuple[int, int]], header: Header, rows: tuple[int, int], shrink: int
+) -> Iterator[tuple[int, int]]:
+    """The rows of strips that lie within `rows`, at 1/shrink of the size: those of a very wide strip in parts."""
+    step = max(1, DRAWN_PIXELS // header.shrunk(shrink).width)
+    for start, end in bounds:
+        start, end = max(-(-start // shrink), rows[0]), min(-(-end // shrink), rows[1])
+        for top in range(start, end, step):
+            yield top, min(top + step, end)
+
+
 def _run(
     graph: Graph, header: Header, planes: list[np.ndarray], shrink: int, rows: tuple[int, int] | None = None
 ) -> list[np.ndarray]:
-    """Images, or these rows of them, at 1/shrink of their size, from index planes."""
-    if shrink == 1:
-        return [*graph.run(planes, header.rank, header.height, header.width, rows)]
-    return reduced.run(graph, header, planes, shrink, rows)
+    """Images, or these rows of them, at 1/shrink of their size, from index planes, once there is room for them."""
+    finest = planes[-1]
+    with ROOM.of(finest[..., 0].size * graph.pack.scales[len(planes) - 1].patch ** 2):
+        if shrink == 1:
+            return [*graph.run(planes, header.rank, header.height, header.width, rows)]
+        return reduced.run(graph, header, planes, shrink, rows)
 
 
 def _with_alpha(colours: np.ndarray, alpha: AlphaReader | OpaqueReader | None, shrink: int) -> np.ndarray:

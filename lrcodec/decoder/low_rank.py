@@ -11,7 +11,6 @@ from ..format.fixed import FACTOR_BITS, PLANE_BITS
 from ..format.grid import Scale
 from ..format.symmetry import change
 from ..packs.pack import Pack
-from ..packs.tablefile import MAX_BYTES
 from .session import fetch, open_session, session_options
 
 
@@ -30,8 +29,13 @@ class Products:
         self.v = pack.tables[f"v{scale.scale}"][:, :rank, :width]
         shape = scale.rows * scale.symmetries, width * scale.patch
         self.kept = None
-        if 4 * shape[0] * shape[1] <= MAX_BYTES:
+        if 4 * shape[0] * shape[1] <= pack.kept.limit:
             self.kept = np.empty(shape, np.float32), np.zeros(shape[0], bool)  # takes no memory until it is written to
+
+    @property
+    def size(self) -> int:
+        """The bytes that all codewords take, if they are kept."""
+        return sum(array.nbytes for array in self.kept or ())
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The codewords in these rows, int64 (n,), with all symmetries of a shape before the next shape."""
@@ -46,26 +50,25 @@ class Products:
 
     def _multiply(self, rows: np.ndarray) -> np.ndarray:
         shapes, symmetries = np.divmod(rows, self.symmetries)
+        shapes, places = np.unique(shapes, return_inverse=True)
         p, half = self.patch, self.patch // 2
+        left, right = (factor[shapes].astype(np.float32) for factor in (self.u, self.v))
+        inputs = {"left": left * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)), "right": right}
+        shape = len(shapes), p, self.channels * p
+        patches = fetch(multiplier(self.pack), self.pack, "codewords", inputs, np.float32, shape)
+        patches = patches.reshape(len(shapes), p, self.channels, p)
         out = np.empty((len(rows), self.channels, 2, 2, half, half), np.float32)
-        for symmetry in range(self.symmetries):
+        for symmetry in np.unique(symmetries):
             chosen = np.flatnonzero(symmetries == symmetry)
-            left, right = (factor[shapes[chosen]].astype(np.float32) for factor in (self.u, self.v))
-            inputs = {"left": left * np.float32(2.0 ** (PLANE_BITS - FACTOR_BITS)), "right": right}
-            shape = len(chosen), p, self.channels * p
-            patches = fetch(multiplier(self.pack), self.pack, "codewords", inputs, np.float32, shape)
-            patches = change(patches.reshape(len(chosen), p, self.channels, p), symmetry)
-            patches = patches.reshape(len(chosen), 2, half, self.channels, 2, half)
-            out[chosen] = patches.transpose(0, 3, 1, 4, 2, 5)
+            turned = change(patches[places[chosen]], symmetry).reshape(len(chosen), 2, half, self.channels, 2, half)
+            out[chosen] = turned.transpose(0, 3, 1, 4, 2, 5)
         return out.reshape(len(rows), self.channels * p * p)
 
 
 def products(pack: Pack, scale: Scale, rank: int, channels: int) -> Products:
-    """Those of a pack: of one rank at a time, so that memory is bounded."""
-    kept = pack.products.get((scale.scale, channels))
-    if kept is None or kept.rank != rank:
-        kept = pack.products[scale.scale, channels] = Products(pack, scale, rank, channels)
-    return kept
+    """Those of a pack, which keeps them. channels: of the image."""
+    key = pack.fingerprint, "products", scale.scale, rank, scale.channels(channels)
+    return pack.kept.get(key, lambda: Products(pack, scale, rank, channels))
 
 
 def multiplier(pack: Pack) -> ort.InferenceSession:

@@ -10,6 +10,14 @@ from ..packs.pack import Pack
 from ..runtime import thread_count
 
 ort.disable_telemetry_events()  # of versions that do not know what runtime.py sets
+# One arena for all sessions: else each would keep what the largest picture took that it ever drew. The arena keeps its
+# first region. The others are given back after each run.
+ort.create_and_register_allocator(
+    ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT),
+    ort.OrtArenaCfg({"initial_chunk_size_bytes": 96 * 2**20}),
+)
+RUN = ort.RunOptions()
+RUN.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -19,8 +27,10 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other processes need the cores
     # Not ALL: it would pad the few channels of the convolutions to 8 or 16.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.enable_mem_pattern = False  # it would keep a plan for every size of picture
     options.log_severity_level = 4  # what goes wrong is raised, and takes one line
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return options
 
 
@@ -42,7 +52,7 @@ def fetch(
 ) -> np.ndarray:
     """An output of one of the pack's graphs. Raises UnsupportedError unless it is of this dtype and shape."""
     try:
-        output = session.run([name], inputs)[0]
+        output = session.run([name], inputs, RUN)[0]
     except MemoryError:
         raise
     except Exception as error:  # ONNX Runtime raises many kinds, and documents none

@@ -1,7 +1,8 @@
 """The encode path: transformer, vector quantization, rate-distortion search. The only part that imports torch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -9,16 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load
 
 from .. import entropy
 from ..errors import LimitError, LrqError, UnsupportedError, UsageError
-from ..format import container, grid
+from ..format import container
 from ..format.alpha import pack_alpha
 from ..format.container import GREY, RGB, Chunk, Header
 from ..format.grid import Scale
 from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
+from ..runtime import give_back, large_arrays_apart
 from . import visibility
 from .config import Config
 from .convolutions import predictors_of
@@ -29,6 +32,7 @@ from .quantizer import Quantizer
 from .rates import Rates
 from .search import Labels
 from .transformer import Transformer
+from .windows import windows_of
 
 EFFORTS = {0: ((1, 1),), 1: ((1, 1), (8, 4)), 2: ((2, 1), (16, 16))}
 """Of each search pass the beam width, and how many codings of a patch are tried on the next finer scale.
@@ -40,10 +44,9 @@ TUNINGS = ("eye", "psnr")
 """What the search aims at: little error where it is seen (see visibility.py), or little squared error everywhere."""
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
-WINDOW_PIXELS = 3 * 2**20
-"""Of larger images so many pixels are worked on at a time."""
-MARGIN = 128
-"""Rows of pixels above and below them that the search sees as well."""
+
+Progress = Callable[[float], object]
+"""Told what share of an image is done, 0..1."""
 
 
 class Search(NamedTuple):
@@ -134,10 +137,11 @@ class Encoder:
         smoothing: bool = True,
         use_transformer: bool = True,
         metadata: Sequence[Metadata] | None = None,
+        progress: Progress = lambda share: None,
     ) -> list[bytes]:
         """The bytes of a .lrq file for every image, see `encode`. Small images of one shape are faster together.
 
-        metadata: of every image; None for none.
+        metadata: of every image; None for none. progress: told several times what share of a large image is done.
         """
         if tune not in TUNINGS:
             raise UsageError(f"tune must be {' or '.join(TUNINGS)}, not {tune!r}")
@@ -156,9 +160,11 @@ class Encoder:
             count = max(1, BATCH_PIXELS // (header.width * header.height))
             for start in range(0, len(numbers), count):
                 batch = numbers[start : start + count]
-                stack = np.stack([_colours(images[number]) for number in batch])
+                pictures = [_colours(images[number]) for number in batch]
+                stack = np.stack(pictures) if len(batch) > 1 else pictures[0][None]
                 with memory_errors(), torch_threads(self.threads):
-                    strips = self._strips(stack, header, Search(quality, EFFORTS[effort], tune, use_transformer))
+                    search = Search(quality, EFFORTS[effort], tune, use_transformer)
+                    strips = self._strips(stack, header, search, progress)
                     coded = [[entropy.encode(planes, self.pack, one) for one in headers] for planes in strips]
                 for at, number in enumerate(batch):
                     files = []
@@ -168,25 +174,29 @@ class Encoder:
                     out[number] = min(files, key=len)
         return out
 
-    def _strips(self, stack: np.ndarray, header: Header, search: Search) -> Iterator[list[np.ndarray]]:
+    def _strips(
+        self, stack: np.ndarray, header: Header, search: Search, progress: Progress
+    ) -> Iterator[list[np.ndarray]]:
         """The index planes of every strip of images uint8 (n, h, w[, 3]).
 
         Large images are searched some strips at a time, with a margin above and below: memory stays bounded.
         """
-        scales, span = self.pack.scales, self.pack.scales[0].span
-        bounds = grid.strips(scales, header.height, header.width)
-        high = bounds[0][1]
-        together = max(1, WINDOW_PIXELS // (high * header.width))
-        margin = -(-MARGIN // span) * span
-        for at in range(0, len(bounds), together):
-            window = bounds[at : at + together]
-            first, last = max(0, window[0][0] - margin), min(header.height, window[-1][1] + margin)
-            planes = self._indices(stack[:, first:last], header, search)
-            for top, bottom in window:
+        scales = self.pack.scales
+        windows = windows_of(scales, header.height, header.width)
+        large = len(windows) > 1
+        for number, (first, last, strips) in enumerate(windows):
+            if large and not number:
+                progress(0.0)
+            with large_arrays_apart() if large else nullcontext():
+                planes = self._indices(stack[:, first:last], header, search)
+            for top, bottom in strips:
                 yield [
                     plane[:, (top - first) // scale.span : -(-(bottom - first) // scale.span)]
                     for scale, plane in zip(scales, planes, strict=True)
                 ]
+            if large:
+                give_back()
+                progress((number + 1) / len(windows))
 
     def lam(self, quality: float) -> float:
         """Squared error, in 8-bit levels of all channels, that one bit is worth at a quality of 0..100."""
@@ -231,14 +241,13 @@ class Encoder:
     def _indices(self, stack: np.ndarray, header: Header, search: Search) -> list[np.ndarray]:
         """Index planes of images uint8 (n, h, w[, 3]), for the rate bands on both sides of the quality."""
         lam = self.lam(search.quality)
-        planes = to_planes(stack.reshape(*stack.shape[:3], -1), self.device)
-        padded = pad(planes, self.transformer.multiple)
-        channels = planes.shape[1]
+        padded = pad(to_planes(stack.reshape(*stack.shape[:3], -1), self.device), self.transformer.multiple)
+        channels = padded.shape[1]
         if search.use_transformer:
             # A grey image has luma alone; the network may have been trained on three channels.
-            colour = padded.new_zeros(len(padded), self.pack.channels, *padded.shape[2:])
-            colour[:, :channels] = padded
+            colour = F.pad(padded, (0, 0, 0, 0, 0, self.pack.channels - channels))
             latents = [latent[:, :channels] for latent in self.transformer.latents(colour, lam)]
+            del colour
         else:
             latents = block_means(padded, self.pack.scales)
         quantizer = self._quantizer(header, channels)
@@ -246,6 +255,7 @@ class Encoder:
         minded = importance(self.config, search.quality / 100, channels, chroma, self.device)
         size = stack.shape[1], stack.shape[2]
         weights = visibility.weights(padded, self.pack.scales, size) if search.tune == "eye" else None
+        del padded  # of large images it is most of the memory
         (beam, tried), *later = search.passes
         indices = quantizer(latents, size, lam, self.rates.plain(search.quality), beam, minded, None, weights, tried)
         for beam, tried in later:

@@ -70,19 +70,27 @@ def encode(planes: list[np.ndarray], pack: Pack, header: Header) -> list[bytes]:
     def coder(group: Group) -> np.ndarray:
         table, values = by_scale[group.position], symbols_of(planes, group)
         patches = planes[group.position][0, ..., 0].size
-        symbols, symmetries = (values, None) if group.iteration is None else np.divmod(values - 1, table.symmetries)
-        order, runs = _runs(group, table.classes(group), patches)
+        symbols, symmetries = (
+            (values, None) if group.iteration is None else np.divmod(values - 1, table.contexts.symmetries)
+        )
+        order, runs = _runs(group, table.contexts.classes(group), patches)
         models = table.models(group)
         ordered = symbols.take(order).astype(np.int32)
         for image, label, start, end in runs:
             queues[image].encode(ordered[start:end], models[label])
-        if symmetries is not None and table.symmetries > 1:
-            parameters, coded = table.symmetry_parameters(group, symbols), symmetries.astype(np.int32)
+        if symmetries is not None and table.contexts.symmetries > 1:
+            parameters, coded = table.contexts.symmetry_parameters(group, symbols), symmetries.astype(np.int32)
             for queue, (start, end) in zip(queues, _images(group, len(queues), patches), strict=True):
                 queue.encode(coded[start:end], SYMMETRY_MODELS, parameters[start:end])
         return values
 
-    walk(pack.scales, [table.traits for table in by_scale], [plane.shape[1:3] for plane in planes], len(queues), coder)
+    walk(
+        pack.scales,
+        [table.contexts.traits for table in by_scale],
+        [plane.shape[1:3] for plane in planes],
+        len(queues),
+        coder,
+    )
     return [_finish(queue) for queue in queues]
 
 
@@ -113,7 +121,7 @@ def decode(
     by_scale, grids = _layout(pack, header, height, scales)
     coder = _decoder(payloads, by_scale, grids, header.iterations)
     try:
-        return walk(pack.scales[:scales], [table.traits for table in by_scale], grids, len(payloads), coder)
+        return walk(pack.scales[:scales], [table.contexts.traits for table in by_scale], grids, len(payloads), coder)
     except UNFIT as error:
         raise FormatError(f"the indices are damaged: {error}") from None
 
@@ -143,7 +151,7 @@ def decode_cut(
         return symbols
 
     with suppress(FormatError, *UNFIT):
-        walk(pack.scales[:scales], [table.traits for table in by_scale], grids, 2, coder)
+        walk(pack.scales[:scales], [table.contexts.traits for table in by_scale], grids, 2, coder)
         begun = None
     planes = [
         np.zeros((1, *grid, len(scale.shapes)), np.int64)
@@ -176,7 +184,7 @@ def _decoder(
     def coder(group: Group) -> np.ndarray:
         table, symbols = by_scale[group.position], np.empty(len(group.at), np.int64)
         rows, columns = grids[group.position]
-        order, runs = _runs(group, table.classes(group), rows * columns)
+        order, runs = _runs(group, table.contexts.classes(group), rows * columns)
         models = table.models(group)
         parts = [queues[image].decode(models[label], end - start) for image, label, start, end in runs]
         symbols[order] = np.concatenate(parts)
@@ -184,15 +192,15 @@ def _decoder(
             if symbols.max() > cap:
                 raise FormatError(f"the indices are damaged: {symbols.max()} iterations where {cap} is the cap")
             return symbols
-        if table.symmetries == 1:
+        if table.contexts.symmetries == 1:
             return symbols + 1
-        parameters = table.symmetry_parameters(group, symbols)
+        parameters = table.contexts.symmetry_parameters(group, symbols)
         bounds = _images(group, len(queues), rows * columns)
         parts = [
             queue.decode(SYMMETRY_MODELS, parameters[start:end])
             for queue, (start, end) in zip(queues, bounds, strict=True)
         ]
-        return symbols * table.symmetries + np.concatenate(parts) + 1
+        return symbols * table.contexts.symmetries + np.concatenate(parts) + 1
 
     return coder
 
@@ -211,7 +219,7 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Class
     by_scale = tables(pack, header.band)
 
     def coder(group: Group) -> np.ndarray:
-        classes, labels = by_scale[group.position].classes(group), out[group.position]
+        classes, labels = by_scale[group.position].contexts.classes(group), out[group.position]
         if group.iteration is None:
             labels.depths.reshape(-1)[group.at] = 2 * classes.astype(np.int16) + group.phase
         else:
@@ -220,7 +228,7 @@ def contexts(planes: list[np.ndarray], pack: Pack, header: Header) -> list[Class
 
     walk(
         pack.scales,
-        [table.traits for table in by_scale],
+        [table.contexts.traits for table in by_scale],
         [plane.shape[1:3] for plane in planes],
         len(planes[0]),
         coder,

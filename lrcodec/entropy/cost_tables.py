@@ -19,6 +19,8 @@ _EIGHTHS = np.array([16777216, 15384775, 14107901, 12937002, 11863283, 10878679,
 """round(2^24 * 2^(-j / 8)), j = 0..7: written out, because SPEC.md allows no float here."""
 SYMMETRY_MODELS = Categorical(perfect=False)
 """The family of models of symmetries: each shape has its own."""
+SYMBOL_BYTES = 4
+"""What a symbol takes in a model of constriction."""
 LEVELS = 8
 """Each feature of a context is quantised to this many levels."""
 
@@ -46,37 +48,36 @@ class Bits(NamedTuple):
 
 
 class Models(dict[int, Categorical]):
-    """Models by context class, each built when it is first asked for, from its frequencies."""
+    """Models by context class, each built when it is first asked for, from its frequencies.
 
-    def __init__(self, frequencies: Callable[[int], np.ndarray]):
-        self._frequencies = frequencies
+    size: bytes, at first. grow: told how many more each takes.
+    """
+
+    size = 0
+
+    def __init__(self, frequencies: Callable[[int], np.ndarray], grow: Callable[[int], None]):
+        self._frequencies, self._grow = frequencies, grow
 
     def __missing__(self, label: int) -> Categorical:
-        self[label] = Categorical(_parameters(self._frequencies(label)), perfect=False)
+        freq = self._frequencies(label)
+        self[label] = Categorical(_parameters(freq), perfect=False)
+        self._grow(SYMBOL_BYTES * len(freq))
         return self[label]
 
 
-class Tables:
-    """The entropy coder's view of one scale of a pack, in one rate band."""
+class Contexts:
+    """The entropy coder's view of one scale of a pack, as far as it is the same in all rate bands."""
 
-    def __init__(self, pack: Pack, scale: Scale, band: int):
+    def __init__(self, pack: Pack, scale: Scale):
         s = scale.scale
         self.symmetries, self._starts = scale.symmetries, scale.starts
         self.traits = Traits.of(scale, pack.tables)
         self.depth_levels = [_levels(edges) for edges in pack.tables[f"depth_edges{s}"]]
         self.depth_classes = pack.tables[f"depth_classes{s}"]
-        self.depth_costs = pack.tables[f"depths{s}"][band]
-        """uint8 (phases, classes, D + 1)."""
         self.index_levels = [_levels(edges) for edges in pack.tables[f"edges{s}"]]
         self.index_classes = pack.tables[f"classes{s}"]
-        self.costs = [
-            (pack.tables[f"clusters{s}_{i}"][band], pack.tables[f"members{s}_{i}"][band])
-            for i in range(len(scale.shapes))
-        ]
-        """For each iteration uint8 costs of clusters (classes, A) and of members (A, B)."""
         self.symmetry_costs = pack.tables[f"symmetries{s}"]
         """uint8 (rows, symmetries)."""
-        self._models: dict[tuple[int | None, int], Models] = {}
 
     def classes(self, group: Group) -> np.ndarray:
         """uint8 (n,): context classes of a group."""
@@ -86,6 +87,29 @@ class Tables:
         for level, feature in zip(levels[1:], group.features[1:], strict=True):
             cells += level.take(feature)
         return (self.depth_classes if of_depths else self.index_classes)[group.row].take(cells)
+
+    def symmetry_parameters(self, group: Group, shapes: np.ndarray) -> np.ndarray:
+        """float64 (n, symmetries): of `SYMMETRY_MODELS`, for the shapes (n,) of a group of indices."""
+        return self._symmetry_parameters.take(shapes + self._starts[group.iteration or 0], 0)
+
+    @cached_property
+    def _symmetry_parameters(self) -> np.ndarray:
+        return _parameters(frequencies(self.symmetry_costs))
+
+
+class Tables:
+    """The entropy coder's view of one scale of a pack, in one rate band."""
+
+    def __init__(self, pack: Pack, scale: Scale, band: int, contexts: Contexts):
+        s = scale.scale
+        self.contexts, self._kept, self._key = contexts, pack.kept, (pack.fingerprint, "models", s, band)
+        self.depth_costs = pack.tables[f"depths{s}"][band]
+        """uint8 (phases, classes, D + 1)."""
+        self.costs = [
+            (pack.tables[f"clusters{s}_{i}"][band], pack.tables[f"members{s}_{i}"][band])
+            for i in range(len(scale.shapes))
+        ]
+        """For each iteration uint8 costs of clusters (classes, A) and of members (A, B)."""
 
     def frequencies(self, iteration: int | None, phase: int, label: int) -> np.ndarray:
         """int64 frequencies of the depths 0..D or, of an iteration, of its shapes in a context class."""
@@ -97,18 +121,9 @@ class Tables:
     def models(self, group: Group) -> "Models":
         """What the range coder codes a group's depths or shapes with, by context class."""
         # Both phases of the first iteration share its costs.
-        key = group.iteration, group.phase if group.iteration is None else 0
-        if key not in self._models:
-            self._models[key] = Models(partial(self.frequencies, *key))
-        return self._models[key]
-
-    def symmetry_parameters(self, group: Group, shapes: np.ndarray) -> np.ndarray:
-        """float64 (n, symmetries): of `SYMMETRY_MODELS`, for the shapes (n,) of a group of indices."""
-        return self._symmetry_parameters.take(shapes + self._starts[group.iteration or 0], 0)
-
-    @cached_property
-    def _symmetry_parameters(self) -> np.ndarray:
-        return _parameters(frequencies(self.symmetry_costs))
+        of = group.iteration, group.phase if group.iteration is None else 0
+        key = *self._key, *of
+        return self._kept.get(key, lambda: Models(partial(self.frequencies, *of), partial(self._kept.grow, key)))
 
     @cached_property
     def bits(self) -> Bits:
@@ -117,7 +132,7 @@ class Tables:
         for clusters, members in self.costs:
             costs = (clusters[:, :, None].astype(np.int64) + members).reshape(len(clusters), -1)
             shapes.append(_bits(costs))
-        return Bits(_bits(self.depth_costs), shapes, _bits(self.symmetry_costs))
+        return Bits(_bits(self.depth_costs), shapes, _bits(self.contexts.symmetry_costs))
 
 
 def _bits(costs: np.ndarray) -> np.ndarray:
@@ -137,6 +152,11 @@ def _levels(edges: np.ndarray) -> np.ndarray:
 
 def tables(pack: Pack, band: int) -> list[Tables]:
     """The tables of every scale of a pack in a rate band, built once."""
+    if not pack.entropy_contexts:
+        pack.entropy_contexts = [Contexts(pack, scale) for scale in pack.scales]
     if band not in pack.entropy_tables:
-        pack.entropy_tables[band] = [Tables(pack, scale, band) for scale in pack.scales]
+        pack.entropy_tables[band] = [
+            Tables(pack, scale, band, contexts)
+            for scale, contexts in zip(pack.scales, pack.entropy_contexts, strict=True)
+        ]
     return pack.entropy_tables[band]

@@ -16,6 +16,7 @@ from ..format import container
 from ..format.container import FINGERPRINT_BYTES, Header
 from ..format.grid import Scale
 from . import tablefile
+from .kept import Kept
 
 CODEWORDS = "decoder-codewords.onnx"
 ENCODER, CARD, ATTRIBUTION = "encoder.safetensors", "card.md", "ATTRIBUTION.tsv"
@@ -48,10 +49,12 @@ class Pack:
         self.channels = int(self.tables["channels"])
         self.bands = int(self.tables["bands"])
         self.rank = self.tables["u1"].shape[1]
+        self.entropy_contexts: list[Any] = []
+        """What `entropy.cost_tables` has built that is the same in all rate bands, of every scale."""
         self.entropy_tables: dict[int, list] = {}
         """For each rate band the tables that `entropy.cost_tables` has built."""
-        self.products: dict[tuple[int, int], Any] = {}
-        """For each scale and number of channels the codewords that `decoder.low_rank` has multiplied."""
+        self.kept = Kept()
+        """What decoding has made of the tables. The packs of a decoder share one."""
         self.multiplier: Any = None
         """What `decoder.low_rank` multiplies them with."""
 
