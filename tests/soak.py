@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+import lrcodec
 from lrcodec import entropy
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
@@ -69,6 +70,7 @@ def file_of(pack: Pack, size: tuple[int, int], random: np.random.Generator) -> b
 def digest(decoder: Decoder, data: bytes) -> Answer:
     """What a service makes of a file."""
     try:
+        lrcodec.metadata(data)  # which a service passes on
         header = container.unpack_header(data)
         out = hashlib.sha256()
         if header.width * header.height <= grid.STRIP_PIXELS:
