@@ -62,7 +62,7 @@ def photo_file(photo: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def few_crops() -> Iterator[None]:
-    """Trainings cut fewer crops to fit the prediction on: as many as `tiny` takes, not six million pixels for each."""
+    """Trainings fit the prediction on one megapixel of crops instead of 24."""
     from lrcodec.training import prediction
 
     with pytest.MonkeyPatch.context() as patch:
