@@ -7,7 +7,7 @@ from threading import Condition, Lock
 from ..runtime import give_back
 
 PIXELS = 2**20
-"""Drawing takes some 70 bytes a pixel."""
+"""As many as a strip has, or a batch of small images."""
 GIVEN_BACK = 2**21
 """After so many pixels, what malloc holds and nobody uses is given back to the system."""
 
