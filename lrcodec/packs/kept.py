@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, Protocol
 
-KEPT_BYTES = 160 * 2**20
+KEPT_BYTES = 192 * 2**20
 """So many bytes are kept for all packs of a decoder: enough for any one of the shipped ones."""
 
 
