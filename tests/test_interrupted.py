@@ -85,7 +85,7 @@ def test_a_left_temporary_file_is_in_nobodys_way(tmp_path: Path):
 
 # Runs lrq on a terminal of its own, and is interrupted once the encoder is at work on the second part of an image.
 LARGE = """
-import os, signal, sys
+import signal, sys
 import numpy as np
 from lrcodec import encoder
 from lrcodec.cli.main import main
@@ -95,7 +95,7 @@ search, searched = encoder.Encoder._indices, []
 def interrupted(self, *arguments):
     searched.append(None)
     if len(searched) == 2 and sys.argv[1] == "interrupt":
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     return search(self, *arguments)
 encoder.Encoder._indices = interrupted
 from lrcodec.format import grid
