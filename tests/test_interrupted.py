@@ -86,6 +86,7 @@ def test_a_left_temporary_file_is_in_nobodys_way(tmp_path: Path):
 # Runs lrq on a terminal of its own, and is interrupted once the encoder is at work on the second part of an image.
 LARGE = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and all they start
 import numpy as np
 from lrcodec import encoder
 from lrcodec.cli.main import main
