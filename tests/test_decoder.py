@@ -24,8 +24,8 @@ from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError, 
 from lrcodec.format import container, grid
 from lrcodec.format.container import GREY, RGB, Chunk, Header
 from lrcodec.format.grid import Scale
+from lrcodec.format.symmetry import NONE
 from lrcodec.packs import store
-from lrcodec.packs.kept import Kept
 from lrcodec.packs.pack import Pack
 from lrcodec.training import exactness, export
 
@@ -91,37 +91,42 @@ def test_planes_of_a_coarser_scale(random_pack, random_planes, scales: int, colo
     np.testing.assert_array_equal(part, got[:, :, firsts[-1] * pack.scales[scales - 1].patch :])
 
 
-@pytest.mark.parametrize("largest", [2**28, 0], ids=["kept", "not kept"])
-def test_codewords_are_multiplied_once(random_pack, largest: int, monkeypatch: pytest.MonkeyPatch):
-    """All of them, with all symmetries; too many of them are multiplied whenever they are drawn."""
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_factors_of_codewords(random_pack, rank: int, channels: int):
+    """All of them, with all symmetries, in any order."""
     pack, _ = random_pack
-    monkeypatch.setattr(pack.kept, "limit", largest)
-    multiplied: list[int] = []
-    multiply = low_rank.Products._multiply
-
-    def watched(self, rows: np.ndarray) -> np.ndarray:
-        multiplied.append(len(rows))
-        return multiply(self, rows)
-
-    monkeypatch.setattr(low_rank.Products, "_multiply", watched)
     for scale in pack.scales:
-        p, channels = scale.patch, scale.channels(3)
-        u, v = (pack.tables[f"{name}{scale.scale}"][:, :3] for name in "uv")
-        u, v = reference.codewords(u, v, scale.symmetries)
-        want = np.einsum("nra,nrb->nab", u, v).reshape(-1, 2, p // 2, channels, 2, p // 2)
-        want = want.transpose(0, 3, 1, 4, 2, 5).reshape(len(u), -1) / 2**9
-        codewords = low_rank.Products(pack, scale, 3, 3)
-        rows = np.array([1, len(u) - 1, 1, 0])
-        for asked in (rows, rows[:2], np.arange(len(u)), rows):
-            np.testing.assert_array_equal(codewords.take(asked), want[asked])
-        assert multiplied == ([3, len(u) - 3] if largest else [4, 2, len(u), 4])
-        multiplied.clear()
+        u, v = (pack.tables[f"{name}{scale.scale}"] for name in "uv")
+        lefts, rights = reference.codewords(u, v, scale.symmetries)
+        width = scale.channels(channels) * scale.patch
+        rows = np.random.default_rng(0).permutation(np.repeat(np.arange(len(lefts)), 2)).reshape(-1, 2)
+        left, right = low_rank.factors(pack, scale).take(rows, rank, scale.channels(channels))
+        np.testing.assert_array_equal(left, lefts[rows, :rank].reshape(len(rows), 2 * rank, -1) / 2**9)
+        np.testing.assert_array_equal(right, rights[rows, :rank, :width].reshape(len(rows), 2 * rank, -1))
+
+
+def test_patches_are_summed_some_at_a_time(random_pack, random_planes, monkeypatch: pytest.MonkeyPatch):
+    pack, _ = random_pack
+    planes = random_planes(pack, header(97, 61), 5, count=2)
+    want = decoder.Graph(pack, RGB, smoothing=False).run(planes, 2, 61, 97)
+    shapes, multiply = [], low_rank.fetch
+
+    def watched(session, pack, name, inputs, dtype, shape):
+        shapes.append(inputs["left"].shape)
+        return multiply(session, pack, name, inputs, dtype, shape)
+
+    monkeypatch.setattr(low_rank, "fetch", watched)
+    monkeypatch.setattr(low_rank, "NUMBERS", 1)
+    np.testing.assert_array_equal(decoder.Graph(pack, RGB, smoothing=False).run(planes, 2, 61, 97), want)
+    assert {patches for patches, *_ in shapes} == {1}
+    assert len(shapes) == sum(np.count_nonzero(plane[..., 0]) for plane in planes)
 
 
 def test_planes_of_the_only_scale(random_pack):
     pack = copy.copy(random_pack[0])
-    finest = replace(pack.scales[-1], luma_only=False)
-    pack.kept = Kept()
+    finest = replace(pack.scales[-1], luma_only=False, symmetries=NONE)
+    pack.factors = {}
     pack.scales = (finest,)
     pack.graphs = pack.graphs | {"decoder-rgb.onnx": export.build_graph((finest,), 3, [None], None)}
     graph = decoder.Graph(pack, RGB, smoothing=False)

@@ -16,7 +16,7 @@ from lrcodec.entropy.features import Traits
 from lrcodec.format import container, fixed, grid
 from lrcodec.format.container import Header
 from lrcodec.format.grid import Scale, check_scales
-from lrcodec.format.symmetry import SYMMETRIES, change
+from lrcodec.format.symmetry import LEFT, RIGHT, SIGNS, SYMMETRIES, factors
 from lrcodec.packs import modelfile, tablefile
 from lrcodec.packs.pack import fingerprint
 from lrcodec.training import context_tables, export
@@ -109,20 +109,21 @@ def test_tables(random_pack):
 
 
 def test_symmetries():
-    """The bits, the formulas and the example, as the decoder changes products and the reference decoder shapes."""
+    """The bits, the formulas and the example, as the decoder changes factors and the reference decoder shapes."""
     formulas, p, random = SPEC.formulas("Symmetries"), 4, np.random.default_rng(0)
     bits = {row["change"]: int(row["bit"]) for row in SPEC.table("Symmetries", "bit")}
     assert sorted(bits.values()) == [0, 1, 2, 3] and 2 ** len(bits) == max(SYMMETRIES)
     for channels, symmetries in ((1, 16), (3, 8), (3, 2), (1, 1)):
         u, v = random.integers(-99, 99, (3, 2, p)), random.integers(-99, 99, (3, 2, channels * p))
         lefts, rights = reference.codewords(u, v, symmetries)
+        many_lefts, many_rights = factors(u, v, symmetries)
         for k in range(1, len(lefts) + 1):
             shape, symmetry = (evaluate(formulas[name], k=k, G=symmetries) for name in ("shape", "symmetry"))
             left, right = by_formulas(u[shape], v[shape], symmetry)
             np.testing.assert_array_equal(lefts[k - 1], left)
             np.testing.assert_array_equal(rights[k - 1], right)
-            product = (u[shape].T @ v[shape]).reshape(1, p, channels, p)
-            np.testing.assert_array_equal(change(product, symmetry).reshape(p, -1), left.T @ right)
+            np.testing.assert_array_equal(SIGNS[symmetry] * many_lefts[LEFT[symmetry], shape], left)
+            np.testing.assert_array_equal(many_rights[RIGHT[symmetry], shape], right)
             # As pictures: what the table of bits tells.
             picture = patch(u[shape], v[shape], p)
             if symmetry >> bits["transpose"] & 1:

@@ -16,7 +16,7 @@ from .session import fetch, open_session, session_options
 class Macs:
     """Multiply-accumulates per image pixel, by part of the decoder.
 
-    low_rank: the thin products of all codewords that are drawn. This decoder keeps a codeword that it has multiplied.
+    low_rank: the thin products of all codewords that are drawn.
     prediction: enlargement and the convolutions beside it, and the interpolation of chroma.
     """
 
@@ -86,8 +86,7 @@ class Graph:
         inputs, above = {"finest": np.array([self.pack.scales[len(planes) - 1].scale])}, 0
         firsts = firsts or [0] * len(planes)
         for i, (scale, plane, first) in enumerate(zip(self.pack.scales, planes, firsts, strict=False)):
-            codewords = low_rank.products(self.pack, scale, rank, self.channels)
-            inputs[f"drawn{scale.scale}"] = low_rank.draw(plane, scale, codewords)
+            inputs[f"drawn{scale.scale}"] = low_rank.draw(self.pack, scale, plane, rank, self.channels)
             start = first * scale.patch
             if i:
                 inputs[f"crop{scale.scale}"] = np.array([start // 2 - above])

@@ -34,7 +34,7 @@ class Convolutions(nn.Module):
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
         """Planes float32 (b, inputs, h, w) -> (b, outputs, h, w)."""
-        return LEVELS * self.second(self.first(planes / LEVELS).clamp(0, LIMIT / LEVELS))
+        return self.second(self.first(planes / LEVELS).clamp_(0, LIMIT / LEVELS)).mul_(LEVELS)
 
     @classmethod
     def of_integers(cls, arrays: Sequence[np.ndarray]) -> "Convolutions":

@@ -18,9 +18,10 @@ from .convolutions import Convolutions
 
 def to_planes(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """Images uint8 (..., h, w, C), 3 channels or 1 -> planes float32 (..., C, h, w)."""
-    pixels = torch.tensor(images, device=device).movedim(-1, -3).float() - 128
+    pixels = torch.tensor(images, device=device).movedim(-1, -3).float().sub_(128)
     channels = pixels.shape[-3]
-    return torch.einsum("ij,...ihw->...jhw", _colour(channels).to(device), pixels) * (3 if channels == 1 else 1)
+    matrix = _colour(channels).to(device) * (3 if channels == 1 else 1)
+    return torch.einsum("ij,...ihw->...jhw", matrix, pixels)
 
 
 def to_pixels(planes: torch.Tensor) -> torch.Tensor:
@@ -73,7 +74,7 @@ def guess_from(
     c, h, w = target.shape[1:]
     guess = enlarge(decoded[:, :c])
     if predictor is not None:
-        guess = guess + F.pixel_shuffle(predictor(decoded[:, :c]), 2)
+        guess += F.pixel_shuffle(predictor(decoded[:, :c]), 2)
     return guess[..., :h, :w]
 
 

@@ -8,9 +8,9 @@ from ..format.grid import Scale
 
 PIXELS = 3 * 2**20
 """Of larger images so many pixels are worked on at a time."""
-MARGIN = 128
+MARGIN = 64
 """Rows of pixels above and below them that the search sees as well."""
-WITH_MARGINS = 9 * 2**19
+WITH_MARGINS = 2**22
 """With these rows there are so many pixels at most, unless a single strip takes more."""
 
 

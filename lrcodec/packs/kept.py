@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any, Protocol
 
-KEPT_BYTES = 192 * 2**20
-"""So many bytes are kept for all packs of a decoder: enough for any one of the shipped ones."""
+KEPT_BYTES = 96 * 2**20
+"""So many bytes are kept for all packs of a decoder: enough for all of the shipped ones."""
 
 
 class Sized(Protocol):

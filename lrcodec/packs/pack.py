@@ -55,8 +55,10 @@ class Pack:
         """For each rate band the tables that `entropy.cost_tables` has built."""
         self.kept = Kept()
         """What decoding has made of the tables. The packs of a decoder share one."""
+        self.factors: dict[int, Any] = {}
+        """What `decoder.low_rank` multiplies, of every scale."""
         self.multiplier: Any = None
-        """What `decoder.low_rank` multiplies them with."""
+        """And what it multiplies them with."""
 
     def check(self, header: Header) -> None:
         """Raise FormatError if the header asks for what this model does not have."""

@@ -1,8 +1,7 @@
 """What a decoder costs: milliseconds, memory and weights, on one thread, each in a process of its own.
 
 What is timed are index planes to pixels, in ONNX Runtime: neither container nor entropy decoding, which the baseline
-has not. Times are those of the processor: what else runs on the machine does not count. A codeword of ours is
-multiplied once and kept, so in the times its products are look-ups.
+has not. Times are those of the processor: what else runs on the machine does not count.
 Nothing here imports torch: its memory must not be in these processes.
 """
 
