@@ -107,7 +107,8 @@ def with_spark(paths: list[Path], few: int, settings: dict, batch: int, workers:
 
     def coded(some: list[Path]) -> list:
         files = spark.createDataFrame([(str(path), path.read_bytes()) for path in some], "path string, content binary")
-        files = files.repartition(max(workers, len(some) // (4 * batch)))
+        # As many parts for one worker as for the other, else one waits in the end; and few, for each takes a while.
+        files = files.repartition(workers * max(1, len(some) // (16 * batch * workers)))
         return files.select("path", encode(**settings)("content").alias("coded")).select("path", "coded.*").collect()
 
     coded(paths[:few])

@@ -21,10 +21,11 @@ from ..format.container import GREY, RGB, Chunk, Header
 from ..format.grid import Scale
 from ..format.metadata import NO_METADATA, Metadata, pack_metadata
 from ..packs import store
+from ..packs.kept import Kept
 from ..runtime import give_back, large_arrays_apart
 from . import visibility
 from .config import Config
-from .convolutions import predictors_of
+from .convolutions import on_device, predictors_of
 from .limits import memory_errors, torch_threads
 from .mending import importance
 from .pyramid import block_means, pad, to_planes
@@ -44,6 +45,8 @@ TUNINGS = ("eye", "psnr")
 """What the search aims at: little error where it is seen (see visibility.py), or little squared error everywhere."""
 BATCH_PIXELS = 2**20
 """Images of one shape are encoded together, up to this many pixels."""
+QUANTIZER_BYTES = 2**28
+"""So many bytes of codebooks are kept, whatever ranks and colours images ask for: enough for any shipped pack."""
 
 Progress = Callable[[float], object]
 """Told what share of an image is done, 0..1."""
@@ -78,7 +81,7 @@ class Encoder:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         entry = store.find(model)
         self.pack = entry.load()
-        self._quantizers: dict[tuple[int, int, int], Quantizer] = {}
+        self._quantizers = Kept(QUANTIZER_BYTES)
         try:
             weights = load(entry.encoder)
             config = _metadata(entry.encoder)
@@ -268,19 +271,14 @@ class Encoder:
         return indices
 
     def _quantizer(self, header: Header, channels: int) -> Quantizer:
-        key = header.rank, header.iterations, channels
-        if key not in self._quantizers:
-            predictors = predictors_of(self.pack.tables, self.pack.scales, channels)
-            self._quantizers[key] = Quantizer.of_factors(
-                self.pack.scales,
-                self.pack.tables,
-                [predictor and predictor.to(self.device) for predictor in predictors],
-                header.rank,
-                channels,
-                header.iterations,
-                self.device,
+        def make() -> Quantizer:
+            predictors = on_device(predictors_of(self.pack.tables, self.pack.scales, channels), self.device)
+            return Quantizer.of_factors(
+                self.pack.scales, self.pack.tables, predictors, header.rank, channels, self.device
             )
-        return self._quantizers[key]
+
+        quantizer: Quantizer = self._quantizers.get((header.rank, channels), make)
+        return quantizer.capped(header.iterations)
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class Codebook:
         self._places = places(p, shapes.shape[1] // p**2, symmetries).to(shapes.device)
         self._turned = torch.stack([shapes[:, place] for place in self._places])
         """float32 (T, S, d): each shape mirrored and transposed in every way, with its own sign."""
+        self._halves = shapes[:0]
+        """Of shapes that may be mirrored: see `largest`."""
         if symmetries >= MIRRORED:
             unflipped = self._turned.unflatten(0, (-1, 2, 2))[:, 0].flatten(0, 2)
             self._halves = self._fold(unflipped) / 2
@@ -29,6 +31,11 @@ class Codebook:
 
     def __len__(self) -> int:
         return len(self.shapes) * self.symmetries
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes."""
+        return self.shapes.nbytes + self._turned.nbytes + self._halves.nbytes
 
     def energy(self, importance: torch.Tensor | None = None) -> torch.Tensor:
         """float32 (S,): squared norm of each shape, and so of all its codewords.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -104,13 +104,11 @@ class Quantizer:
         predictors: Predictors,
         rank: int,
         channels: int = 3,
-        iterations: int = 32,
         device: torch.device | str = "cpu",
     ) -> "Quantizer":
         """With the codewords that the decoder draws.
 
         factors: the arrays u{s} and v{s} of tables.npz, among others. rank: that is drawn with. channels: of images.
-        iterations: of each scale, at most.
         """
         books = []
         for scale in scales:
@@ -121,8 +119,17 @@ class Quantizer:
             )
             drawn = torch.einsum("krp,krq->kpq", u, v).flatten(1) / 2**FACTOR_BITS
             parts = (drawn[at : at + count] for at, count in zip(scale.starts, scale.shapes, strict=True))
-            books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts][:iterations])
+            books.append([Codebook(part, scale.patch, scale.symmetries) for part in parts])
         return cls(scales, books, predictors)
+
+    @property
+    def size(self) -> int:
+        """The bytes that the codebooks take."""
+        return sum(book.size for books in self.books for book in books)
+
+    def capped(self, iterations: int) -> "Quantizer":
+        """The same, with so many iterations of each scale at most."""
+        return replace(self, books=[books[:iterations] for books in self.books])
 
     def __call__(
         self,

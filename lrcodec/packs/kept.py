@@ -1,4 +1,4 @@
-"""What decoding makes of the tables of packs and keeps for the next file: as much as a bound allows."""
+"""What is made of the tables of a pack and kept for the next file: as much as a bound allows."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 KEPT_BYTES = 96 * 2**20
-"""So many bytes are kept for all packs of a decoder: enough for all of the shipped ones."""
+"""A decoder keeps so many bytes of entropy models: enough for those of all shipped packs."""
 
 
 class Sized(Protocol):

@@ -12,8 +12,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from lrcodec.format import grid
+from lrcodec import entropy
+from lrcodec.format import container, grid
+from lrcodec.format.container import INDICES, Chunk, Header
 from lrcodec.format.metadata import Metadata
+from lrcodec.packs.pack import Pack
 
 STRIP_PIXELS = 2**13
 """Size of a strip while fuzzing, so that small images have several."""
@@ -35,6 +38,20 @@ def picture(height: int, width: int, grey: bool = False) -> np.ndarray:
     image = 128 + 60 * waves + edges + random.normal(0, 6, (height, width, 3))
     image = image.clip(0, 255).astype(np.uint8)
     return np.ascontiguousarray(image[:, :, 1]) if grey else image
+
+
+def with_random_indices(pack: Pack, header: Header, random: np.random.Generator) -> bytes:
+    """A valid file of this header, shallow as real ones are. It needs no encoder."""
+    chunks = []
+    for top, bottom in grid.strips(pack.scales, header.height, header.width):
+        planes = []
+        for scale in pack.scales:
+            cells = 1, *scale.grid(bottom - top, header.width)
+            depth = random.integers(-2, len(scale.codewords) + 1, cells).clip(0)
+            plane = np.stack([random.integers(1, k + 1, cells) for k in scale.codewords], 3)
+            planes.append(plane * (np.arange(len(scale.codewords)) < depth[..., None]))
+        chunks.append(Chunk(INDICES, *entropy.encode(planes, pack, header)))
+    return container.pack(header, chunks)
 
 
 def make() -> list[bytes]:

@@ -15,10 +15,8 @@ from threading import Barrier
 import numpy as np
 import seeds
 
-from lrcodec import entropy
 from lrcodec.decoder import Decoder
-from lrcodec.format import container, grid
-from lrcodec.format.container import INDICES, Chunk, Header
+from lrcodec.format.container import Header
 from lrcodec.packs import store
 
 
@@ -36,17 +34,7 @@ def make(count: int) -> list[bytes]:
         header = Header(
             int(width), int(height), int(colour) - 1, int(smoothing) - 1, int(rank), 32, int(band) - 1, pack.fingerprint
         )
-        chunks = []
-        for top, bottom in grid.strips(pack.scales, header.height, header.width):
-            planes = []
-            for scale in pack.scales:
-                cells = 1, *scale.grid(bottom - top, header.width)
-                # Shallow, as in real files.
-                depth = random.integers(-2, len(scale.codewords) + 1, cells).clip(0)
-                plane = np.stack([random.integers(1, k + 1, cells) for k in scale.codewords], 3)
-                planes.append(plane * (np.arange(len(scale.codewords)) < depth[..., None]))
-            chunks.append(Chunk(INDICES, *entropy.encode(planes, pack, header)))
-        files.append(container.pack(header, chunks))
+        files.append(seeds.with_random_indices(pack, header, random))
     return files
 
 

@@ -1,4 +1,4 @@
-"""A day in the life of a thumbnail service: `python tests/soak.py --minutes 20`.
+"""A day in the life of a thumbnail service: `python tests/fuzz/soak.py --minutes 20`.
 
 Threads that share a decoder take files at random: valid ones of all packs, ranks, bands and sizes, damaged ones, and
 those that claim to be huge. With `--encoders N`, N of the threads encode small images as well, which needs PyTorch.
@@ -25,9 +25,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import seeds
 
 import lrcodec
-from lrcodec import entropy
 from lrcodec.decoder import Decoder
 from lrcodec.errors import FormatError, LimitError, LrqError, UnsupportedError
 from lrcodec.format import container, grid
@@ -35,7 +35,7 @@ from lrcodec.format.container import INDICES, Chunk, Header
 from lrcodec.packs import store
 from lrcodec.packs.pack import Pack
 
-CORRUPT = Path(__file__).parent.parent / "formats" / "corrupt"
+CORRUPT = Path(__file__).parent.parent.parent / "formats" / "corrupt"
 SIZES = ((1, 1), (28, 28), (32, 32), (64, 64), (333, 217), (640, 480), (1024, 1024))
 LARGE = ((3000, 2000), (65535, 70))
 """Of the first pack, which is for images of any size."""
@@ -55,16 +55,7 @@ def file_of(pack: Pack, size: tuple[int, int], random: np.random.Generator) -> b
     colour = int(random.integers(2)) if pack.channels == 3 else container.GREY
     rank, band = int(random.integers(1, pack.rank + 1)), int(random.integers(pack.bands))
     header = Header(*size, colour, 0, rank, 32, band, pack.fingerprint)
-    chunks = []
-    for top, bottom in grid.strips(pack.scales, header.height, header.width):
-        planes = []
-        for scale in pack.scales:
-            cells = 1, *scale.grid(bottom - top, header.width)
-            depth = random.integers(-2, len(scale.codewords) + 1, cells).clip(0)
-            plane = np.stack([random.integers(1, k + 1, cells) for k in scale.codewords], 3)
-            planes.append(plane * (np.arange(len(scale.codewords)) < depth[..., None]))
-        chunks.append(Chunk(INDICES, *entropy.encode(planes, pack, header)))
-    return container.pack(header, chunks)
+    return seeds.with_random_indices(pack, header, random)
 
 
 def digest(decoder: Decoder, data: bytes) -> Answer:
@@ -74,10 +65,10 @@ def digest(decoder: Decoder, data: bytes) -> Answer:
         header = container.unpack_header(data)
         out = hashlib.sha256()
         if header.width * header.height <= grid.STRIP_PIXELS:
-            out.update(decoder.decode(data).tobytes())
+            out.update(np.ascontiguousarray(decoder.decode(data)))
         else:
             for strip in decoder.strips(data):
-                out.update(strip.tobytes())
+                out.update(np.ascontiguousarray(strip))
         return out.hexdigest()
     except LrqError as error:
         return type(error)
