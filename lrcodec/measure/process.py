@@ -72,7 +72,8 @@ def measure_process(data: bytes, models: Sequence[Path] = ()) -> Process:
             Call("inside", 0): lambda: inside.append(json.loads(_python("-c", CHILD, json.dumps(given)))),
         }
         ms = {call.what: 1000 * median(values) for call, values in rounds(calls, ROUNDS).items()}
-    steps = {name: median(times[name] for times in inside[-ROUNDS:]) for name, _ in STEPS}
+    timed = inside[1::2]  # see `rounds`
+    steps = {name: median(times[name] for times in timed) for name, _ in STEPS}
     steps["start and end of Python, the rest"] = ms["inside"] - sum(steps.values())
     return Process(header.width, header.height, ms["decode"], ms["reference"], steps)
 

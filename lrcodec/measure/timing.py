@@ -27,20 +27,20 @@ class Call(NamedTuple):
 
 
 def rounds(calls: Mapping[Call, Callable[[], object]], count: int) -> dict[Call, list[float]]:
-    """The seconds that every call took in each of `count` rounds, after one that does not count.
+    """The seconds that every call took in each of `count` rounds.
 
-    A round makes every call once, so whatever else the machine does hits all calls alike.
+    A round makes every call twice, and times it the second time: whatever else the machine does hits all calls alike,
+    and no call suffers from what the one before it has put into the caches of the processor.
     """
     seconds: dict[Call, list[float]] = {call: [] for call in calls}
-    for number in range(1 + count):
+    for _ in range(count):
         for call, function in calls.items():
             with _cores(call.threads):
+                function()
                 start = time.perf_counter()
                 value = function()
-                taken = time.perf_counter() - start
+                seconds[call].append(time.perf_counter() - start)
             del value  # giving the memory back is not decoding
-            if number:
-                seconds[call].append(taken)
             if call.threads > 1:
                 time.sleep(0.002)  # ONNX Runtime's threads wait for work busily for a while: not in the next call
     return seconds
