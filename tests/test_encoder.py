@@ -10,6 +10,7 @@ import pytest
 import reference
 import torch
 
+import lrcodec.encoder
 from lrcodec import decode, entropy, probe
 from lrcodec.decoder import Decoder
 from lrcodec.encoder import Encoder
@@ -114,6 +115,17 @@ def test_rank_and_iterations_cut_the_decoder(encoder, small_picture):
     data = encoder.encode(small_picture, iterations=1, effort=0)
     assert probe(data).iterations == 1
     assert all((plane[..., 1:] == 0).all() for plane in decoder.indices(data)[1])
+
+
+def test_codebooks_of_few_ranks_are_kept(encoder, small_picture, monkeypatch: pytest.MonkeyPatch):
+    """The latest used: as many as the bound allows, and the files are the same."""
+    wanted = [encoder.encode(small_picture, rank=rank, effort=0) for rank in (1, 2, 3, 4, 1)]
+    largest = max(size for _, size in encoder._quantizers._values.values())
+    monkeypatch.setattr(lrcodec.encoder, "QUANTIZER_BYTES", 2 * largest)
+    little = Encoder(encoder.pack.name, "cpu")
+    for rank, data in zip((1, 2, 3, 4, 1), wanted, strict=True):
+        assert little.encode(small_picture, rank=rank, effort=0) == data
+        assert 0 < little._quantizers.bytes <= 2 * largest
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (67, 1, 3), (63, 65), (1, 1), (128, 64, 3)])
