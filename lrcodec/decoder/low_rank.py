@@ -28,10 +28,11 @@ class Factors:
         left, right = symmetry.factors(u, v, scale.symmetries)
         self.left, self.right = left.reshape(-1, *u.shape[1:]), right.reshape(-1, *v.shape[1:])
 
-    def take(self, rows: np.ndarray, rank: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, rows: np.ndarray, there: np.ndarray, rank: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """The matrices of codewords, up to a rank and for the first channels.
 
         rows: int64 (n, k), of the codewords of all iterations: all symmetries of a shape before the next shape.
+        there: bool (n, k); the product of the others is 0.
         Returns float32 left (n, k * rank, p), over 2^(FACTOR_BITS - PLANE_BITS), and right (n, k * rank, channels * p).
         """
         shapes = rows // self.symmetries
@@ -39,7 +40,7 @@ class Factors:
         left = self.left.take(shapes + symmetry.LEFT.take(symmetries) * self.shapes, 0)
         right = self.right.take(shapes + symmetry.RIGHT.take(symmetries) * self.shapes, 0)
         left = left[:, :, :rank].astype(np.float32)
-        left *= UNITS.take(symmetries)[..., None, None]
+        left *= (UNITS.take(symmetries) * there)[..., None, None]
         right = right[:, :, :rank, : channels * self.patch].astype(np.float32)
         n, k = rows.shape
         return left.reshape(n, k * rank, -1), right.reshape(n, k * rank, -1)
@@ -69,19 +70,21 @@ def draw(pack: Pack, scale: Scale, plane: np.ndarray, rank: int, channels: int) 
     p, half, channels = scale.patch, scale.patch // 2, scale.channels(channels)
     thin, indices = factors(pack, scale), plane.reshape(-1, iterations)
     depths = (indices > 0).view(np.uint8).sum(1, dtype=np.uint8)
-    order = np.argsort(depths, kind="stable")
-    sums = np.zeros((len(order), p, channels * p), np.float32)
+    order = np.argsort(iterations - depths, kind="stable")[: np.count_nonzero(depths)]
+    sums = np.zeros((len(indices), p, channels * p), np.float32)
     # Index 1 is the first codeword of its iteration.
     firsts = np.array(scale.starts) * scale.symmetries - 1
-    ends = np.bincount(depths, minlength=iterations + 1).cumsum().tolist()
-    for depth, (start, end) in enumerate(zip(ends[:-1], ends[1:], strict=True), 1):
-        step = max(1, NUMBERS // (depth * rank * (1 + channels) * p))
-        for at in range(start, end, step):
-            some = order[at : min(at + step, end)]
-            left, right = thin.take(indices.take(some, 0)[:, :depth] + firsts[:depth], rank, channels)
-            inputs, shape = {"left": left, "right": right}, (len(some), *sums.shape[1:])
-            sums[some] = fetch(multiplier(pack), pack, "codewords", inputs, np.float32, shape)
+    at = 0
+    while at < len(order):
+        # The deepest patches first: those that are multiplied together are about as deep as the first of them.
+        depth = int(depths[order[at]])
+        some = order[at : at + max(1, NUMBERS // (depth * rank * (1 + channels) * p))]
+        at += len(some)
+        deep = indices.take(some, 0)[:, :depth]
+        left, right = thin.take(deep + firsts[:depth], deep > 0, rank, channels)
+        inputs, shape = {"left": left, "right": right}, (len(some), *sums.shape[1:])
+        sums[some] = fetch(multiplier(pack), pack, "codewords", inputs, np.float32, shape)
     run = np.dtype((np.void, half * sums.itemsize))  # copied whole, several times faster than number by number
-    patches = sums.reshape(len(order), -1).view(run).reshape(*grids, 2, half, channels, 2)
+    patches = sums.reshape(len(sums), -1).view(run).reshape(*grids, 2, half, channels, 2)
     out = np.ascontiguousarray(patches.transpose(0, 5, 3, 6, 1, 4, 2)).view(np.float32)
     return out.reshape(grids[0], 4 * channels, grids[1] * half, grids[2] * half)
